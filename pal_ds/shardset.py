@@ -8,6 +8,7 @@ deterministically, so that equal content is equal bytes.
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import hashlib
 import io
@@ -214,7 +215,7 @@ class SampleRecord:
     sha256: str
     label: str | None = None
 
-    def to_json(self) -> bytes:
+    def to_json(self) -> builtins.bytes:
         """Return the member's bytes."""
         document = dataclasses.asdict(self)
         if self.label is None:
@@ -222,7 +223,7 @@ class SampleRecord:
         return dump_json(document)
 
     @classmethod
-    def from_json(cls, data: bytes) -> SampleRecord:
+    def from_json(cls, data: builtins.bytes) -> SampleRecord:
         """Parse a record; fields of later versions are passed over.
 
         Raises:

@@ -274,9 +274,8 @@ def iter_files(url: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> Iterator[File
             name = str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
             relative = f"{folder}/{name}" if folder else name
             if entry["type"] == "directory":
-                if not entry.get("islink"):
-                    pending.append(relative)
-            else:
+                pending.append(relative)
+            elif not (is_local(url) and local_path(join(url, relative)).is_dir()):
                 yield FileInfo(join(url, relative), relative, int(entry.get("size") or 0))
 
 
@@ -302,13 +301,17 @@ def _filesystem(url: str) -> tuple[Any, str]:
     """Return this process's file system object for ``url`` and the path in it."""
     options: dict[str, Any] = {}
     if url.startswith(("s3://", "s3a://")):
-        options = {"use_listings_cache": False, "config_kwargs": {"connect_timeout": 10, "read_timeout": 30}}
+        # Retrying is done and counted here, once; other writers' objects must be seen at once.
+        config = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
+        options = {"use_listings_cache": False, "config_kwargs": config}
     if is_local(url):
         url = str(local_path(url).absolute())
     try:
         fs, path = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
         raise StorageAccessError(url, f"no such storage: {error}") from error
+    if hasattr(fs, "retries"):
+        fs.retries = 1
     return fs, str(path)
 
 
