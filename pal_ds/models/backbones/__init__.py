@@ -1,0 +1,38 @@
+"""Clip encoders by name: every one maps [B, 3, T, H, W] to [B, feature_dim]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pal_ds.models.backbones.common import Backbone
+from pal_ds.models.backbones.i3d import InceptionI3d
+
+_BUILDERS: dict[str, Callable[..., Backbone]] = {
+    "i3d": InceptionI3d,
+}
+
+
+def build_backbone(name: str, *, width: float = 1.0, bn_momentum: float = 0.1, **options: Any) -> Backbone:
+    """Build a backbone with random weights (DESIGN.md §3.7).
+
+    Args:
+        name: one of ``pal_ds.config.model.BACKBONES``.
+        width: factor on every channel count, above 0.
+        bn_momentum: share of the newest batch in BatchNorm's running statistics.
+        options: further options of that backbone (``same_padding`` of i3d).
+
+    Returns:
+        A module with attribute ``feature_dim``: clips [B, 3, 8, 112, 112] in, [B, feature_dim] out.
+
+    Raises:
+        ValueError: unknown name or option, or a width at or below 0.
+    """
+    if name not in _BUILDERS:
+        raise ValueError(f"backbone = {name!r}: use one of {', '.join(_BUILDERS)}")
+    if width <= 0:
+        raise ValueError(f"width = {width!r}: use a factor above 0")
+    try:
+        return _BUILDERS[name](width=width, bn_momentum=bn_momentum, **options)
+    except TypeError as error:
+        raise ValueError(f"backbone {name!r} does not take these options: {sorted(options)}") from error

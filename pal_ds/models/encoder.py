@@ -1,0 +1,69 @@
+"""The network both views pass through: backbone per clip, projection head, temporal head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pal_ds.config.model import ModelConfig
+from pal_ds.models.backbones import build_backbone
+from pal_ds.models.heads import Projector, TemporalHead
+from pal_ds.models.numerics import at_least_fp32
+
+
+class ClipSequenceEncoder(nn.Module):
+    """Encode a sequence of clips to a sequence of embeddings, F = F^t(F^n(F^b(.))).
+
+    All clips of the batch pass the backbone together, so each BatchNorm runs once per view over B x J clips.
+
+    Args:
+        model: backbone and head options.
+        temporal: build the temporal head (MoCo's global feature has none).
+    """
+
+    def __init__(self, model: ModelConfig, *, temporal: bool = True) -> None:
+        super().__init__()
+        self.channels_last = model.channels_last
+        self.backbone = build_backbone(
+            model.backbone, width=model.width, bn_momentum=model.bn_momentum, **model.backbone_options()
+        )
+        self.projector = Projector(
+            self.backbone.feature_dim,
+            model.embedding_dim,
+            layers=model.projector_layers,
+            hidden=model.projector_hidden,
+            batch_norm=model.head_bn,
+        )
+        self.temporal = TemporalHead(
+            model.embedding_dim,
+            layers=model.temporal_layers if temporal else 0,
+            final_relu=model.final_relu,
+            batch_norm=model.head_bn,
+        )
+
+    def forward(self, clips_bjcthw: Tensor) -> Tensor:
+        """Encode clips.
+
+        Args:
+            clips_bjcthw: float [B, J, 3, T, H, W], normalised.
+
+        Returns:
+            Features before any norm, [B, J, D], at least fp32.
+        """
+        batch, clips = clips_bjcthw.shape[:2]
+        features_nc = encode_clips(self.backbone, clips_bjcthw, channels_last=self.channels_last)
+        embeddings_bjd = self.projector(features_nc).unflatten(0, (batch, clips))
+        return at_least_fp32(self.temporal(embeddings_bjd))
+
+
+def encode_clips(backbone: nn.Module, clips_bjcthw: Tensor, *, channels_last: bool) -> Tensor:
+    """Backbone features of every clip, [B * J, C].
+
+    Only the input is laid out channels-last: convolutions follow it, while weights stay contiguous as
+    checkpoints and ZeRO's flat buffers need them.
+    """
+    clips_ncthw = clips_bjcthw.flatten(0, 1)
+    if channels_last:
+        clips_ncthw = clips_ncthw.contiguous(memory_format=torch.channels_last_3d)
+    features_nc: Tensor = backbone(clips_ncthw)
+    return features_nc

@@ -1,0 +1,105 @@
+"""Warm start: published or exported backbone weights, strict about keys and shapes.
+
+This room reads bytes only; fetching them from a path or URL is the caller's part.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+OBJECTIVE_PREFIX = "query_encoder.backbone."
+WRAPPER_PREFIXES = ("module.", "base_model.", "backbone.")
+CLASSIFIER_PREFIXES = ("logits.", "fc.", "new_fc.", "classifier.")
+SHOWN_KEYS = 5
+
+
+class WeightsError(ValueError):
+    """Weights that are unreadable or do not fit the backbone."""
+
+
+def read_weights(data: bytes, *, source: str) -> dict[str, Tensor]:
+    """Parse a weights file.
+
+    Args:
+        data: content of a ``.safetensors`` file or of a PyTorch file that holds tensors only.
+        source: name for error messages.
+
+    Returns:
+        Tensors on the CPU by name; the inner mapping where the file wraps it in ``state_dict`` or ``model``.
+
+    Raises:
+        WeightsError: neither format, or a PyTorch file with anything but plain data in it.
+    """
+    try:
+        if data[8:9] == b"{":
+            return dict(load_safetensors(data))
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise WeightsError(f"{source}: not a .safetensors or tensors-only PyTorch file ({error})") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{source}: holds no mapping of names to tensors")
+    return dict(state)
+
+
+def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Backbone tensors under plain keys.
+
+    Accepts a bare backbone, a run's ``model.safetensors``, and published files with a wrapper's prefix, TSM's
+    ``.net.`` infix or a classifier, which is dropped.
+    """
+    if any(name.startswith(OBJECTIVE_PREFIX) for name in state):
+        state = {name: value for name, value in state.items() if name.startswith(OBJECTIVE_PREFIX)}
+        return {name.removeprefix(OBJECTIVE_PREFIX): value for name, value in state.items()}
+    for prefix in WRAPPER_PREFIXES:
+        if any(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return {
+        name.replace(".net.", "."): value
+        for name, value in state.items()
+        if not name.startswith(CLASSIFIER_PREFIXES)
+    }
+
+
+@torch.no_grad()
+def load_backbone_weights(backbone: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Load weights into a backbone; nothing changes unless everything fits.
+
+    BatchNorm's batch counters may be absent, as in files older than they are.
+
+    Args:
+        backbone: a module of ``build_backbone``.
+        state: tensors by name, see :func:`backbone_state` for what is accepted.
+        source: name for error messages.
+
+    Raises:
+        WeightsError: missing or unknown keys, or other shapes.
+    """
+    given = backbone_state(state)
+    own = backbone.state_dict()
+    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in given if name not in own]
+    reshaped = [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in given and given[name].shape != own[name].shape
+    ]
+    problems = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
+    found = [f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names]
+    if found:
+        raise WeightsError(f"{source}: does not fit {type(backbone).__name__}: {'; '.join(found)}")
+    backbone.load_state_dict({**own, **given}, strict=True)
+
+
+def _some(names: list[str]) -> str:
+    more = f", and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
+    return ", ".join(names[:SHOWN_KEYS]) + more
