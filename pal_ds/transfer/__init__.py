@@ -1,0 +1,1 @@
+"""From frozen features to localization: extraction, data sets, evaluators and downstream heads."""

@@ -1,0 +1,1 @@
+"""The field's evaluators: detection mAP, proposal recall, grounding, classification; numpy only, no torch."""
