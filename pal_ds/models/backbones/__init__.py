@@ -7,9 +7,17 @@ from typing import Any
 
 from pal_ds.models.backbones.common import Backbone
 from pal_ds.models.backbones.i3d import InceptionI3d
+from pal_ds.models.backbones.r2plus1d import R2Plus1d18
+from pal_ds.models.backbones.resnet3d import ResNet3d50
+from pal_ds.models.backbones.s3d import S3d
+from pal_ds.models.backbones.tsm import TsmResNet50
 
 _BUILDERS: dict[str, Callable[..., Backbone]] = {
     "i3d": InceptionI3d,
+    "resnet3d50": ResNet3d50,
+    "r2plus1d18": R2Plus1d18,
+    "s3d": S3d,
+    "tsm_resnet50": TsmResNet50,
 }
 
 

@@ -19,7 +19,7 @@ class Backbone(nn.Module, ABC):
     feature_dim: int
 
     @abstractmethod
-    def features(self, clips_bcthw: Tensor) -> Tensor:
+    def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume before pooling, [B, C, T', H', W']."""
 
     def forward(self, clips_bcthw: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class Backbone(nn.Module, ABC):
         Returns:
             [B, feature_dim], the average of the feature volume over time and space.
         """
-        pooled: Tensor = self.features(clips_bcthw).mean(dim=(2, 3, 4))
+        pooled: Tensor = self.volume(clips_bcthw).mean(dim=(2, 3, 4))
         return pooled
 
     @abstractmethod

@@ -160,7 +160,7 @@ class InceptionI3d(Backbone):
             in_channels = block.out_channels
         return in_channels
 
-    def features(self, clips_bcthw: Tensor) -> Tensor:
+    def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume, [B, feature_dim, T', H', W']; 8 x 112 x 112 becomes 1 x 4 x 4."""
         x_bcthw = clips_bcthw
         for stage in self.children():

@@ -1,0 +1,99 @@
+"""S3D (Xie et al., 2018) without gating: Inception-I3D with separable 3D convolutions.
+
+Module names follow torchvision's ``s3d``, so its published weights load strictly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pal_ds.models.backbones.common import Backbone, initialise, scaled
+from pal_ds.models.backbones.i3d import MIXED_CHANNELS
+
+BN_EPS = 1e-3
+
+
+class ConvUnit(nn.Sequential):
+    """Convolution, BatchNorm, ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, int, int] = (1, 1, 1),
+        stride: tuple[int, int, int] = (1, 1, 1),
+    ) -> None:
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+        super().__init__(
+            nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False),
+            nn.BatchNorm3d(out_channels, eps=BN_EPS),
+            nn.ReLU(inplace=True),
+        )
+
+
+class SeparableUnit(nn.Sequential):
+    """Space, then time, each with BatchNorm and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(
+            ConvUnit(in_channels, out_channels, (1, kernel, kernel), (1, stride, stride)),
+            ConvUnit(out_channels, out_channels, (kernel, 1, 1), (stride, 1, 1)),
+        )
+
+
+class SeparableInceptionBlock(nn.Module):
+    """The Inception block with separable convolutions in its two wide branches."""
+
+    def __init__(self, in_channels: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        b0, b1a, b1b, b2a, b2b, b3b = channels
+        self.branch0 = ConvUnit(in_channels, b0)
+        self.branch1 = nn.Sequential(ConvUnit(in_channels, b1a), SeparableUnit(b1a, b1b, 3))
+        self.branch2 = nn.Sequential(ConvUnit(in_channels, b2a), SeparableUnit(b2a, b2b, 3))
+        self.branch3 = nn.Sequential(nn.MaxPool3d(3, 1, 1), ConvUnit(in_channels, b3b))
+        self.out_channels = b0 + b1b + b2b + b3b
+
+    def forward(self, x_bcthw: Tensor) -> Tensor:
+        """Apply the block; time and space keep their size."""
+        return torch.cat([branch(x_bcthw) for branch in self.children()], dim=1)
+
+
+class S3d(Backbone):
+    """S3D without its classifier: 7.91 M parameters at width 1.
+
+    Args:
+        width: factor on every channel count.
+        bn_momentum: share of the newest batch in the running statistics.
+    """
+
+    def __init__(self, *, width: float = 1.0, bn_momentum: float = 0.1) -> None:
+        super().__init__()
+        stem, channels = scaled(64, width), scaled(192, width)
+        parts: list[nn.Module] = [
+            SeparableUnit(3, stem, 7, 2),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            ConvUnit(stem, stem),
+            SeparableUnit(stem, channels, 3),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        ]
+        for name, published in MIXED_CHANNELS.items():
+            if name == "Mixed_4b":
+                parts.append(nn.MaxPool3d(3, 2, 1))
+            if name == "Mixed_5b":
+                parts.append(nn.MaxPool3d(2, 2, 0))
+            block = SeparableInceptionBlock(channels, tuple(scaled(count, width) for count in published))
+            parts.append(block)
+            channels = block.out_channels
+        self.features = nn.Sequential(*parts)
+        self.feature_dim = channels
+        initialise(self, bn_momentum=bn_momentum)
+
+    def volume(self, clips_bcthw: Tensor) -> Tensor:
+        """Feature volume, [B, feature_dim, T', H', W']; 8 x 112 x 112 becomes 1 x 3 x 3."""
+        volume: Tensor = self.features(clips_bcthw)
+        return volume
+
+    def blocks(self) -> list[nn.Module]:
+        """Stem units and Inception blocks."""
+        return [part for part in self.features if not isinstance(part, nn.MaxPool3d)]
