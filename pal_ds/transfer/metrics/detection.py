@@ -106,7 +106,7 @@ def true_positives(targets: Instances, guesses: Instances, thresholds: Floats) -
     """
     order = np.argsort(-guesses.scores, kind="stable")
     guesses = guesses.take(order)
-    parts = list(_overlapping_pairs(targets, guesses, float(thresholds.min())))
+    parts = list(overlapping_pairs(targets, guesses, float(thresholds.min())))
     rank_m = np.concatenate([part[0] for part in parts])
     target_m = np.concatenate([part[1] for part in parts])
     overlap_m = np.concatenate([part[2] for part in parts])
@@ -163,7 +163,7 @@ def average_precision(hits_p: Bools, positives: int) -> float:
     return float(envelope[hits_p].sum() / positives)
 
 
-def _overlapping_pairs(
+def overlapping_pairs(
     targets: Instances, guesses: Instances, least: float
 ) -> Iterator[tuple[Ints, Ints, Floats]]:
     """Yield (rank, target, overlap) of all pairs of a video that overlap by ``least`` or more, in blocks."""

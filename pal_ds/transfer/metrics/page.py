@@ -1,0 +1,145 @@
+"""A detection report as one page: per-class table, error breakdown, reliability; self-contained."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from pal_ds.transfer.metrics.detection import DetectionResult
+from pal_ds.transfer.metrics.errors import KINDS, Breakdown, Reliability, break_down, hit_rows, reliability
+from pal_ds.transfer.metrics.segments import threshold_name
+
+if TYPE_CHECKING:
+    from pal_ds.transfer.metrics.tasks import Report
+
+COLOURS = ("#2a9d5c", "#8ab6d6", "#e0a030", "#c8553d", "#8d6a9f", "#9a9a9a")
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>pal-eval: {{ average }} average mAP</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
+table { border-collapse: collapse }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left }
+h2 { margin-top: 2.2rem }
+svg { max-width: 100%; height: auto }
+.note { color: #666 } .warning { background: #fff3d6; padding: .4rem .8rem }
+</style></head><body>
+<h1>Temporal action detection: average mAP {{ average }}</h1>
+<p class="note">{{ truths }} annotated instances of {{ classes }} classes in {{ videos }} videos;
+{{ predictions }} predictions. All figures in percent.</p>
+{% for warning in warnings %}<p class="warning">{{ warning }}</p>{% endfor %}
+<table><tr><th>tIoU</th>{% for name in thresholds %}<th>{{ name }}</th>{% endfor %}<th>average</th></tr>
+<tr><td>mAP</td>{% for value in means %}<td>{{ value }}</td>{% endfor %}<td>{{ average }}</td></tr></table>
+<h2>What the best scored predictions are</h2>
+<p class="note">Ranks in multiples of the number of annotated instances, tIoU {{ at }}.</p>
+{{ errors_svg | safe }}
+<h2>Do scores mean what they say?</h2>
+<p class="note">Precision at tIoU {{ at }} in ten bins of equal size;
+expected calibration error {{ calibration }}.</p>
+{{ reliability_svg | safe }}
+<h2>Classes</h2>
+<table><tr><th>class</th><th>instances</th><th>predictions</th><th>AP at {{ at }}</th><th>average AP</th></tr>
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+</body></html>
+"""
+
+
+def write_page(report: Report, path: str) -> None:
+    """Write the page of a detection report.
+
+    Args:
+        report: of the task ``detection``.
+        path: file to write.
+
+    Raises:
+        ImportError: matplotlib isn't installed.
+        ValueError: the report is of another task.
+    """
+    Path(path).write_text(render(report), encoding="utf-8")
+
+
+def render(report: Report) -> str:
+    """Give the page of a detection report as HTML."""
+    result, truth, predictions = report.result, report.truth, report.predictions
+    if not isinstance(result, DetectionResult) or truth is None or predictions is None:
+        raise ValueError("--html takes a detection report")
+    at = float(result.thresholds[0])
+    hits = hit_rows(truth, predictions, at)
+    calibrated = reliability(predictions.scores, hits)
+    worst_first = result.ap_ck.mean(axis=1).argsort(kind="stable")
+    rows = [
+        (
+            result.labels[c],
+            int(result.ground_truths_c[c]),
+            int(result.predictions_c[c]),
+            f"{100 * result.ap_ck[c, 0]:.2f}",
+            f"{100 * result.ap_ck[c].mean():.2f}",
+        )
+        for c in worst_first
+    ]
+    return (
+        jinja2.Environment(autoescape=True)
+        .from_string(PAGE)
+        .render(
+            average=f"{result.average_map:.2f}",
+            truths=f"{len(truth):,}",
+            classes=len(result.labels),
+            videos=f"{len(truth.videos):,}",
+            predictions=f"{len(predictions):,}",
+            warnings=report.warnings,
+            thresholds=[threshold_name(float(value)) for value in result.thresholds],
+            means=[f"{value:.2f}" for value in result.map_k],
+            at=threshold_name(at),
+            errors_svg=_draw_errors(break_down(truth, predictions, threshold=at)),
+            calibration=f"{calibrated.error:.1f}",
+            reliability_svg=_draw_reliability(calibrated),
+            rows=rows,
+        )
+    )
+
+
+def _draw_errors(breakdown: Breakdown) -> str:
+    figure, axes = _figure(8.0, 3.2)
+    total = breakdown.counts_sk.sum(axis=1).clip(min=1)
+    names = [f"{place + 1}G" for place in range(len(total))]
+    base = 0.0 * total
+    for kind, (name, colour) in enumerate(zip(KINDS, COLOURS, strict=True)):
+        share = 100 * breakdown.counts_sk[:, kind] / total
+        axes.bar(names, share, bottom=base, color=colour, label=name)
+        base = base + share
+    axes.set_ylabel("share of predictions, %")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return _svg(figure)
+
+
+def _draw_reliability(calibrated: Reliability) -> str:
+    figure, axes = _figure(4.6, 3.6)
+    axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+    axes.plot(calibrated.score_b, calibrated.precision_b, marker="o", color="#2a6f97")
+    axes.set_xlabel("mean score")
+    axes.set_ylabel("precision")
+    axes.set_ylim(-0.02, 1.02)
+    return _svg(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("--html needs matplotlib: pip install 'pal-ds[viz]'") from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    target = io.StringIO()
+    figure.savefig(target, format="svg", metadata={"Date": None})
+    # An XML header and a document type have no place inside an HTML page.
+    text = target.getvalue()
+    return text[text.index("<svg") :]
