@@ -1,0 +1,23 @@
+"""Streaming: order, reading, decoding, synthesis and augmentation (DESIGN.md §4.1, §4.2)."""
+
+from pal_ds.data.augment import render
+from pal_ds.data.batch import Group, MicroBatch
+from pal_ds.data.errors import ClipDecodeError, ClipError, TooManyBadClipsError, WorkerLostError
+from pal_ds.data.loader import GroupLoader, LoaderStats
+from pal_ds.data.order import EpochPlan, allowed_world_sizes
+from pal_ds.data.validation import ValidationSet
+
+__all__ = [
+    "ClipDecodeError",
+    "ClipError",
+    "EpochPlan",
+    "Group",
+    "GroupLoader",
+    "LoaderStats",
+    "MicroBatch",
+    "TooManyBadClipsError",
+    "ValidationSet",
+    "WorkerLostError",
+    "allowed_world_sizes",
+    "render",
+]

@@ -1,0 +1,155 @@
+"""What a worker ships: unblended uint8 sources, and the small numbers that say what to do with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: Columns of ``Group.sources``.
+OFFSET, FRAMES, HEIGHT, WIDTH = range(4)
+#: Sources of a video come in this order, for the two views each.
+ROLES = ("region", "background")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """One group of G videos, each cut into 2 regions and lent as 2 backgrounds. Nothing is blended yet.
+
+    Source rows are ordered (role, video, view): row ``(role * G + video) * 2 + view``, with role 0 the region of
+    the video's own two synthetic views, role 1 the video as a background (rows 2G..4G are absent where nothing is
+    pasted). The sources are ragged: each has its own crop size, unless the worker has resized it already.
+
+    Attributes:
+        pixels: uint8, flat: all sources one after the other, each [frames, height, width, 3]. A view of the
+            worker's shared memory: valid until the next micro-batch is asked for.
+        sources: int64 [S, 4] on the host: offset in ``pixels``, frames, height, width.
+        flip: bool [S] on the host.
+        blur: float32 [S] on the host: standard deviation in output pixels, 0 for none.
+        colour: float32 [S, 3, 3], the source's colour matrix.
+        contrast: float32 [S], share of the source's mean grey that is added.
+        region: int64 [G, 2, 2] on the host: (start, length) in clips, per view.
+        beta: float32 [G, 2, J] on the host: share of the action per view and clip.
+        pairs: int64 [G, 2] on the host: the video whose background each view takes; -1 where nothing is pasted.
+        labels: int64 [G] on the host: class numbers, -1 where unknown.
+        digest: 8 bytes, BLAKE2b of the ordered keys and all draws.
+        keys: keys of the clips, in order.
+        epoch: number of the epoch.
+        step: optimizer step since the start of the run.
+        number: number of the group in its epoch.
+        info: for people: per clip the strides used, source spans and frame counts.
+    """
+
+    pixels: Tensor
+    sources: np.ndarray[Any, np.dtype[np.int64]]
+    flip: np.ndarray[Any, np.dtype[np.bool_]]
+    blur: np.ndarray[Any, np.dtype[np.float32]]
+    colour: Tensor
+    contrast: Tensor
+    region: Tensor
+    beta: Tensor
+    pairs: Tensor
+    labels: Tensor
+    digest: bytes
+    keys: list[str]
+    epoch: int
+    step: int
+    number: int
+    info: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def row(self, role: str, video: int, view: int) -> int:
+        """Return the source row of a video in a role ("region" or "background") and view (0 query, 1 key)."""
+        return (ROLES.index(role) * len(self) + video) * 2 + view
+
+    def frames(self, row: int) -> Tensor:
+        """Return one source as it was shipped: uint8 [frames, height, width, 3]."""
+        offset, frames, height, width = (int(value) for value in self.sources[row])
+        return self.pixels[offset : offset + frames * height * width * 3].view(frames, height, width, 3)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Group:
+        """Return the group with its pixels and colour numbers on ``device``; the rest stays on the host."""
+        return dataclasses.replace(
+            self,
+            pixels=self.pixels.to(device, non_blocking=non_blocking),
+            colour=self.colour.to(device, non_blocking=non_blocking),
+            contrast=self.contrast.to(device, non_blocking=non_blocking),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """The groups of one rank in one micro-step, in global order.
+
+    On the host the pixels lie in memory shared with the workers: a micro-batch is valid until the next one is
+    asked for. Use :meth:`to` (another device) or :meth:`clone` to keep it longer.
+
+    Attributes:
+        groups: the groups.
+        epoch: number of the epoch.
+        step: optimizer step since the start of the run.
+        micro_step: number of the micro-step in the step.
+        replaced: one row for every clip that stood in for another:
+            {epoch, step, key, replacement, shard, error}.
+    """
+
+    groups: tuple[Group, ...]
+    epoch: int
+    step: int
+    micro_step: int
+    replaced: list[dict[str, Any]]
+    _copies: list[torch.cuda.Event] = dataclasses.field(default_factory=list, repr=False)
+
+    @property
+    def keys(self) -> list[list[str]]:
+        """Keys of the clips, [groups][clips of the group]."""
+        return [group.keys for group in self.groups]
+
+    @property
+    def digests(self) -> Tensor:
+        """uint8 [groups, 8]: BLAKE2b of each group's ordered keys and draws, on the host."""
+        return torch.tensor([list(group.digest) for group in self.groups], dtype=torch.uint8)
+
+    @property
+    def labels_b(self) -> Tensor:
+        """int64 [B] on the host: class numbers, -1 where unknown."""
+        return torch.cat([group.labels for group in self.groups])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pixels are."""
+        return self.groups[0].pixels.device
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self.groups)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
+        """Return the micro-batch with its pixels on ``device``."""
+        moved = dataclasses.replace(
+            self,
+            groups=tuple(group.to(device, non_blocking=non_blocking) for group in self.groups),
+            _copies=[],
+        )
+        if non_blocking and moved.device.type == "cuda":
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+            self._copies.append(event)
+        return moved
+
+    def wait_for_copies(self) -> None:
+        """Wait until copies to a device that :meth:`to` began have ended (not for work that uses them)."""
+        for event in self._copies:
+            event.synchronize()
+        self._copies.clear()
+
+    def clone(self) -> MicroBatch:
+        """Return a copy that owns its pixels."""
+        return dataclasses.replace(
+            self,
+            groups=tuple(dataclasses.replace(group, pixels=group.pixels.clone()) for group in self.groups),
+        )

@@ -1,0 +1,47 @@
+"""Decoding: one call per video, for all frames that all its roles need (DESIGN.md §4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torchcodec.decoders import VideoDecoder
+
+from pal_ds.data.errors import ClipDecodeError
+from pal_ds.shardset import SampleRecord
+
+
+def decode_frames(video: bytes, record: SampleRecord, indices: Sequence[int]) -> torch.Tensor:
+    """Decode frames of one clip in one request, in the order given (the decoder sorts and dedups inside).
+
+    Args:
+        video: the encoded file.
+        record: what the shard set says of it; the decoder must find the same frame count and size, because a
+            truncated file decodes without an error otherwise.
+        indices: frame numbers; repeats are allowed and cost a copy only.
+
+    Returns:
+        uint8 [len(indices), height, width, 3].
+
+    Raises:
+        ClipDecodeError: it can't be decoded, or is not what the record says.
+    """
+    try:
+        decoder = VideoDecoder(video, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+        found = len(decoder)
+        if found != record.frames:
+            raise ClipDecodeError(record.key, f"{found} frames instead of {record.frames}")
+        frames: torch.Tensor = decoder.get_frames_at(list(indices)).data
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ClipDecodeError(record.key, f"{type(error).__name__}: {_first_line(error)}") from error
+    if tuple(frames.shape[1:]) != (record.height, record.width, 3):
+        height, width = frames.shape[1:3]
+        raise ClipDecodeError(
+            record.key, f"{width}x{height} pixels instead of {record.width}x{record.height}"
+        )
+    return frames
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"

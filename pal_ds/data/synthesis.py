@@ -1,0 +1,333 @@
+"""Building a group in a worker: fetch, decode once, cut every role's frames out, write them side by side.
+
+Blending, colour, blur and normalisation are the device's work (augment.py). By default resizing is too: cropping
+costs a copy, but resizing 184 frames a sample costs a quarter of what decoding them costs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.data.batch import Group
+from pal_ds.data.decode import decode_frames
+from pal_ds.data.errors import ClipError, TooManyBadClipsError
+from pal_ds.data.order import ClipPosition
+from pal_ds.data.sampling import ClipDraws, Look, draw_clip, draw_pairs
+from pal_ds.data.schedule import MAX_ATTEMPTS, GroupTask, Schedule
+from pal_ds.data.stream import Clip
+from pal_ds.shardset import SampleRecord
+
+#: A crop is shipped as it is up to this multiple of the output's area; larger ones are resized in the worker.
+SHIP_AREA = 2
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+_RGB = np.linalg.inv(_YIQ)
+_GREY = np.tile(_YIQ[0], (3, 1))
+
+
+class Built(NamedTuple):
+    """A group and what it cost.
+
+    Attributes:
+        group: the group.
+        replaced: rows for the clips that had to be replaced.
+        decode_seconds: time spent in the decoder.
+    """
+
+    group: Group
+    replaced: list[dict[str, Any]]
+    decode_seconds: float
+
+
+class _Decoded(NamedTuple):
+    record: SampleRecord
+    draws: ClipDraws
+    frames: Tensor
+
+
+def slot_bytes(synthesis: SynthesisConfig, group_clips: int, resize: str) -> int:
+    """Return the bytes that the sources of one group can need at most."""
+    roles = 2 * synthesis.region_max * synthesis.clip_frames
+    if synthesis.paste != "none":
+        roles += 2 * synthesis.clips * synthesis.clip_frames
+    area = synthesis.size**2 * (SHIP_AREA if resize == "device" else 1)
+    return group_clips * roles * area * 3
+
+
+class GroupBuilder:
+    """Builds groups into memory given from outside.
+
+    Args:
+        schedule: says which clip stands in for a broken one.
+        fetch: reads one clip now.
+        synthesis: how synthetic videos are made.
+        augment: how they are augmented.
+        seed: the run's seed.
+        resize: "device" or "worker": where crops become ``synthesis.size`` pixels.
+        labels: class numbers by name.
+        shard_names: tar names of the split, for messages.
+        hung: reasons by key for clips that must not be decoded (again).
+        watch: called with a key before and with None after every decode.
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: Schedule,
+        fetch: Callable[[ClipPosition], Clip],
+        synthesis: SynthesisConfig,
+        augment: AugmentConfig,
+        seed: int,
+        resize: str,
+        labels: Mapping[str, int],
+        shard_names: tuple[str, ...],
+        hung: Mapping[str, str] | None = None,
+        watch: Callable[[str | None], None] = lambda _key: None,
+    ) -> None:
+        self._schedule = schedule
+        self._fetch = fetch
+        self._synthesis = synthesis
+        self._augment = augment
+        self._seed = seed
+        self._resize = resize
+        self._labels = labels
+        self._shard_names = shard_names
+        self._hung = hung or {}
+        self._watch = watch
+        self._decode_seconds = 0.0
+
+    def stage(
+        self, groups: Iterable[tuple[GroupTask, list[Clip]]], slot: Callable[[], Tensor]
+    ) -> Iterator[Built]:
+        """Build every group into the memory that ``slot`` gives."""
+        for task, clips in groups:
+            yield self.build(task, clips, slot())
+
+    def build(self, task: GroupTask, clips: list[Clip], buffer: Tensor) -> Built:
+        """Build one group.
+
+        Args:
+            task: which group.
+            clips: its clips, or what is wrong with them.
+            buffer: uint8, flat, at least :func:`slot_bytes`.
+
+        Raises:
+            TooManyBadClipsError: no stand-in could be found for a broken clip.
+            StorageError: a stand-in can't be read.
+        """
+        used = set(task.clips)
+        replaced: list[dict[str, Any]] = []
+        writer = _Writer(buffer, self._synthesis, self._resize)
+        members: list[tuple[SampleRecord, ClipDraws]] = []
+        for place, clip in enumerate(clips):
+            decoded = self._decoded_or_stand_in(task, place, clip, used, replaced)
+            writer.write(decoded)
+            members.append((decoded.record, decoded.draws))
+        decode_seconds, self._decode_seconds = self._decode_seconds, 0.0
+        return Built(self._described(task, members, writer), replaced, decode_seconds)
+
+    def _decoded_or_stand_in(
+        self,
+        task: GroupTask,
+        place: int,
+        clip: Clip,
+        used: set[ClipPosition],
+        replaced: list[dict[str, Any]],
+    ) -> _Decoded:
+        original: ClipError | None = None
+        for attempt in range(MAX_ATTEMPTS + 1):
+            try:
+                decoded = self._decoded(task.epoch, clip)
+            except ClipError as error:
+                original = original or error
+            else:
+                if original is not None:
+                    replaced.append(self._replacement(task, place, original, decoded.record.key))
+                return decoded
+            position = self._schedule.stand_in(task, place, attempt)
+            clip = original
+            if position is not None and position not in used:
+                used.add(position)
+                clip = self._fetch(position)
+        shard = self._shard_names[task.clips[place].shard]
+        raise TooManyBadClipsError(
+            f"{shard}: no stand-in found for {original}: run pal-shard verify on the set"
+        )
+
+    def _replacement(self, task: GroupTask, place: int, error: ClipError, stand_in: str) -> dict[str, Any]:
+        return {
+            "epoch": task.epoch,
+            "step": task.step,
+            "key": error.key,
+            "replacement": stand_in,
+            "shard": self._shard_names[task.clips[place].shard],
+            "error": error.reason,
+        }
+
+    def _decoded(self, epoch: int, clip: Clip) -> _Decoded:
+        if isinstance(clip, ClipError):
+            raise clip
+        record = clip.record
+        if clip.key in self._hung:
+            raise ClipError(clip.key, self._hung[clip.key])
+        draws = draw_clip(
+            self._seed,
+            epoch,
+            clip.key,
+            frames=record.frames,
+            height=record.height,
+            width=record.width,
+            synthesis=self._synthesis,
+            augment=self._augment,
+        )
+        wanted = np.concatenate([draws.regions[0].frames, draws.regions[1].frames, draws.background])
+        self._watch(clip.key)
+        begun = time.perf_counter()
+        try:
+            return _Decoded(record, draws, decode_frames(clip.video, record, wanted.tolist()))
+        finally:
+            self._decode_seconds += time.perf_counter() - begun
+            self._watch(None)
+
+    def _described(
+        self, task: GroupTask, members: list[tuple[SampleRecord, ClipDraws]], writer: _Writer
+    ) -> Group:
+        keys = [record.key for record, _ in members]
+        draws = [drawn for _, drawn in members]
+        pairs = draw_pairs(self._seed, task.epoch, keys, self._synthesis.paste)
+        looks = [look for drawn in draws for look in drawn.region_looks]
+        if self._synthesis.paste != "none":
+            looks += [look for drawn in draws for look in drawn.background_looks]
+        return Group(
+            pixels=writer.pixels(),
+            sources=writer.sources(),
+            flip=np.array([look.flip for look in looks]),
+            blur=np.array([look.blur for look in looks], dtype=np.float32),
+            colour=torch.from_numpy(np.stack([colour_matrix(look) for look in looks]).astype(np.float32)),
+            contrast=torch.tensor([(1 - look.contrast) * look.brightness for look in looks]),
+            region=torch.tensor([[(part.start, part.length) for part in drawn.regions] for drawn in draws]),
+            beta=torch.tensor([[part.beta for part in drawn.regions] for drawn in draws]),
+            pairs=torch.from_numpy(pairs),
+            labels=torch.tensor(
+                [-1 if record.label is None else self._labels.get(record.label, -1) for record, _ in members]
+            ),
+            digest=group_digest(keys, draws, pairs),
+            keys=keys,
+            epoch=task.epoch,
+            step=task.step,
+            number=task.group,
+            info=[_info(record, drawn) for record, drawn in members],
+        )
+
+
+class _Writer:
+    """Writes sources one after the other into a slot."""
+
+    def __init__(self, buffer: Tensor, synthesis: SynthesisConfig, resize: str) -> None:
+        self._buffer = buffer
+        self._size = synthesis.size
+        self._ship_area = synthesis.size**2 * SHIP_AREA if resize == "device" else 0
+        self._end = 0
+        self._rows: list[list[tuple[int, int, int, int]]] = [[], []]
+
+    def write(self, decoded: _Decoded) -> None:
+        """Write a video's two regions and its two backgrounds."""
+        draws, first = decoded.draws, 0
+        for region, look in zip(draws.regions, draws.region_looks, strict=True):
+            count = len(region.frames)
+            self._rows[0].append(self._write(decoded.frames[first : first + count], look))
+            first += count
+        if len(draws.background):
+            for look in draws.background_looks:
+                self._rows[1].append(self._write(decoded.frames[first:], look))
+
+    def _write(self, frames_nhwc: Tensor, look: Look) -> tuple[int, int, int, int]:
+        top, left, height, width = look.crop
+        crop = frames_nhwc[:, top : top + height, left : left + width]
+        if height * width > self._ship_area and (height, width) != (self._size, self._size):
+            crop = resized(crop, self._size)
+        count, height, width, _ = crop.shape
+        start = self._end
+        self._end += crop.numel()
+        self._buffer[start : self._end].view(crop.shape).copy_(crop)
+        return start, count, height, width
+
+    def pixels(self) -> Tensor:
+        """Return the part of the slot that is in use."""
+        return self._buffer[: self._end]
+
+    def sources(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return offset, frames, height and width of every source: regions first, then backgrounds."""
+        return np.array(self._rows[0] + self._rows[1], dtype=np.int64)
+
+
+def resized(frames_nhwc: Tensor, size: int) -> Tensor:
+    """Resize uint8 frames to ``size`` x ``size``, bilinear with antialiasing, rounded to uint8.
+
+    The CPU does it in integers on channels-last memory; other devices in float32, at most one grey level off.
+    """
+    if frames_nhwc.shape[1:3] == (size, size):
+        return frames_nhwc
+    nchw = frames_nhwc.permute(0, 3, 1, 2)
+    if frames_nhwc.device.type != "cpu":
+        out = F.interpolate(nchw.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+        return out.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    out = F.interpolate(nchw, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return out.permute(0, 2, 3, 1)
+
+
+def colour_matrix(look: Look) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return a source's colour operations as one 3 x 3 matrix on RGB columns.
+
+    In this order: brightness, contrast, saturation, hue, greyscale. Contrast also adds
+    ``(1 - contrast) * brightness * mean grey`` to every channel, which the later operations leave alone
+    because they keep greys.
+    """
+    matrix = np.eye(3) * look.brightness * look.contrast
+    matrix = (look.saturation * np.eye(3) + (1 - look.saturation) * _GREY) @ matrix
+    if look.hue:
+        cos, sin = math.cos(2 * math.pi * look.hue), math.sin(2 * math.pi * look.hue)
+        matrix = _RGB @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ _YIQ @ matrix
+    return _GREY @ matrix if look.grey else matrix
+
+
+def group_digest(
+    keys: list[str], draws: list[ClipDraws], pairs: np.ndarray[Any, np.dtype[np.int64]]
+) -> bytes:
+    """Return the BLAKE2b-8 of a group's ordered keys and everything drawn for it."""
+    digest = hashlib.blake2b(digest_size=8)
+    for key, drawn in zip(keys, draws, strict=True):
+        digest.update(f"{key}\n".encode())
+        for region in drawn.regions:
+            digest.update(np.array([region.start, region.length, region.stride], dtype="<i8").tobytes())
+            digest.update(region.frames.astype("<i8").tobytes())
+            digest.update(np.array(region.beta, dtype="<f8").tobytes())
+        digest.update(drawn.background.astype("<i8").tobytes())
+        for look in (*drawn.region_looks, *drawn.background_looks):
+            digest.update(np.array([*look.crop, look.flip, look.grey], dtype="<i8").tobytes())
+            factors = [look.brightness, look.contrast, look.saturation, look.hue, look.blur]
+            digest.update(np.array(factors, dtype="<f8").tobytes())
+    digest.update(pairs.astype("<i8").tobytes())
+    return digest.digest()
+
+
+def _info(record: SampleRecord, draws: ClipDraws) -> dict[str, Any]:
+    """Return what a film strip writes beside a video."""
+    return {
+        "key": record.key,
+        "source": record.source,
+        "frames": record.frames,
+        "fps": record.fps,
+        "stride": [region.stride for region in draws.regions],
+        "span": [(int(region.frames[0]), int(region.frames[-1])) for region in draws.regions],
+        "background_stride": draws.background_stride,
+    }
