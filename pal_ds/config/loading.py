@@ -1,0 +1,211 @@
+"""From YAML and ``section.key=value`` words to validated dataclasses, and back.
+
+A file may name another as its ``base:`` (a path relative to itself) and then holds only what differs. Unknown
+keys are errors with the nearest known key; values are checked against the annotated type of their field, so
+that a config that loads is a config that runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from pal_ds.config.base import ConfigError
+
+C = TypeVar("C")
+_MAX_BASES = 10
+
+
+def load_tree(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file and the files it is based on into one nested dict.
+
+    Raises:
+        ConfigError: the file is missing, is no mapping, or the chain of bases is circular.
+    """
+    return _load_tree(Path(path), ())
+
+
+def apply_overrides(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
+    """Return ``tree`` with ``section.key=value`` words laid over it; values are read as YAML.
+
+    Raises:
+        ConfigError: a word has no ``=``.
+    """
+    result = _merge({}, tree)
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise ConfigError("command line", word, "write overrides as section.key=value")
+        try:
+            value = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError as error:
+            raise ConfigError(name, text, f"not readable as YAML: {_first_line(error)}") from error
+        node = result
+        *sections, leaf = name.split(".")
+        for section in sections:
+            child = node.get(section)
+            if not isinstance(child, dict):
+                child = {}
+                node[section] = child
+            node = child
+        node[leaf] = value
+    return result
+
+
+def build(kind: type[C], tree: Mapping[str, Any], prefix: str = "") -> C:
+    """Make a dataclass (with nested dataclasses as sections) from a nested mapping.
+
+    Raises:
+        ConfigError: an unknown key, a value of another type, or a value that the section itself refuses.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        full = f"{prefix}{name}"
+        if name not in fields:
+            raise ConfigError(full, value, _suggestion(str(name), fields, prefix))
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise ConfigError(full, value, "is a section: give its keys, e.g. " + _example(hint, full))
+            values[name] = build(typing.cast(type[Any], hint), value, f"{full}.")
+        else:
+            values[name] = _coerce(value, hint, full)
+    for name, hint in hints.items():
+        # Sections that are not mentioned are built too, so that their own checks run.
+        if dataclasses.is_dataclass(hint) and name not in values:
+            values[name] = build(typing.cast(type[Any], hint), {}, f"{prefix}{name}.")
+    return kind(**values)
+
+
+def to_tree(config: Any) -> dict[str, Any]:
+    """Return a config as plain dicts, lists and scalars: what :func:`build` takes."""
+    return typing.cast(dict[str, Any], _plain(dataclasses.asdict(config)))
+
+
+def to_yaml(config: Any) -> str:
+    """Return a config as YAML with every option spelled out."""
+    return yaml.safe_dump(to_tree(config), sort_keys=False)
+
+
+def describe(kind: type[Any], prefix: str = "") -> list[tuple[str, Any, str]]:
+    """Return (name, default, help) of every option below a config class, for ``--help`` and the docs."""
+    rows: list[tuple[str, Any, str]] = []
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        name = f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(hints[field.name]):
+            rows += describe(typing.cast(type[Any], hints[field.name]), f"{name}.")
+        else:
+            made = field.default_factory
+            default = made() if made is not dataclasses.MISSING else field.default
+            rows.append((name, default, field.metadata.get("help", "")))
+    return rows
+
+
+def _load_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    resolved = path.resolve()
+    if resolved in seen or len(seen) >= _MAX_BASES:
+        raise ConfigError("base", str(path), "the chain of base files is circular or too long")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError("--config", str(path), "no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError("--config", str(path), f"not readable as YAML: {_first_line(error)}") from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError("--config", str(path), "expected a mapping of sections")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise ConfigError("base", base, f"give one path relative to {path}")
+    return _merge(_load_tree(path.parent / base, (*seen, resolved)), tree)
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        name: _merge({}, value) if isinstance(value, Mapping) else value for name, value in under.items()
+    }
+    for name, value in over.items():
+        if isinstance(value, Mapping):
+            below = result.get(name)
+            result[name] = _merge(below if isinstance(below, Mapping) else {}, value)
+        else:
+            result[name] = value
+    return result
+
+
+def _coerce(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911 (one return a type)
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        if value is None and len(options) < len(typing.get_args(hint)):
+            return None
+        return _coerce(value, options[0], name)
+    if origin is tuple:
+        return _coerce_tuple(value, typing.get_args(hint), name)
+    if origin is list:
+        return list(_coerce_tuple(value, (typing.get_args(hint)[0], Ellipsis), name))
+    if hint is bool and isinstance(value, bool):
+        return value
+    if (
+        hint is int
+        and isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and value == int(value)
+    ):
+        return int(value)
+    if hint is float and not isinstance(value, bool):
+        # YAML 1.1 reads 1e-4 (without a dot) as text.
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    if hint is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(
+        hint, str(hint)
+    )
+    raise ConfigError(name, value, f"expected {wanted}")
+
+
+def _coerce_tuple(value: Any, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(name, value, "expected a list, e.g. [1, 2]")
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_coerce(item, arguments[0], name) for item in value)
+    if len(value) != len(arguments):
+        raise ConfigError(name, value, f"expected a list of {len(arguments)} values")
+    return tuple(_coerce(item, argument, name) for item, argument in zip(value, arguments, strict=True))
+
+
+def _suggestion(name: str, known: Mapping[str, Any], prefix: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"unknown key; did you mean {prefix}{close[0]}?"
+    return f"unknown key; {'the section has' if prefix else 'sections are'} {', '.join(known)}"
+
+
+def _example(hint: Any, full: str) -> str:
+    return f"{full}.{dataclasses.fields(hint)[0].name}=…"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

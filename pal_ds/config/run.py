@@ -1,0 +1,159 @@
+"""The sections that concern a run itself: place, optimizer, schedule, safety, logs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pal_ds.config.base import check, option
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSection:
+    """Where a run lives and how long it goes on (DESIGN.md §3.4)."""
+
+    dir: str = option("", "folder URL of the run: logs, status and checkpoints (file path, s3://, gs://)")
+    seed: int = option(0, "every random draw of the run is a function of it")
+    epochs: int = option(200, "passes over the training split (paper §4.1: 200)")
+    max_steps: int | None = option(None, "stop after this many optimizer steps, if earlier than run.epochs")
+
+    def __post_init__(self) -> None:
+        check(
+            bool(self.dir), "run.dir", self.dir, "give the run a folder, e.g. run.dir=s3://bucket/runs/pal-1"
+        )
+        check(self.seed >= 0, "run.seed", self.seed, "use a whole number from 0 up")
+        check(self.epochs >= 1, "run.epochs", self.epochs, "use at least 1")
+        check(
+            self.max_steps is None or self.max_steps >= 1,
+            "run.max_steps",
+            self.max_steps,
+            "use at least 1, or leave it out",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam with coupled L2 weight decay, as in the paper (not AdamW)."""
+
+    lr: float = option(1e-4, "learning rate at the start (paper §4.1: 1e-4)")
+    weight_decay: float = option(1e-5, "L2 coefficient added to the gradient (paper §4.1: 1e-5)")
+    beta1: float = option(0.9, "decay of Adam's first moment")
+    beta2: float = option(0.999, "decay of Adam's second moment")
+    eps: float = option(1e-8, "Adam's denominator offset")
+    clip: float = option(0.0, "clip the global gradient norm to this; 0 is off (as in the paper)")
+
+    def __post_init__(self) -> None:
+        check(self.lr > 0, "optimizer.lr", self.lr, "use a value above 0, e.g. 1e-4")
+        check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "use 0 or more")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            check(0 <= value < 1, f"optimizer.{name}", value, "use a value in [0, 1)")
+        check(self.eps > 0, "optimizer.eps", self.eps, "use a value above 0, e.g. 1e-8")
+        check(self.clip >= 0, "optimizer.clip", self.clip, "use 0 (off) or a norm above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate falls; stepped by this project, never by the engine (DESIGN.md §4.4)."""
+
+    name: str = option(
+        "plateau", "plateau (paper: lr/10 when the validation loss saturates), step, cosine, constant"
+    )
+    factor: float = option(0.1, "plateau, step: the learning rate is multiplied by it")
+    patience: int = option(5, "plateau: validations without improvement that are borne")
+    threshold: float = option(1e-4, "plateau: relative improvement that counts as one")
+    cooldown: int = option(0, "plateau: validations after a cut that are not counted")
+    milestones: tuple[int, ...] = option(
+        (), "step: epochs at which the learning rate is cut, e.g. [120, 160]"
+    )
+    min_lr: float = option(0.0, "lower bound of the learning rate")
+    warmup_steps: int = option(0, "optimizer steps of linear warm-up from 0")
+
+    def __post_init__(self) -> None:
+        names = ("plateau", "step", "cosine", "constant")
+        check(self.name in names, "schedule.name", self.name, f"use one of {', '.join(names)}")
+        check(0 < self.factor < 1, "schedule.factor", self.factor, "use a value between 0 and 1, e.g. 0.1")
+        check(self.patience >= 0, "schedule.patience", self.patience, "use 0 or more validations")
+        check(self.threshold >= 0, "schedule.threshold", self.threshold, "use 0 or more")
+        check(self.cooldown >= 0, "schedule.cooldown", self.cooldown, "use 0 or more validations")
+        check(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "use 0 or more")
+        check(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "use 0 or more steps")
+        ascending = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
+        check(ascending, "schedule.milestones", self.milestones, "list epochs in ascending order")
+        given = self.name == "step"
+        check(
+            given == bool(self.milestones),
+            "schedule.milestones",
+            self.milestones,
+            "schedule.name=step needs milestones, e.g. [120, 160]"
+            if given
+            else "only schedule.name=step has them",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """InfoNCE over the ``val`` split with fixed draws (DESIGN.md §4.8)."""
+
+    every_epochs: int = option(1, "epochs between validations; 0 is off")
+    every_steps: int = option(0, "validate every so many optimizer steps instead of epochs; 0 is off")
+
+    def __post_init__(self) -> None:
+        for name in ("every_epochs", "every_steps"):
+            value = getattr(self, name)
+            check(value >= 0, f"validation.{name}", value, "use 0 or more")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any validation is asked for."""
+        return bool(self.every_epochs or self.every_steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When the state is saved and how much is kept (DESIGN.md §3.5)."""
+
+    every_steps: int = option(500, "optimizer steps between checkpoints; the last step is always saved")
+    keep_last: int = option(3, "the newest so many checkpoints are kept")
+    keep_every: int = option(0, "checkpoints at multiples of so many steps are kept for good; 0 is none")
+    asynchronous: bool = option(True, "upload in the background while training goes on")
+    save_patience_minutes: float = option(60.0, "train on for so long while saving keeps failing, then stop")
+
+    def __post_init__(self) -> None:
+        check(self.every_steps >= 1, "checkpoint.every_steps", self.every_steps, "use at least 1")
+        check(self.keep_last >= 1, "checkpoint.keep_last", self.keep_last, "keep at least 1")
+        check(self.keep_every >= 0, "checkpoint.keep_every", self.keep_every, "use 0 (none) or a step count")
+        check(
+            self.save_patience_minutes >= 0,
+            "checkpoint.save_patience_minutes",
+            self.save_patience_minutes,
+            "use 0 or more minutes",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """What is written while training (DESIGN.md §3.4)."""
+
+    every_steps: int = option(10, "optimizer steps between rows of metrics.jsonl and console lines")
+    tensorboard: bool = option(True, "write the same scalars as TensorBoard events")
+    upload_seconds: float = option(30.0, "object stores only: seconds between uploads of the logs")
+
+    def __post_init__(self) -> None:
+        check(self.every_steps >= 1, "log.every_steps", self.every_steps, "use at least 1")
+        check(self.upload_seconds > 0, "log.upload_seconds", self.upload_seconds, "use more than 0 seconds")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SafetyConfig:
+    """When a run stops by itself (DESIGN.md §5)."""
+
+    max_skipped_steps: int = option(5, "stop after so many NaN/Inf steps in a row")
+    watchdog_seconds: float = option(600.0, "a rank that makes no step for so long ends the job")
+
+    def __post_init__(self) -> None:
+        check(
+            self.max_skipped_steps >= 1, "safety.max_skipped_steps", self.max_skipped_steps, "use at least 1"
+        )
+        check(self.watchdog_seconds > 0, "safety.watchdog_seconds", self.watchdog_seconds, "use more than 0")

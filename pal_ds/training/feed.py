@@ -1,0 +1,103 @@
+"""From the loader to the objective: micro-batches of one rank, rendered on the device, with the wait measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pal_ds import storage
+from pal_ds.config import Config
+from pal_ds.data.augment import render
+from pal_ds.data.batch import MicroBatch
+from pal_ds.data.loader import GroupLoader
+from pal_ds.data.validation import ValidationSet
+from pal_ds.models import ViewBatch
+from pal_ds.training.ranks import Ranks
+
+
+class Feed:
+    """One rank's endless stream of training views.
+
+    Args:
+        config: the run.
+        ranks: this process.
+        step: optimizer step to start at.
+
+    Attributes:
+        wait_seconds: time this rank has spent waiting for batches.
+        replaced: records of clips that were replaced since :meth:`take_replaced` was last called.
+    """
+
+    def __init__(self, config: Config, ranks: Ranks, *, step: int) -> None:
+        self._config = config
+        self._ranks = ranks
+        retry = storage.RetryPolicy(budget_seconds=config.data.retry_seconds, patient_access=True)
+        self.loader = GroupLoader(
+            config.data.shards,
+            data=config.data,
+            synthesis=config.synthesis,
+            augment=config.augment,
+            seed=config.run.seed,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            split="train",
+            retry=retry,
+        )
+        self.loader.load_state_dict({"step": step})
+        self._iterator: Iterator[MicroBatch] | None = None
+        self.wait_seconds = 0.0
+        self.replaced: list[dict[str, Any]] = []
+
+    def next(self) -> tuple[MicroBatch | None, Exception | None]:
+        """Return the next micro-batch on the device, or the error that keeps it away; never raises that."""
+        started = time.monotonic()
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self.loader)
+            micro = next(self._iterator).to(self._ranks.device, non_blocking=True)
+        except Exception as error:
+            return None, error
+        finally:
+            self.wait_seconds += time.monotonic() - started
+        self.replaced += micro.replaced
+        return micro, None
+
+    def views(self, micro: MicroBatch) -> ViewBatch:
+        """Augment, blend and normalise a micro-batch on the device."""
+        return to_views(micro, self._config)
+
+    def take_replaced(self) -> list[dict[str, Any]]:
+        """Return the replaced clips since the last call."""
+        taken, self.replaced = self.replaced, []
+        return taken
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self.loader.close()
+
+
+def to_views(micro: MicroBatch, config: Config) -> ViewBatch:
+    """Render a micro-batch into the two views that an objective contrasts."""
+    return ViewBatch(**render(micro, config.synthesis, config.augment))
+
+
+class ValidationFeed:
+    """This rank's part of the ``val`` split, the same views every time it is iterated."""
+
+    def __init__(self, config: Config, ranks: Ranks) -> None:
+        self._config = config
+        self._ranks = ranks
+        self._set = ValidationSet(
+            config.data.shards,
+            data=config.data,
+            synthesis=config.synthesis,
+            augment=config.augment,
+            seed=config.run.seed,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+        )
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        for micro in self._set:
+            yield to_views(micro.to(self._ranks.device, non_blocking=True), self._config)

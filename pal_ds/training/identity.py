@@ -1,0 +1,71 @@
+"""What makes a run the same run: fixed by its first start, checked at every resume (DESIGN.md §3.4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pal_ds.config import Config, to_tree
+
+log = logging.getLogger(__name__)
+
+_DATA_KEYS = ("global_batch", "group_size", "lanes", "accumulation", "slice_bytes", "window_slices")
+_MODEL_FREE = ("channels_last", "compile", "weights")
+_WARNED = ("precision", "optimizer", "schedule")
+
+
+class IdentityError(ValueError):
+    """A resume whose settings would make it another run; exit status 2."""
+
+
+def identity_of(config: Config, manifest_digest: str) -> dict[str, Any]:
+    """Return the settings that a resume may not change, as a plain nested dict."""
+    tree = to_tree(config)
+    return {
+        "manifest": manifest_digest,
+        "run": {"seed": config.run.seed},
+        "data": {key: tree["data"][key] for key in _DATA_KEYS},
+        "synthesis": tree["synthesis"],
+        "augment": tree["augment"],
+        "objective": tree["objective"],
+        "model": {key: value for key, value in tree["model"].items() if key not in _MODEL_FREE},
+        "queue": tree["queue"],
+    }
+
+
+def check_identity(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Refuse a resume that changes what the first start fixed.
+
+    Raises:
+        IdentityError: naming the first field that differs, with both values.
+    """
+    for name, before, now in _differences(saved, current, ""):
+        if name == "manifest":
+            raise IdentityError(
+                "data.shards: the shard set's manifest is not the one this run began with; "
+                "use that set, or start a new run.dir"
+            )
+        raise IdentityError(
+            f"{name} = {now!r}: this run began with {before!r}; set it back, or start a new run.dir"
+        )
+
+
+def warn_changes(saved_config: Mapping[str, Any], config: Config) -> list[str]:
+    """Log the changes that a resume may make but should know of; return them as text."""
+    current = to_tree(config)
+    changes = []
+    for section in _WARNED:
+        for name, before, now in _differences(saved_config.get(section), current[section], section):
+            changes.append(f"{name}: {before!r} -> {now!r}")
+            log.warning("resuming with another %s: %r, was %r", name, now, before)
+    return changes
+
+
+def _differences(before: Any, now: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in [*before, *(key for key in now if key not in before)]:
+            full = f"{name}.{key}" if name else str(key)
+            yield from _differences(before.get(key), now.get(key), full)
+    elif before != now:
+        yield name, before, now

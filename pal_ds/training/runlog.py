@@ -1,0 +1,153 @@
+"""What a run writes while it trains: metrics, events, TensorBoard, status (DESIGN.md §3.4).
+
+On a local run folder rows are flushed as they are written. On an object store they are spooled in a small local
+folder and uploaded whole, in the background every ``log.upload_seconds`` and at each checkpoint. Rank 0 only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from pal_ds import storage
+from pal_ds.config import LogConfig
+from pal_ds.storage import RetryPolicy
+
+log = logging.getLogger(__name__)
+
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+STATUS = "STATUS.json"
+_LIFECYCLE = frozenset({"start", "resume", "preempted", "failed", "done"})
+_UPLOAD = RetryPolicy(budget_seconds=20.0, patient_access=True)
+
+
+class RunLog:
+    """The log files of one run.
+
+    Args:
+        run_url: the run folder.
+        config: intervals and TensorBoard.
+        step: the step a run starts or resumes at: rows past it are dropped, so that each step appears once.
+    """
+
+    def __init__(self, run_url: str, config: LogConfig, *, step: int) -> None:
+        self._run_url = run_url
+        self._config = config
+        self._local = storage.is_local(run_url)
+        self._folder = (
+            storage.local_path(run_url) if self._local else Path(tempfile.mkdtemp(prefix="pal-logs-"))
+        )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._uploaded: dict[str, tuple[int, float]] = {}
+        self._reopen(METRICS, lambda row: row.get("step", 0) <= step)
+        self._reopen(EVENTS, lambda row: row.get("event") in _LIFECYCLE or row.get("step", 0) <= step)
+        self._files = {name: (self._folder / name).open("a", buffering=1) for name in (METRICS, EVENTS)}
+        self._writer: Any = None
+        if config.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # An event file can't be appended to on an object store: every start writes its own, and the purge
+            # step makes TensorBoard forget what a resumed run does again.
+            folder = str(self._folder / "tensorboard")
+            self._writer = SummaryWriter(folder, purge_step=step + 1 if step else None)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        if not self._local:
+            self._thread = threading.Thread(target=self._upload_regularly, name="log-upload", daemon=True)
+            self._thread.start()
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        """Append a row to ``metrics.jsonl`` and its numbers to TensorBoard; NaN and Inf become null."""
+        self._append(METRICS, row)
+        if self._writer is not None:
+            for name, value in row.items():
+                if isinstance(value, (int, float)) and name != "step" and math.isfinite(value):
+                    self._writer.add_scalar(name, value, row["step"])
+
+    def event(self, event: str, step: int, **details: Any) -> None:
+        """Append a row to ``events.jsonl``."""
+        self._append(EVENTS, {"event": event, "step": step, "time": round(time.time(), 3), **details})
+
+    def status(self, state: str, step: int, **details: Any) -> None:
+        """Replace ``STATUS.json``; a store that is away is a warning, the run's own error says more."""
+        document = {"state": state, "step": step, **details}
+        try:
+            storage.write_bytes(
+                storage.join(self._run_url, STATUS), (json.dumps(document) + "\n").encode(), retry=_UPLOAD
+            )
+        except (storage.StorageError, OSError) as error:
+            log.warning("status not written: %s", error)
+
+    def upload(self) -> None:
+        """Bring the spooled files to the object store; nothing to do for a local run folder."""
+        if self._writer is not None:
+            self._writer.flush()
+        if self._local:
+            return
+        with self._lock:
+            for path in sorted(self._folder.rglob("*")):
+                if path.is_file():
+                    self._upload_one(path)
+
+    def close(self) -> None:
+        """Write and upload what is left, and remove the spool."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=_UPLOAD.budget_seconds)
+        if self._writer is not None:
+            self._writer.close()
+        for file in self._files.values():
+            file.close()
+        self._writer = None
+        self.upload()
+        if not self._local:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        clean = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        self._files[name].write(json.dumps(clean) + "\n")
+
+    def _reopen(self, name: str, keep: Any) -> None:
+        """Start from what an earlier start wrote, less the rows that will be written again."""
+        url = storage.join(self._run_url, name)
+        try:
+            data = storage.read_bytes(url, retry=storage.AT_START)
+        except storage.StorageNotFoundError:
+            return
+        rows = []
+        for line in data.decode(errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:  # the last line of a run that was killed while writing it
+                continue
+            if keep(row):
+                rows.append(line)
+        storage.write_bytes(str(self._folder / name), "".join(f"{line}\n" for line in rows).encode())
+
+    def _upload_regularly(self) -> None:
+        while not self._stop.wait(self._config.upload_seconds):
+            self.upload()
+
+    def _upload_one(self, path: Path) -> None:
+        name = path.relative_to(self._folder).as_posix()
+        stat = path.stat()
+        seen = (stat.st_size, stat.st_mtime)
+        if self._uploaded.get(name) == seen:
+            return
+        try:
+            storage.write_bytes(storage.join(self._run_url, name), path.read_bytes(), retry=_UPLOAD)
+            self._uploaded[name] = seen
+        except (storage.StorageError, OSError) as error:
+            log.warning("log not uploaded: %s", error)
