@@ -1,0 +1,1 @@
+"""Measurements that stand beside the library: ratios against limits, and corpora made to measure learning."""
