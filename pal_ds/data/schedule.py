@@ -164,15 +164,27 @@ class ValidationSchedule:
         seed: the run's seed.
         rank: this rank.
         world_size: number of ranks; some may get a group less, or none.
+        max_groups: use only the first so many groups; 0 for all.
 
     Raises:
         ConfigError: the split has fewer than three clips.
     """
 
-    def __init__(self, plan: EpochPlan, *, group_size: int, seed: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        plan: EpochPlan,
+        *,
+        group_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        max_groups: int = 0,
+    ) -> None:
         self.plan = plan
         self.seed = seed
         self._sizes = validation_group_sizes(plan.clips, group_size)
+        if max_groups:
+            self._sizes = self._sizes[:max_groups]
         self._starts = [0, *itertools.accumulate(self._sizes)]
         self._mine = range(rank, len(self._sizes), world_size)
 

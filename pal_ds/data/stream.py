@@ -52,14 +52,18 @@ class _Unit:
         self._clips: dict[ClipPosition, Clip] | None = None
 
     @property
-    def done(self) -> bool:
-        return self._future.done()
+    def untouched(self) -> bool:
+        """Whether none of its clips has been taken yet."""
+        return self._clips is None
 
     def held(self) -> int:
         """Bytes held, or about to be."""
-        if self._clips is None and not self._future.done():
+        if self._clips is not None:
+            clips = self._clips
+        elif self._future.done() and self._future.exception() is None:
+            clips = self._future.result()
+        else:
             return self._estimate
-        clips = self._clips if self._clips is not None else self._future.result()
         return sum(len(clip.video) for clip in clips.values() if isinstance(clip, SampleMembers))
 
     def take(self, positions: Sequence[ClipPosition]) -> list[Clip]:
@@ -76,7 +80,6 @@ class ClipStream:
         url: the shard set.
         shard_names: tar names of the split, in the manifest's order.
         clip_bytes: mean bytes of a clip, for planning.
-        group_clips: clips of the largest group, for planning.
         budget_bytes: encoded video that may be held; one unit is always allowed.
         whole_windows: read whole windows; see :func:`fits_whole_windows`.
         threads: range reads in flight.
@@ -144,10 +147,10 @@ class ClipStream:
     def _has_room(self, task: GroupTask) -> bool:
         if self._name(task) in self._units:
             return True
-        pending = sum(not unit.done for unit in self._units.values())
+        ahead = sum(unit.untouched for unit in self._units.values())
         held = sum(unit.held() for unit in self._units.values())
         more = len(self._clips_of(task)) * self._clip_bytes
-        return pending < 2 * self._threads and held + more <= self._budget
+        return ahead < 2 * self._threads and held + more <= self._budget
 
     def _unit(self, task: GroupTask) -> _Unit:
         name = self._name(task)

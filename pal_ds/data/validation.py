@@ -27,6 +27,7 @@ class ValidationSet:
         rank: this rank.
         world_size: number of ranks.
         split: split of the set.
+        max_groups: use only the first so many groups of the split; 0 for all.
         retry: how long failing reads are tried again.
 
     Raises:
@@ -46,6 +47,7 @@ class ValidationSet:
         rank: int,
         world_size: int,
         split: str = "val",
+        max_groups: int = 0,
         retry: RetryPolicy | None = None,
     ) -> None:
         manifest, entry = load_split(shards_url, split)
@@ -53,7 +55,12 @@ class ValidationSet:
             entry, global_batch=1, group_size=1, lanes_per_group=1, slice_bytes=data.slice_bytes
         )
         self.schedule = ValidationSchedule(
-            plan, group_size=data.group_size, seed=seed, rank=rank, world_size=world_size
+            plan,
+            group_size=data.group_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            max_groups=max_groups,
         )
         self._data = data
         self._spec = worker_spec(

@@ -40,7 +40,9 @@ def encode(seed: int, frames: int, *, width: int = WIDTH, height: int = HEIGHT) 
     return subprocess.run(command.split(), input=video.tobytes(), capture_output=True, check=True).stdout
 
 
-def sample(name: str, video: bytes, frames: int, *, label=None, width=WIDTH, height=HEIGHT) -> tuple[SampleRecord, bytes]:
+def sample(
+    name: str, video: bytes, frames: int, *, label=None, width=WIDTH, height=HEIGHT
+) -> tuple[SampleRecord, bytes]:
     record = SampleRecord(
         key=sample_key(name),
         source=name,
@@ -71,7 +73,11 @@ def pack(samples: list[tuple[SampleRecord, bytes]], name: str) -> tuple[bytes, S
                 tar.addfile(info, io.BytesIO(data))
             entries.append(
                 SampleEntry(
-                    key=record.key, offset=start, size=out.tell() - start, frames=record.frames, fps=record.fps
+                    key=record.key,
+                    offset=start,
+                    size=out.tell() - start,
+                    frames=record.frames,
+                    fps=record.fps,
                 )
             )
     return out.getvalue(), ShardIndex(shard=name, samples=tuple(entries))
