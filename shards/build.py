@@ -1,0 +1,286 @@
+"""``pal-shard build``: from SOURCE to a finished shard set, however often it is interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pal_ds import shardset, storage
+from shards import ffmpeg, process
+from shards.catalog import Catalog, CatalogOptions
+from shards.errors import UsageError
+from shards.executors import ShardWork, run_local
+from shards.finish import BuildResult, finish, read_stages, reject_line, result_of
+from shards.journal import Journal, PlanRecord, recipe_differences
+from shards.plan import Plan, PlannedShard, PlanOptions
+from shards.profiles import Profile
+from shards.progress import Progress
+from shards.scratch import scratch_folder
+from shards.transcode import ClipLimits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Everything ``pal-shard build`` is told.
+
+    Attributes:
+        dest: folder URL of the shard set.
+        catalog: what the inputs are.
+        plan: how they are dealt to shards.
+        profile: how they are encoded.
+        limits: what is still a clip.
+        workers: ffmpeg processes at a time.
+        executor: ``local`` or ``ray``.
+        tasks: number of tasks that share the work.
+        task: this task's index, None where one run does all and finishes the set.
+        overwrite: remove what shard set lies at DEST first.
+        dry_run: only plan.
+        quiet: say nothing on the way.
+        scratch: where the scratch folder is made, None for TMPDIR.
+    """
+
+    dest: str
+    catalog: CatalogOptions
+    plan: PlanOptions
+    profile: Profile
+    limits: ClipLimits
+    workers: int
+    executor: str = "local"
+    tasks: int = 1
+    task: int | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+    quiet: bool = False
+    scratch: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError(f"--workers {self.workers}: give at least 1")
+        if self.task is not None and not 0 <= self.task < self.tasks:
+            raise UsageError(
+                f"--task-index {self.task}: give an index from 0 to {self.tasks - 1} (--num-tasks)"
+            )
+        for source in self.catalog.sources:
+            if storage.redact(source).rstrip("/") == storage.redact(self.dest).rstrip("/"):
+                raise UsageError(f"SOURCE and DEST are the same folder: {storage.redact(source)}")
+
+
+def build(options: BuildOptions) -> BuildResult:
+    """Make a shard set, or finish one that was begun; a finished one is left as it is.
+
+    Raises:
+        UsageError: the options or DEST don't allow it.
+        BuildError: the work can't go on.
+        StorageError: a store refuses or fails.
+    """
+    process.allow_again()
+    with scratch_folder(options.scratch) as scratch:
+        say = Progress(0, quiet=options.quiet).note
+        encoder = ffmpeg.encoder_identity()
+        catalog = Catalog(scratch / "catalog.sqlite", options.catalog)
+        try:
+            catalog.gather()
+            _say_notes(catalog, say)
+            plan = Plan(catalog, options.plan, options.profile)
+            _warn_about_splits(plan, say)
+            record = PlanRecord(
+                recipe=recipe_of(options, plan, encoder), inputs=plan.inputs, shards=tuple(plan.shards)
+            )
+            if options.dry_run:
+                return _planned(options, plan)
+            journal = Journal(options.dest)
+            finished = _prepare(options, journal, record, catalog, scratch)
+            return finished or _make(options, journal, record, plan, scratch)
+        finally:
+            catalog.close()
+
+
+def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dict[str, Any]:
+    """Return everything that decides the bytes of the set."""
+    dealing = options.plan
+    return {
+        **options.profile.recipe(),
+        "shard_bytes": dealing.shard_bytes,
+        "seed": dealing.seed,
+        "split": dealing.split,
+        "split_column": dealing.split_column,
+        "val_fraction": dealing.val_fraction,
+        "limit": dealing.limit,
+        "with_labels": options.catalog.with_labels,
+        "max_seconds": options.limits.max_seconds,
+        "min_frames": options.limits.min_frames,
+        "encoder": encoder,
+        "inputs": {"count": plan.inputs, "sha256": plan.digest},
+    }
+
+
+def _prepare(
+    options: BuildOptions, journal: Journal, record: PlanRecord, catalog: Catalog, scratch: Path
+) -> BuildResult | None:
+    """Compare DEST with what is wanted. Returns the result where nothing is left to do."""
+    if options.overwrite:
+        if options.task is not None:
+            raise UsageError(
+                "--overwrite with --task-index would remove other tasks' work: run it without tasks"
+            )
+        journal.clear()
+    foreign = journal.foreign()
+    if foreign:
+        raise UsageError(
+            f"DEST {storage.redact(options.dest)}: is no shard set (it holds {foreign[0]!r}): use an empty folder"
+        )
+    names = journal.names()
+    where = f"DEST {storage.redact(options.dest)}"
+    if shardset.MANIFEST_NAME in names:
+        manifest = shardset.load_manifest(options.dest)
+        _refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)
+        journal.remove()
+        return result_of(options.dest, manifest, read_stages(options.dest))
+    begun = journal.read_plan()
+    if begun is not None:
+        _refuse_difference(f"{where} was begun with another recipe", begun.recipe, record.recipe)
+        return None
+    if names:
+        raise UsageError(
+            f"{where}: holds {names[0]!r} of an unknown build: use another folder or --overwrite"
+        )
+    rejects = scratch / "catalog-rejects.jsonl"
+    with rejects.open("wb") as file:
+        file.writelines(reject_line(reject) for reject in catalog.rejects())
+    storage.make_folder(options.dest)
+    journal.write_plan(record, rejects)
+    return None
+
+
+def _refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    differences = recipe_differences(old, new)
+    if not differences:
+        return
+    if all(difference.startswith("inputs.") for difference in differences):
+        counts = f"{old['inputs']['count']} then, {new['inputs']['count']} now"
+        raise UsageError(f"{what}: the inputs have changed ({counts}): use another DEST or --overwrite")
+    raise UsageError(f"{what} ({'; '.join(differences[:4])}): use another DEST or --overwrite")
+
+
+def _make(
+    options: BuildOptions, journal: Journal, record: PlanRecord, plan: Plan, scratch: Path
+) -> BuildResult:
+    index = 0 if options.task is None else options.task
+    mine = plan.shards[index :: options.tasks]
+    done = journal.finished_shards()
+    todo = [shard for shard in mine if shardset.shard_name(shard.split, shard.number) not in done]
+    work = ShardWork(
+        dest=options.dest,
+        roots=tuple(plan.catalog.roots),
+        profile=options.profile,
+        limits=options.limits,
+        with_labels=options.catalog.with_labels,
+    )
+    with Progress(sum(shard.clips for shard in todo), quiet=options.quiet) as progress:
+        if len(todo) < len(mine):
+            progress.note(f"{len(mine) - len(todo)} of {len(mine)} shards were finished before: going on")
+        if options.executor == "ray":
+            from shards.ray_executor import run_ray
+
+            run_ray(work, todo, plan.rows, record.recipe["encoder"], progress=progress)
+        else:
+            run_local(work, todo, plan.rows, workers=options.workers, scratch=scratch, progress=progress)
+    if options.task is not None:
+        return _task_result(options, journal, mine, len(todo))
+    return finish(journal, record, scratch, redone=len(todo))
+
+
+def _task_result(
+    options: BuildOptions, journal: Journal, mine: Sequence[PlannedShard], redone: int
+) -> BuildResult:
+    stages: dict[str, int] = {}
+    splits: dict[str, dict[str, float]] = {}
+    for shard in mine:
+        part = journal.read_part(shardset.shard_name(shard.split, shard.number))
+        for reject in part.rejects:
+            stages[reject.stage] = stages.get(reject.stage, 0) + 1
+        if part.entry is not None:
+            totals = splits.setdefault(
+                shard.split, {"clips": 0, "shards": 0, "bytes": 0, "seconds": 0.0, "frames": 0}
+            )
+            for name, amount in (
+                ("clips", part.entry.clips),
+                ("shards", 1),
+                ("bytes", part.entry.bytes),
+                ("seconds", part.seconds),
+                ("frames", part.frames),
+            ):
+                totals[name] += amount
+    rejected = sum(stages.values())
+    return BuildResult(
+        dest=storage.redact(options.dest),
+        state="task done",
+        inputs=sum(shard.clips for shard in mine),
+        clips=int(sum(totals["clips"] for totals in splits.values())),
+        rejected=rejected,
+        rejects=dict(sorted(stages.items())),
+        splits=splits,
+        redone=redone,
+    )
+
+
+def _planned(options: BuildOptions, plan: Plan) -> BuildResult:
+    stages: dict[str, int] = {}
+    for reject in plan.catalog.rejects():
+        stages[reject.stage] = stages.get(reject.stage, 0) + 1
+    splits: dict[str, dict[str, float]] = {}
+    for shard in plan.shards:
+        totals = splits.setdefault(shard.split, {"clips": 0, "shards": 0, "bytes": 0})
+        totals["clips"] += shard.clips
+        totals["shards"] += 1
+        totals["bytes"] += shard.expected_bytes
+    rejected = sum(stages.values())
+    return BuildResult(
+        dest=storage.redact(options.dest),
+        state="planned",
+        inputs=plan.inputs,
+        clips=plan.inputs - rejected,
+        rejected=rejected,
+        rejects=dict(sorted(stages.items())),
+        splits=splits,
+    )
+
+
+def _say_notes(catalog: Catalog, say: Any) -> None:
+    notes = catalog.notes
+    if notes.others:
+        say(f"passed over {notes.others} files that are no videos by their ending")
+    if notes.loops:
+        say(f"passed over {notes.loops} links that lead back to a folder they lie in")
+
+
+def _warn_about_splits(plan: Plan, say: Any) -> None:
+    options = plan.options
+    if options.split_column or options.val_fraction is not None:
+        return
+    values = plan.split_values()
+    target = options.split or "train"
+    if values and set(values) != {target}:
+        listed = ", ".join(f"{name} {count}" for name, count in sorted(values.items()))
+        say(f"warning: the inputs name splits ({listed}), all go to {target!r}: --split-column follows them")
+
+
+def finish_tasks(dest: str) -> BuildResult:
+    """Finish a set whose shards were made by several tasks.
+
+    Raises:
+        UsageError: no build was begun there.
+        BuildError: shards are missing.
+    """
+    journal = Journal(dest)
+    if shardset.MANIFEST_NAME in journal.names():
+        manifest = shardset.load_manifest(dest)
+        journal.remove()
+        return result_of(dest, manifest, read_stages(dest))
+    record = journal.read_plan()
+    if record is None:
+        raise UsageError(f"DEST {storage.redact(dest)}: no build was begun there")
+    with scratch_folder() as scratch:
+        return finish(journal, record, scratch)

@@ -1,0 +1,310 @@
+"""Gathers every input of a build into a database on scratch disk, whatever their number (DESIGN.md §3.1).
+
+Memory stays flat: rows go straight into SQLite, which also joins tables with the files that are there, finds
+duplicates and does the global shuffle by sorting on a keyed hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from pal_ds import shardset, storage
+from shards.errors import UsageError
+from shards.listing import ListingNotes, list_videos
+from shards.rows import AUTO, CUT, WHOLE, Reject, Row, is_video
+from shards.tables import Table, TableRow, clip_name, is_table, open_table
+
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -131072;
+CREATE TABLE files (root INTEGER, stem BLOB, relative BLOB, size INTEGER, error TEXT,
+                    PRIMARY KEY (root, stem, relative)) WITHOUT ROWID;
+CREATE TABLE inputs (id INTEGER PRIMARY KEY, key TEXT, source BLOB, root INTEGER, location BLOB, size INTEGER,
+                     start REAL, "end" REAL, span TEXT, label TEXT, grp BLOB, offset INTEGER, split TEXT,
+                     stage TEXT, error TEXT, shuffle BLOB);
+"""
+_INSERT = "INSERT INTO inputs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = 'source, root, location, size, start, "end", span, label, grp, offset, split'
+
+
+def encode(text: str) -> bytes:
+    """Return the bytes of a name, also where the file system's were not UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode(data: bytes) -> str:
+    """Undo :func:`encode`."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CatalogOptions:
+    """What the catalog needs to know.
+
+    Attributes:
+        sources: folders, URL prefixes, CSVs or shard sets, in the user's order.
+        video_root: where a CSV's videos lie; None for the CSV's own folder.
+        seed: of the global shuffle.
+        with_labels: clips carry their class names.
+    """
+
+    sources: Sequence[str]
+    video_root: str | None = None
+    seed: int = 0
+    with_labels: bool = False
+
+
+class Catalog:
+    """All inputs of a build, in a database file.
+
+    Attributes:
+        database: connection to the tables ``inputs`` and ``files``.
+        roots: the roots that rows refer to by number.
+        notes: what the listings passed over.
+    """
+
+    def __init__(self, path: Path, options: CatalogOptions) -> None:
+        self.database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.database.executescript(_SCHEMA)
+        self.options = options
+        self.roots: list[str] = []
+        self.notes = ListingNotes()
+        self._listed: set[int] = set()
+
+    def gather(self) -> None:
+        """Read every SOURCE, then mark duplicates.
+
+        Raises:
+            UsageError: a SOURCE can't be read or understood.
+            StorageAccessError: a store refuses.
+        """
+        key = self.options.seed.to_bytes(16, "little", signed=True)
+        self.database.execute("BEGIN")
+        for source in self.options.sources:
+            self.database.executemany(_INSERT, (_values(item, key) for item in self._inputs(source)))
+        self.database.execute("CREATE INDEX by_key ON inputs (key, source, root, location, id)")
+        self._mark_duplicates()
+        self.database.execute("COMMIT")
+
+    def count(self) -> int:
+        """Return the number of inputs, usable or not."""
+        return int(self.database.execute("SELECT count(*) FROM inputs").fetchone()[0])
+
+    def rejects(self) -> Iterator[Reject]:
+        """Yield the inputs that the catalog itself rejects, sorted by source."""
+        query = "SELECT source, stage, error FROM inputs WHERE stage IS NOT NULL ORDER BY source, stage, error, id"
+        for source, stage, error in self.database.execute(query):
+            yield Reject(decode(source), stage, error)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    def _inputs(self, source: str) -> Iterator[tuple[Row, str | None, str | None]]:
+        if is_table(source):
+            return self._table(open_table(source))
+        if _is_shard_set(source):
+            return self._shard_set(source)
+        return self._folder(source)
+
+    def _root(self, url: str) -> int:
+        if url not in self.roots:
+            self.roots.append(url)
+        return self.roots.index(url)
+
+    def _folder(self, url: str) -> Iterator[tuple[Row, str | None, str | None]]:
+        root = self._root(url)
+        for file in list_videos(url, self.notes):
+            label, stage, error = None, None, None
+            parent = PurePosixPath(file.relative).parent.name
+            if self.options.with_labels:
+                label = parent or None
+            row = Row(
+                source=file.relative,
+                root=root,
+                location=file.relative,
+                size=file.size,
+                label=label,
+                group=_group_of(file.relative),
+            )
+            if file.error:
+                stage, error = "read", file.error
+            elif self.options.with_labels and label is None:
+                stage, error = "label", "no class folder above it, and --with-labels was given"
+            yield row, stage, error
+
+    def _table(self, table: Table) -> Iterator[tuple[Row, str | None, str | None]]:
+        root_url = self.options.video_root or _parent(table.url)
+        root = self._root(root_url)
+        if root not in self._listed:
+            self._listed.add(root)
+            self.database.executemany(
+                "INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?, ?)",
+                (
+                    (
+                        root,
+                        encode(PurePosixPath(file.relative).stem),
+                        encode(file.relative),
+                        file.size,
+                        file.error,
+                    )
+                    for file in list_videos(root_url, self.notes)
+                ),
+            )
+        for line in table.rows():
+            yield self._resolved(table, root, line)
+
+    def _resolved(self, table: Table, root: int, line: TableRow) -> tuple[Row, str | None, str | None]:
+        """Find the file of one line; where there is none the line is an input of stage ``missing``."""
+        row = Row(
+            source=line.identity,
+            root=root,
+            location="",
+            start=line.start,
+            end=line.end,
+            label=line.label,
+            group=line.video,
+            split=line.split,
+        )
+        if line.error:
+            return row, "catalog", line.error
+        if self.options.with_labels and not line.label:
+            return row, "label", "no label in its row, and --with-labels was given"
+        found = self._kinetics_file(root, line) if table.kinetics else self._plain_file(root, line)
+        if found is None:
+            what = f"{line.video}.*" if table.kinetics else line.video
+            return row, "missing", f"no file {what} below --video-root"
+        relative, size, error, span = found
+        row = dataclasses.replace(row, location=relative, size=size, span=span)
+        return (row, "read", error) if error else (row, None, None)
+
+    def _kinetics_file(self, root: int, line: TableRow) -> tuple[str, int, str | None, str] | None:
+        assert line.start is not None and line.end is not None
+        for stem, span in ((clip_name(line.video, line.start, line.end), WHOLE), (line.video, AUTO)):
+            query = "SELECT relative, size, error FROM files WHERE root = ? AND stem = ? ORDER BY relative"
+            files = self.database.execute(query, (root, encode(stem))).fetchall()
+            if files:
+                # A folder named like the class is the better hit where a name exists twice.
+                label = encode((line.label or "").replace(" ", "_"))
+                files.sort(key=lambda file: label not in file[0].replace(b" ", b"_").split(b"/")[:-1])
+                return decode(files[0][0]), files[0][1], files[0][2], span
+        return None
+
+    def _plain_file(self, root: int, line: TableRow) -> tuple[str, int, str | None, str] | None:
+        relative = line.video.removeprefix("./")
+        base = self.roots[root].rstrip("/") + "/"
+        relative = relative.removeprefix(base)
+        query = "SELECT size, error FROM files WHERE root = ? AND stem = ? AND relative = ?"
+        found = self.database.execute(
+            query, (root, encode(PurePosixPath(relative).stem), encode(relative))
+        ).fetchone()
+        return None if found is None else (relative, found[0], found[1], WHOLE if line.start is None else CUT)
+
+    def _shard_set(self, url: str) -> Iterator[tuple[Row, str | None, str | None]]:
+        root = self._root(url)
+        manifest = shardset.load_manifest(url)
+        if self.options.with_labels and manifest.labels is None:
+            raise UsageError(
+                f"SOURCE {storage.redact(url)}: was made without labels, and --with-labels was given"
+            )
+        for split, entry in sorted(manifest.splits.items()):
+            for shard in entry.shards:
+                data = shardset.load_index(url, shard.name)
+                for sample in data.samples:
+                    yield (
+                        Row(
+                            source=sample.key,
+                            root=root,
+                            location=shard.name,
+                            size=sample.size,
+                            group=sample.key,
+                            offset=sample.offset,
+                            split=split,
+                        ),
+                        None,
+                        None,
+                    )
+
+    def _mark_duplicates(self) -> None:
+        """Reject all but the first of the inputs that share an identity."""
+        self.database.execute(
+            """UPDATE inputs SET stage = 'duplicate', error = 'the same identity as another input'
+               WHERE stage IS NULL AND id IN (
+                   SELECT id FROM (SELECT id, row_number() OVER
+                       (PARTITION BY key ORDER BY source, root, location, id) AS place
+                       FROM inputs WHERE stage IS NULL) WHERE place > 1)"""
+        )
+
+
+def rows_from(cursor: Iterable[Sequence[object]]) -> Iterator[Row]:
+    """Turn database rows of the columns in :data:`ROW_COLUMNS` into rows."""
+    for source, root, location, size, start, end, span, label, group, offset, split in cursor:
+        yield Row(
+            source=decode(source),  # type: ignore[arg-type]
+            root=root,  # type: ignore[arg-type]
+            location=decode(location),  # type: ignore[arg-type]
+            size=size,  # type: ignore[arg-type]
+            start=start,  # type: ignore[arg-type]
+            end=end,  # type: ignore[arg-type]
+            span=span,  # type: ignore[arg-type]
+            label=None if label is None else decode(label),  # type: ignore[arg-type]
+            group=decode(group),  # type: ignore[arg-type]
+            offset=offset,  # type: ignore[arg-type]
+            split=split,  # type: ignore[arg-type]
+        )
+
+
+ROW_COLUMNS = _COLUMNS
+
+
+def keyed_hash(key: bytes, text: str, purpose: bytes) -> bytes:
+    """Return 8 bytes that depend on the seed, a name and a purpose, and on nothing else."""
+    return hashlib.blake2b(encode(text), digest_size=8, key=key, person=purpose).digest()
+
+
+def _values(item: tuple[Row, str | None, str | None], key: bytes) -> tuple[object, ...]:
+    row, stage, error = item
+    return (
+        row.key,
+        encode(row.source),
+        row.root,
+        encode(row.location),
+        row.size,
+        row.start,
+        row.end,
+        row.span,
+        None if row.label is None else encode(row.label),
+        encode(row.group),
+        row.offset,
+        row.split,
+        stage,
+        error,
+        keyed_hash(key, row.source, b"shuffle"),
+    )
+
+
+def _is_shard_set(url: str) -> bool:
+    return storage.exists(storage.join(url, shardset.MANIFEST_NAME), retry=storage.AT_START)
+
+
+def _group_of(relative: str) -> str:
+    """Return the video a file was cut from: Kinetics' ``<id>_<start>_<end>`` without its span, else the file."""
+    path = PurePosixPath(relative)
+    parts = path.stem.rsplit("_", 2)
+    if (
+        len(parts) == 3
+        and all(len(part) == 6 and part.isdigit() for part in parts[1:])
+        and is_video(path.name)
+    ):
+        return parts[0]
+    return relative
+
+
+def _parent(url: str) -> str:
+    head, _, _ = url.rstrip("/").rpartition("/")
+    return head or ("/" if url.startswith("/") else ".")

@@ -1,0 +1,163 @@
+"""The command ``pal-shard`` (DESIGN.md §3.2)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from shards.errors import BuildError, UsageError
+from shards.options import add_build_arguments, build_options, default_workers
+
+_EPILOG = """\
+examples:
+  pal-shard build videos/ shards/                              a folder of videos, one split 'train'
+  pal-shard build videos/ s3://bucket/set --val-fraction 0.1   hold out a tenth, by whole source videos
+  pal-shard build kinetics-400_train.csv s3://bucket/k400 --video-root s3://bucket/videos --with-labels
+  pal-shard build clips.csv shards/ --dry-run    what would be made (columns: path[,start,end,split,label])
+  pal-shard build videos/ shards/ --num-tasks 8 --task-index $SLURM_ARRAY_TASK_ID, then: pal-shard finish shards/
+  pal-shard verify shards/ --decode                            read all of it again
+  pal-shard stats shards/ ; pal-shard ls shards/ --shard train-000000.tar
+
+Run the same 'build' again after any interruption: finished shards are kept, and the result is the same to the byte.
+Places are paths or URLs (s3://, gs://, az://, file://); S3 takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+AWS_ENDPOINT_URL from the environment.
+
+exit status: 0 all inputs are in shards; 3 finished, some inputs are listed in rejects.jsonl; 2 bad usage; 1 failed
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; never raises for what users can cause."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    from pal_ds.shardset import ShardSetError
+    from pal_ds.storage import StorageAccessError, StorageError, StorageNotFoundError
+
+    try:
+        return int(arguments.run(arguments))
+    except (UsageError, ShardSetError) as error:
+        return _failed(arguments, error, 2)
+    except (StorageAccessError, StorageNotFoundError) as error:
+        return _failed(arguments, error, 2)
+    except (BuildError, StorageError) as error:
+        return _failed(arguments, error, 1)
+    except OSError as error:
+        return _failed(arguments, error, 1)
+    except KeyboardInterrupt:
+        return _failed(arguments, BuildError("interrupted: run the same command again to go on"), 1)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _failed(arguments: argparse.Namespace, error: Exception, status: int) -> int:
+    message = " ".join(str(error).split())
+    print(f"pal-shard: error: {message}", file=sys.stderr)
+    if getattr(arguments, "json", False):
+        print(json.dumps({"error": message, "exit_status": status}))
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pal-shard",
+        description="Turns a video corpus into a shard set for training, and looks after shard sets.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    build = _command(commands, "build", "make a shard set, or finish one that was begun", _build)
+    add_build_arguments(build)
+    finish = _command(commands, "finish", "check that all tasks are done and write the manifest", _finish)
+    verify = _command(commands, "verify", "read a set again: checksums, indexes, counts", _verify)
+    verify.add_argument("--decode", action="store_true", help="decode every clip too")
+    verify.add_argument("--workers", type=int, default=None, help="shards at a time (default: cores)")
+    stats = _command(commands, "stats", "totals, histograms and a table of rejects", _stats)
+    ls = _command(commands, "ls", "list the shards, or the samples of one", _ls)
+    ls.add_argument("--shard", metavar="NAME", help="list this shard's samples")
+    for command in (finish, verify, stats, ls):
+        command.add_argument("dest", metavar="DEST", help="the shard set's folder")
+        command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    for command in (finish, verify):
+        command.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from shards import report
+    from shards.build import build
+
+    result = build(build_options(arguments))
+    _print(arguments, {**result.to_json(), "exit_status": result.exit_status}, report.build_lines(result))
+    return result.exit_status if result.state != "planned" else 0
+
+
+def _finish(arguments: argparse.Namespace) -> int:
+    from shards import report
+    from shards.build import finish_tasks
+
+    result = finish_tasks(arguments.dest)
+    _print(arguments, {**result.to_json(), "exit_status": result.exit_status}, report.build_lines(result))
+    return result.exit_status
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from shards import report
+    from shards.verify import verify
+
+    result = verify(
+        arguments.dest,
+        decode=arguments.decode,
+        workers=arguments.workers or default_workers(),
+        quiet=arguments.quiet or arguments.json,
+    )
+    _print(arguments, result.to_json(), report.verify_lines(result))
+    return 1 if result.problems else 0
+
+
+def _stats(arguments: argparse.Namespace) -> int:
+    from shards import report
+    from shards.statistics import statistics
+
+    found = statistics(arguments.dest)
+    _print(arguments, found, report.stats_lines(found))
+    return 0
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    from shards import report
+    from shards.statistics import listing
+
+    found = listing(arguments.dest, arguments.shard)
+    _print(arguments, found, report.listing_lines(found))
+    return 0
+
+
+def _print(arguments: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> None:
+    if arguments.json:
+        print(json.dumps(document))
+    else:
+        print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""What the installed ffmpeg is, and what it says about a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from shards.errors import BuildError, Rejected, UsageError
+from shards.process import Finished, run_tool
+from shards.profiles import PROFILES, input_arguments
+
+_ADDRESS = re.compile(r"\[([^\[\]@]*?)( @ 0x[0-9a-fA-F]+)\] ?")
+_HEX = re.compile(r"0x[0-9a-fA-F]{6,}")
+_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_TOOL_TIMEOUT = 60.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What a container says of its first real video stream.
+
+    Attributes:
+        codec: codec name.
+        width: pixels, after rotation.
+        height: pixels, after rotation.
+        fps: average frame rate, 0 where unknown.
+        frames: frames promised by the container, or counted where asked; 0 where unknown.
+        duration: seconds of the video stream, else of the container; 0 where unknown.
+        b_frames: the stream reorders frames.
+        container: the demuxer's names.
+    """
+
+    codec: str
+    width: int
+    height: int
+    fps: float
+    frames: int
+    duration: float
+    b_frames: bool
+    container: str
+
+
+@functools.cache
+def encoder_identity() -> dict[str, str]:
+    """Return what decides the bytes of an encode: versions of ffmpeg, its libraries and x264, and a sample's hash.
+
+    Raises:
+        UsageError: ffmpeg or ffprobe is missing, or was built without libx264.
+    """
+    try:
+        text = run_tool(["ffmpeg", "-version"], timeout=_TOOL_TIMEOUT).stdout.decode("utf-8", "replace")
+        run_tool(["ffprobe", "-version"], timeout=_TOOL_TIMEOUT)
+    except BuildError as error:
+        raise UsageError(f"{error}: install ffmpeg (Debian: apt-get install ffmpeg)") from error
+    version = re.search(r"ffmpeg version (\S+)", text)
+    configuration = re.search(r"configuration: (.*)", text)
+    libraries = {
+        name: "".join(numbers.split())
+        for name, numbers in re.findall(r"lib(avcodec|avformat|avfilter|swscale)\s+([\d. ]+)/", text)
+    }
+    arguments = [
+        *(
+            "ffmpeg",
+            "-hide_banner",
+            "-nostdin",
+            "-v",
+            "info",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=s=192x144:r=10:d=1",
+        ),
+        *("-vf", PROFILES["fast"].filters(), *PROFILES["fast"].encoder()[:-4], "-f", "h264", "-"),
+    ]
+    sample = run_tool(arguments, timeout=_TOOL_TIMEOUT, stdout_limit=4 << 20)
+    x264 = re.search(rb"x264 - core (\d+(?: r\d+)?(?: [0-9a-fM]+)?)", sample.stdout)
+    if sample.returncode != 0 or not sample.stdout or x264 is None:
+        raise UsageError(f"this ffmpeg can't encode with libx264: {error_line(sample)}")
+    return {
+        "ffmpeg": version.group(1) if version else "unknown",
+        **libraries,
+        "configuration": hashlib.sha256(
+            (configuration.group(1) if configuration else "").encode()
+        ).hexdigest()[:16],
+        "x264": x264.group(1).decode(),
+        "sample_sha256": hashlib.sha256(sample.stdout).hexdigest(),
+    }
+
+
+def probe(path: Path, *, timeout: float = _TOOL_TIMEOUT) -> VideoInfo:
+    """Ask the container about its first video stream that is no cover picture.
+
+    Raises:
+        Rejected: at stage ``probe``: not a video, damaged, or without a video stream.
+    """
+    document, _ = _ffprobe(path, [], timeout)
+    return _video_info(document)
+
+
+def count_frames(path: Path, *, timeout: float) -> VideoInfo:
+    """Decode a file to its end and count: ``frames`` of the result is what a decoder yields.
+
+    Raises:
+        Rejected: at stage ``verify``: the decoder complains or ends early.
+    """
+    try:
+        document, finished = _ffprobe(path, ["-count_frames", "-select_streams", "v:0"], timeout)
+        info = _video_info(document)
+    except Rejected as rejected:
+        raise Rejected("verify", rejected.error) from rejected
+    if finished.stderr.strip():
+        raise Rejected("verify", f"does not decode cleanly: {error_line(finished, path)}")
+    return info
+
+
+def source_seconds(stderr: str) -> float | None:
+    """Return the duration that ffmpeg's banner gives for its first input, in seconds."""
+    found = _DURATION.search(stderr)
+    if not found:
+        return None
+    return int(found.group(1)) * 3600 + int(found.group(2)) * 60 + float(found.group(3))
+
+
+def error_line(finished: Finished, path: Path | None = None) -> str:
+    """Return the first telling line of a failed tool, without addresses and paths."""
+    if finished.timed_out:
+        return "timed out"
+    if finished.returncode < 0:
+        return f"killed by signal {-finished.returncode}"
+    lines = [_clean(line, path) for line in finished.stderr.splitlines()]
+    lines = [line for line in lines if line]
+    telling = [line for line in lines if _TELLING.search(line)]
+    return (telling or lines or [f"exit status {finished.returncode}"])[0][:200]
+
+
+_TELLING = re.compile(
+    r"error|invalid|not found|no such|denied|could not|cannot|unsupported|corrupt|missing|truncat|matches no|fail",
+    re.IGNORECASE,
+)
+
+
+def _clean(line: str, path: Path | None) -> str:
+    if path is not None:
+        for shown in (f"file:{path}", str(path)):
+            line = line.replace(shown.encode("utf-8", "replace").decode(), "input").replace(shown, "input")
+    return _HEX.sub("0x", _ADDRESS.sub(r"[\1] ", line)).strip()
+
+
+def _ffprobe(path: Path, options: list[str], timeout: float) -> tuple[dict[str, Any], Finished]:
+    arguments = [
+        *("ffprobe", "-hide_banner", "-v", "error", *options, "-show_streams", "-show_format", "-of", "json"),
+        *input_arguments(str(path)),
+    ]
+    finished = run_tool(arguments, timeout=timeout, stdout_limit=4 << 20)
+    if finished.timed_out or finished.returncode != 0:
+        raise Rejected("probe", error_line(finished, path))
+    try:
+        document = json.loads(finished.stdout.decode("utf-8", "replace"))
+    except ValueError as error:
+        raise Rejected("probe", "ffprobe gave no description") from error
+    return document, finished
+
+
+def _video_info(document: dict[str, Any]) -> VideoInfo:
+    streams = [
+        stream
+        for stream in document.get("streams", [])
+        if stream.get("codec_type") == "video" and not stream.get("disposition", {}).get("attached_pic")
+    ]
+    if not streams:
+        kinds = sorted({str(stream.get("codec_type")) for stream in document.get("streams", [])})
+        raise Rejected("probe", f"no video stream (found: {', '.join(kinds) or 'nothing'})")
+    stream = streams[0]
+    width, height = int(stream.get("width") or 0), int(stream.get("height") or 0)
+    rotations = [int(float(side.get("rotation", 0))) for side in stream.get("side_data_list", [])]
+    if any(rotation % 180 for rotation in rotations):
+        width, height = height, width
+    return VideoInfo(
+        codec=str(stream.get("codec_name", "unknown")),
+        width=width,
+        height=height,
+        fps=_ratio(stream.get("avg_frame_rate")) or _ratio(stream.get("r_frame_rate")),
+        frames=int(stream.get("nb_read_frames") or stream.get("nb_frames") or 0),
+        duration=_seconds(stream.get("duration"))
+        or _tag_seconds(stream.get("tags", {}))
+        or _seconds(document.get("format", {}).get("duration")),
+        b_frames=bool(stream.get("has_b_frames")),
+        container=str(document.get("format", {}).get("format_name", "")),
+    )
+
+
+def _ratio(text: Any) -> float:
+    numerator, _, denominator = str(text or "0/1").partition("/")
+    try:
+        return float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        return 0.0
+
+
+def _seconds(text: Any) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _tag_seconds(tags: dict[str, Any]) -> float:
+    """Matroska keeps a stream's duration in a tag, as hours:minutes:seconds."""
+    parts = str(next((tags[name] for name in tags if name.upper() == "DURATION"), "")).split(":")
+    try:
+        hours, minutes, seconds = (float(part) for part in parts)
+    except ValueError:
+        return 0.0
+    return hours * 3600 + minutes * 60 + seconds

@@ -1,0 +1,194 @@
+"""What a build leaves at DEST until it is finished: its plan, and one part for every shard that is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pal_ds import shardset, storage
+from pal_ds.shardset import ShardEntry
+from shards.errors import BuildError, UsageError
+from shards.plan import PlannedShard
+from shards.rows import Reject
+
+FOLDER = "_unfinished"
+_PLAN = "plan.json"
+_REJECTS = "catalog-rejects.jsonl"
+_OURS = re.compile(r"[A-Za-z0-9_]+-\d{6}\.(tar|index\.json)|manifest\.json|rejects\.jsonl|_unfinished")
+_TEMPORARY = re.compile(r"\.(?:[A-Za-z0-9_]+-\d{6}\.(?:tar|index\.json)|manifest\.json|rejects\.jsonl)\..+")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one finished shard adds to the set.
+
+    Attributes:
+        shard: the planned name.
+        entry: the shard, or None where every clip of it was rejected.
+        frames: decodable frames in it.
+        seconds: of video in it.
+        labels: class names in it.
+        rejects: its clips that are in no shard.
+        contents: (key, first 16 digits of the clip's SHA-256), to find equal content under different names.
+    """
+
+    shard: str
+    entry: ShardEntry | None
+    frames: int
+    seconds: float
+    labels: tuple[str, ...]
+    rejects: tuple[Reject, ...]
+    contents: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> bytes:
+        """Return the part's bytes."""
+        return shardset.dump_json(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Part:
+        """Parse a part.
+
+        Raises:
+            BuildError: it is damaged.
+        """
+        try:
+            document = json.loads(data)
+            entry = document["entry"]
+            return cls(
+                shard=document["shard"],
+                entry=None if entry is None else ShardEntry(**entry),
+                frames=document["frames"],
+                seconds=document["seconds"],
+                labels=tuple(document["labels"]),
+                rejects=tuple(Reject(**reject) for reject in document["rejects"]),
+                contents=tuple((key, digest) for key, digest in document["contents"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise BuildError(
+                f"a part of the unfinished build is damaged: {error}: use --overwrite"
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanRecord:
+    """The plan as it lies at DEST: what must be equal for a build to go on."""
+
+    recipe: dict[str, Any]
+    inputs: int
+    shards: tuple[PlannedShard, ...]
+
+
+class Journal:
+    """The unfinished state of one DEST.
+
+    Attributes:
+        dest: the shard set's folder.
+    """
+
+    def __init__(self, dest: str) -> None:
+        self.dest = dest
+        self._folder = storage.join(dest, FOLDER)
+
+    def names(self) -> list[str]:
+        """Return what lies at DEST; leftovers of interrupted local writes are not counted."""
+        names = storage.list_names(self.dest, retry=storage.AT_START)
+        return [name for name in names if not _TEMPORARY.fullmatch(name)]
+
+    def foreign(self) -> list[str]:
+        """Return what lies at DEST and is not of a shard set."""
+        return [name for name in self.names() if not _OURS.fullmatch(name)]
+
+    def read_plan(self) -> PlanRecord | None:
+        """Return the plan of the build under way, or None."""
+        try:
+            data = storage.read_bytes(storage.join(self._folder, _PLAN), retry=storage.AT_START)
+        except storage.StorageNotFoundError:
+            return None
+        document = json.loads(data)
+        return PlanRecord(
+            recipe=document["recipe"],
+            inputs=document["inputs"],
+            shards=tuple(PlannedShard(*shard) for shard in document["shards"]),
+        )
+
+    def write_plan(self, plan: PlanRecord, rejects: Path) -> None:
+        """Publish the plan, after what the catalog rejected."""
+        storage.make_folder(self._folder)
+        storage.upload_file(rejects, storage.join(self._folder, _REJECTS), retry=storage.AT_START)
+        document = {
+            "recipe": plan.recipe,
+            "inputs": plan.inputs,
+            "shards": [dataclasses.astuple(shard) for shard in plan.shards],
+        }
+        data = (json.dumps(document, separators=(",", ":")) + "\n").encode()
+        storage.write_bytes(storage.join(self._folder, _PLAN), data, retry=storage.AT_START)
+
+    def fetch_catalog_rejects(self, path: Path) -> None:
+        """Copy what the catalog rejected to a local file."""
+        path.write_bytes(storage.read_bytes(storage.join(self._folder, _REJECTS)))
+
+    def write_part(self, part: Part) -> None:
+        """Publish a part: from here on its shard is finished."""
+        storage.write_bytes(storage.join(self._folder, _part_name(part.shard)), part.to_json())
+
+    def read_part(self, shard: str) -> Part:
+        """Return one shard's part.
+
+        Raises:
+            StorageNotFoundError: the shard is not finished.
+        """
+        return Part.from_json(storage.read_bytes(storage.join(self._folder, _part_name(shard))))
+
+    def finished_shards(self) -> set[str]:
+        """Return the names of the shards that have a part."""
+        names = storage.list_names(self._folder)
+        return {name.removesuffix(".part.json") + ".tar" for name in names if name.endswith(".part.json")}
+
+    def remove(self) -> None:
+        """Remove the unfinished state and what interrupted local writes left behind."""
+        storage.remove(self._folder, recursive=True)
+        for name in storage.list_names(self.dest):
+            if _TEMPORARY.fullmatch(name):
+                storage.remove(storage.join(self.dest, name))
+
+    def clear(self) -> None:
+        """Remove a whole shard set, finished or not, the manifest first.
+
+        Raises:
+            UsageError: something else lies at DEST too.
+        """
+        foreign = self.foreign()
+        if foreign:
+            raise UsageError(
+                f"DEST {storage.redact(self.dest)}: holds {_few(foreign)}, which is no part of a shard set"
+            )
+        names = self.names()
+        for name in sorted(names, key=lambda name: name != shardset.MANIFEST_NAME):
+            if name != FOLDER:
+                storage.remove(storage.join(self.dest, name))
+        self.remove()
+
+
+def recipe_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return one ``name: old there, new here`` for every field in which two recipes differ."""
+    found: list[str] = []
+    for name in sorted(old.keys() | new.keys()):
+        first, second = old.get(name), new.get(name)
+        if isinstance(first, dict) and isinstance(second, dict):
+            found += recipe_differences(first, second, f"{prefix}{name}.")
+        elif first != second:
+            found.append(f"{prefix}{name}: {first!r} there, {second!r} here")
+    return found
+
+
+def _part_name(shard: str) -> str:
+    return shard.removesuffix(".tar") + ".part.json"
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -1,0 +1,102 @@
+"""Lists the video files below a root: local folders with their traps, or a prefix of an object store."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pal_ds import storage
+from shards.errors import UsageError
+from shards.rows import is_video
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listed:
+    """One video file.
+
+    Attributes:
+        relative: path below the root.
+        size: bytes, None where it can't be told.
+        error: why it can't be used, or None.
+    """
+
+    relative: str
+    size: int | None
+    error: str | None = None
+
+
+@dataclasses.dataclass
+class ListingNotes:
+    """What a listing passed over: said to the user, as it is no input.
+
+    Attributes:
+        others: files that are no videos by their ending.
+        loops: links that lead back to a folder they lie in.
+    """
+
+    others: int = 0
+    loops: int = 0
+
+
+def list_videos(root: str, notes: ListingNotes) -> Iterator[Listed]:
+    """Yield the video files below ``root``, one folder's listing in memory at a time.
+
+    Raises:
+        UsageError: the root does not exist or is no folder.
+        StorageAccessError: the store refuses.
+    """
+    if storage.is_local(root):
+        path = storage.local_path(root)
+        if not path.is_dir():
+            raise UsageError(f"SOURCE {root}: no such folder")
+        yield from _walk(path, "", (), notes)
+        return
+    found = False
+    for info in storage.iter_files(root, retry=storage.AT_START):
+        found = True
+        if is_video(info.relative):
+            yield Listed(info.relative, info.size)
+        else:
+            notes.others += 1
+    if not found:
+        raise UsageError(f"SOURCE {storage.redact(root)}: nothing lies there")
+
+
+def _walk(
+    folder: Path, relative: str, above: tuple[tuple[int, int], ...], notes: ListingNotes
+) -> Iterator[Listed]:
+    """Walk a local folder. Links to folders are followed (class folders often are links), loops are not."""
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as entries:
+            children = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        # What lies in it can't be counted: it is listed as one input, so that the loss is seen.
+        yield Listed(f"{relative or '.'}/", None, f"the folder can't be listed: {error.strerror}")
+        return
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        notes.loops += 1
+        return
+    for entry in children:
+        name = f"{relative}/{entry.name}" if relative else entry.name
+        try:
+            is_folder = entry.is_dir()
+        except OSError:
+            is_folder = False
+        if is_folder:
+            yield from _walk(Path(entry.path), name, (*above, identity), notes)
+        elif is_video(entry.name):
+            yield _listed(entry, name)
+        else:
+            notes.others += 1
+
+
+def _listed(entry: os.DirEntry[str], name: str) -> Listed:
+    try:
+        status = entry.stat()
+    except OSError as error:
+        return Listed(name, None, f"can't be read: {error.strerror}")
+    return Listed(name, status.st_size if entry.is_file() else 0)

@@ -1,0 +1,187 @@
+"""The arguments of ``pal-shard build`` and their way into typed options."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+from typing import TYPE_CHECKING
+
+from shards.errors import UsageError
+from shards.profiles import PROFILES, Profile
+
+if TYPE_CHECKING:
+    from shards.build import BuildOptions
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of ``400KB`` (thousands), ``64MiB`` (1024s) or a plain number."""
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 400KB, 64MiB or a number of bytes")
+    number, prefix, binary = found.groups()
+    power = " KMGT".index(prefix.upper()) if prefix else 0
+    return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def default_workers() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``build`` understands."""
+    parser.add_argument(
+        "places",
+        nargs="+",
+        metavar="SOURCE… DEST",
+        help="folders, URL prefixes, CSVs or shard sets, then the new set",
+    )
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument(
+        "--video-root", metavar="URL", help="where a CSV's videos lie (default: beside the CSV)"
+    )
+    inputs.add_argument(
+        "--with-labels", action="store_true", help="keep class names (CSV column or class folder)"
+    )
+    inputs.add_argument("--limit", type=int, metavar="N", help="take only N inputs of the shuffled list")
+    dealing = parser.add_argument_group("splits and shards")
+    dealing.add_argument("--split", metavar="NAME", help="name of the one split (default: train)")
+    dealing.add_argument("--split-column", action="store_true", help="follow the CSV's split column")
+    dealing.add_argument(
+        "--val-fraction", type=float, metavar="X", help="share of clips for 'val', by whole source videos"
+    )
+    dealing.add_argument(
+        "--shard-bytes",
+        type=parse_size,
+        default=64 << 20,
+        metavar="SIZE",
+        help="aim of a shard's size (default: 64MiB)",
+    )
+    dealing.add_argument(
+        "--seed", type=int, default=0, help="of the shuffle and the choice of val (default: 0)"
+    )
+    _add_encoding_arguments(parser)
+    _add_running_arguments(parser)
+
+
+def _add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
+    encoding = parser.add_argument_group("encoding")
+    encoding.add_argument(
+        "--profile",
+        choices=sorted(PROFILES),
+        help="fast: cheapest to decode (default); compact: a third smaller; paper-256: short side 256; copy: as is",
+    )
+    encoding.add_argument(
+        "--copy", action="store_true", help="pack the files unchanged (the same as --profile copy)"
+    )
+    encoding.add_argument("--short-side", type=int, metavar="PX", help="of the output (fast: 128)")
+    encoding.add_argument("--fps", type=float, help="upper bound of the constant frame rate (30)")
+    encoding.add_argument(
+        "--gop", type=int, metavar="N", help="frames from key frame to key frame (fast: 16)"
+    )
+    encoding.add_argument("--crf", type=int, metavar="N", help="x264's quality, lower is better (23)")
+    encoding.add_argument(
+        "--max-seconds", type=float, default=600.0, metavar="S", help="reject longer clips (default: 600)"
+    )
+    encoding.add_argument(
+        "--min-frames", type=int, default=8, metavar="N", help="reject clips of fewer frames (default: 8)"
+    )
+    encoding.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="seconds one tool may take for a clip (default: 600)",
+    )
+
+
+def _add_running_arguments(parser: argparse.ArgumentParser) -> None:
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--workers", type=int, default=None, help="ffmpeg processes at a time (default: cores)"
+    )
+    running.add_argument(
+        "--executor", choices=["local", "ray"], default="local", help="where shards are made"
+    )
+    running.add_argument(
+        "--num-tasks", type=int, default=None, metavar="N", help="this run is one of N (then: finish)"
+    )
+    running.add_argument("--task-index", type=int, default=None, metavar="I", help="which of them, from 0")
+    running.add_argument("--scratch", metavar="DIR", help="for clips under way (default: TMPDIR)")
+    running.add_argument("--dry-run", action="store_true", help="only say what would be made")
+    running.add_argument(
+        "--overwrite", action="store_true", help="remove the shard set that lies at DEST first"
+    )
+    running.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    running.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def build_options(arguments: argparse.Namespace) -> BuildOptions:
+    """Turn parsed arguments into options.
+
+    Raises:
+        UsageError: they contradict each other or are out of range.
+    """
+    # Deferred, so that --help does not wait for the storage libraries.
+    from shards.build import BuildOptions
+    from shards.catalog import CatalogOptions
+    from shards.plan import PlanOptions
+    from shards.transcode import ClipLimits
+
+    if len(arguments.places) < 2:
+        raise UsageError("give at least one SOURCE and then DEST")
+    if (arguments.num_tasks is None) != (arguments.task_index is None):
+        raise UsageError("--num-tasks and --task-index go together")
+    *sources, dest = arguments.places
+    for name in ("max_seconds", "timeout"):
+        if not getattr(arguments, name) > 0:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give a number above 0")
+    if arguments.min_frames < 1:
+        raise UsageError(f"--min-frames {arguments.min_frames}: give at least 1")
+    return BuildOptions(
+        dest=dest,
+        catalog=CatalogOptions(
+            sources=tuple(sources),
+            video_root=arguments.video_root,
+            seed=arguments.seed,
+            with_labels=arguments.with_labels,
+        ),
+        plan=PlanOptions(
+            shard_bytes=arguments.shard_bytes,
+            split=arguments.split,
+            split_column=arguments.split_column,
+            val_fraction=arguments.val_fraction,
+            limit=arguments.limit,
+            seed=arguments.seed,
+        ),
+        profile=_profile(arguments),
+        limits=ClipLimits(
+            max_seconds=arguments.max_seconds, min_frames=arguments.min_frames, timeout=arguments.timeout
+        ),
+        workers=default_workers() if arguments.workers is None else arguments.workers,
+        executor=arguments.executor,
+        tasks=1 if arguments.num_tasks is None else arguments.num_tasks,
+        task=arguments.task_index,
+        overwrite=arguments.overwrite,
+        dry_run=arguments.dry_run,
+        quiet=arguments.quiet,
+        scratch=arguments.scratch,
+    )
+
+
+def _profile(arguments: argparse.Namespace) -> Profile:
+    if arguments.copy and arguments.profile not in (None, "copy"):
+        raise UsageError(f"--copy and --profile {arguments.profile} exclude each other")
+    profile = PROFILES["copy" if arguments.copy else arguments.profile or "fast"]
+    changes = {
+        name: getattr(arguments, name)
+        for name in ("short_side", "fps", "gop", "crf")
+        if getattr(arguments, name) is not None
+    }
+    if profile.copy and changes:
+        raise UsageError(f"--{next(iter(changes)).replace('_', '-')} has no effect with --copy")
+    return dataclasses.replace(profile, **changes)

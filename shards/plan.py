@@ -1,0 +1,206 @@
+"""Decides, before any transcode, which clip goes to which shard (DESIGN.md §3.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+
+from shards.catalog import ROW_COLUMNS, Catalog, decode, encode, keyed_hash, rows_from
+from shards.errors import UsageError
+from shards.profiles import Profile
+from shards.rows import Row
+
+_SPLIT = re.compile(r"[A-Za-z0-9_]{1,64}")
+_MAX_SHARDS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """How clips are dealt to splits and shards.
+
+    Attributes:
+        shard_bytes: shards are closed when their expected size reaches this.
+        split: the one split, where neither of the next two is given.
+        split_column: each row goes to the split its table or shard set names.
+        val_fraction: share of the clips that goes to ``val``, whole source videos at a time; the rest is ``train``.
+        limit: only the first so many clips of the shuffled catalog are inputs.
+        seed: of the shuffle and of the choice of ``val``.
+    """
+
+    shard_bytes: int = 64 << 20
+    split: str | None = None
+    split_column: bool = False
+    val_fraction: float | None = None
+    limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        given = [self.split is not None, self.split_column, self.val_fraction is not None]
+        if sum(given) > 1:
+            raise UsageError("--split, --split-column and --val-fraction exclude each other: give one")
+        if self.split is not None and not _SPLIT.fullmatch(self.split):
+            raise UsageError(f"--split {self.split!r}: use letters, digits and underscores")
+        if self.val_fraction is not None and not 0.0 < self.val_fraction < 1.0:
+            raise UsageError(f"--val-fraction {self.val_fraction}: give a share between 0 and 1, as 0.1")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit {self.limit}: give a number of clips from 1")
+        if self.shard_bytes < 1024:
+            raise UsageError(f"--shard-bytes {self.shard_bytes}: give at least 1KB")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlannedShard:
+    """One shard to be made: its split, number, clips and expected bytes."""
+
+    split: str
+    number: int
+    clips: int
+    expected_bytes: int
+
+
+class Plan:
+    """The assignment of clips to shards, kept in the catalog's database.
+
+    Attributes:
+        shards: every planned shard in order.
+        digest: hash of the whole assignment and of what the catalog rejected.
+        inputs: number of inputs.
+    """
+
+    def __init__(self, catalog: Catalog, options: PlanOptions, profile: Profile) -> None:
+        self.catalog = catalog
+        self.options = options
+        self._database = catalog.database
+        self._database.execute("BEGIN")
+        self._database.execute(
+            "CREATE TABLE clips (target TEXT, shard INTEGER, position INTEGER, input INTEGER)"
+        )
+        self._choose_splits()
+        self.shards = self._deal(profile)
+        self._database.execute("CREATE INDEX by_shard ON clips (target, shard, position)")
+        self._database.execute("COMMIT")
+        self.inputs = catalog.count()
+        self.digest = self._digest()
+
+    def rows(self, shard: PlannedShard) -> list[Row]:
+        """Return the clips of one shard in order."""
+        query = (
+            f"SELECT {ROW_COLUMNS} FROM clips JOIN inputs ON clips.input = inputs.id "  # noqa: S608
+            "WHERE clips.target = ? AND clips.shard = ? ORDER BY clips.position"
+        )
+        return list(rows_from(self._database.execute(query, (shard.split, shard.number)).fetchall()))
+
+    def split_values(self) -> dict[str, int]:
+        """Return how many usable inputs name each split in their table."""
+        query = "SELECT split, count(*) FROM inputs WHERE stage IS NULL AND split IS NOT NULL GROUP BY split"
+        return dict(self._database.execute(query).fetchall())
+
+    def _choose_splits(self) -> None:
+        """Write the split of every usable input, after the limit has been applied."""
+        options, database = self.options, self._database
+        if options.limit is not None:
+            database.execute(
+                """DELETE FROM inputs WHERE id NOT IN (SELECT id FROM inputs WHERE stage IS NULL
+                   ORDER BY shuffle, source LIMIT ?)""",
+                (options.limit,),
+            )
+        database.execute("ALTER TABLE inputs ADD COLUMN target TEXT")
+        if options.split_column:
+            self._check_split_column()
+            database.execute("UPDATE inputs SET target = split")
+        elif options.val_fraction is not None:
+            database.execute("UPDATE inputs SET target = 'train'")
+            database.execute("CREATE INDEX by_group ON inputs (grp)")
+            database.executemany(
+                "UPDATE inputs SET target = 'val' WHERE grp = ?", ((group,) for group in self._val_groups())
+            )
+        else:
+            database.execute("UPDATE inputs SET target = ?", (options.split or "train",))
+
+    def _check_split_column(self) -> None:
+        for split, count in self._database.execute(
+            "SELECT split, count(*) FROM inputs WHERE stage IS NULL GROUP BY split"
+        ):
+            if split is None:
+                raise UsageError(f"--split-column: {count} inputs name no split")
+            if not _SPLIT.fullmatch(split):
+                raise UsageError(
+                    f"--split-column: {split!r} is no split name: use letters, digits and underscores"
+                )
+
+    def _val_groups(self) -> list[bytes]:
+        """Choose whole source videos in the order of their hashes until the share is reached, and at least one."""
+        assert self.options.val_fraction is not None
+        key = self.options.seed.to_bytes(16, "little", signed=True)
+        groups = [
+            (keyed_hash(key, decode(group), b"val"), group, count)
+            for group, count in self._database.execute(
+                "SELECT grp, count(*) FROM inputs WHERE stage IS NULL GROUP BY grp"
+            )
+        ]
+        groups.sort()
+        budget = self.options.val_fraction * sum(count for _, _, count in groups)
+        chosen: list[bytes] = []
+        taken = 0
+        for _, group, count in groups:
+            if taken + count <= budget + 0.5:
+                chosen.append(group)
+                taken += count
+        if not chosen and len(groups) > 1:
+            chosen = [min(groups, key=lambda item: (item[2], item[0]))[1]]
+        return chosen
+
+    def _deal(self, profile: Profile) -> list[PlannedShard]:
+        shards: list[PlannedShard] = []
+        placed: list[tuple[str, int, int, int]] = []
+        current: PlannedShard | None = None
+        query = (
+            'SELECT target, id, size, "end" - start, span FROM inputs WHERE stage IS NULL '
+            "ORDER BY target, shuffle, source"
+        )
+        writer = self._database.cursor()
+        for split, row_id, size, seconds, _ in self._database.execute(query):
+            expected = profile.expected_bytes(size, seconds) + 2048
+            if (
+                current is None
+                or current.split != split
+                or (current.clips and current.expected_bytes + expected // 2 > self.options.shard_bytes)
+            ):
+                if current is not None:
+                    shards.append(current)
+                number = current.number + 1 if current is not None and current.split == split else 0
+                current = PlannedShard(split, number, 0, 0)
+            placed.append((split, current.number, current.clips, row_id))
+            current = dataclasses.replace(
+                current, clips=current.clips + 1, expected_bytes=current.expected_bytes + expected
+            )
+            if len(placed) >= 10_000:
+                writer.executemany("INSERT INTO clips VALUES (?, ?, ?, ?)", placed)
+                placed.clear()
+        writer.executemany("INSERT INTO clips VALUES (?, ?, ?, ?)", placed)
+        if current is not None:
+            shards.append(current)
+        if shards and max(shard.number for shard in shards) >= _MAX_SHARDS:
+            raise UsageError("more than a million shards: raise --shard-bytes")
+        return shards
+
+    def _digest(self) -> str:
+        hasher = hashlib.sha256()
+        query = (
+            'SELECT clips.target, shard, key, source, location, size, start, "end", span, label, offset '
+            "FROM clips JOIN inputs ON clips.input = inputs.id ORDER BY clips.target, shard, position"
+        )
+        for values in self._database.execute(query):
+            texts = [decode(value) if isinstance(value, bytes) else value for value in values]
+            hasher.update(encode(json.dumps(texts)))
+        for reject in self.catalog.rejects():
+            hasher.update(encode(json.dumps(["rejected", reject.source, reject.stage, reject.error])))
+        return hasher.hexdigest()
+
+
+def iter_task(shards: list[PlannedShard], tasks: int, index: int) -> Iterator[PlannedShard]:
+    """Yield the shards of one task of several: every ``tasks``-th, so that all get a like share."""
+    return iter(shards[index::tasks])

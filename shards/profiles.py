@@ -1,0 +1,123 @@
+"""How a clip is encoded: the profiles, and the ffmpeg arguments they stand for (DESIGN.md §4.9)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from shards.errors import UsageError
+
+#: Containers that may be opened. Playlists, text and image readers are left out: a file must not be able to
+#: make ffmpeg open other files or addresses, and text is no video.
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,rm,gif,ivf,h264,hevc,"
+    "m4v,dv,nut,mxf,y4m,yuv4mpegpipe,wtv,dhav,nsv,bink,smk"
+)
+#: A frame above this many pixels is refused (8K is 33 million): a header must not be able to take all memory.
+MAX_PIXELS = 67_108_864
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One way to encode, with what it is expected to cost.
+
+    Attributes:
+        name: as given to ``--profile``.
+        copy: the source's bytes are packed unchanged; all encoder fields are without effect.
+        short_side: pixels of the shorter side of the output.
+        fps: upper bound of the output's constant frame rate; slower sources keep theirs.
+        gop: distance of key frames.
+        crf: x264's quality, lower is better.
+        preset: x264's preset.
+        tune: x264's tune, or "" for none.
+        bytes_per_second: expected output, to plan shards where the catalog knows the span.
+        bytes_share: expected output as a share of the source's bytes, where it knows only those.
+    """
+
+    name: str
+    copy: bool = False
+    short_side: int = 128
+    fps: float = 30.0
+    gop: int = 16
+    crf: int = 23
+    preset: str = "veryfast"
+    tune: str = "fastdecode"
+    bytes_per_second: float = 17_000.0
+    bytes_share: float = 0.35
+
+    def __post_init__(self) -> None:
+        for field, value, low, high in (
+            ("--short-side", self.short_side, 16, 4320),
+            ("--fps", self.fps, 1, 240),
+            ("--gop", self.gop, 1, 1000),
+            ("--crf", self.crf, 0, 51),
+        ):
+            if not low <= value <= high:
+                raise UsageError(f"{field} {value}: give a value from {low} to {high}")
+        if self.short_side % 2:
+            raise UsageError(f"--short-side {self.short_side}: 4:2:0 video needs even sides")
+
+    def expected_bytes(self, source_bytes: int | None, seconds: float | None) -> int:
+        """Return how large the clip will be, from what the catalog knows: its span, else the source's size."""
+        if self.copy:
+            return source_bytes or 0
+        if seconds is not None:
+            return int(seconds * self.bytes_per_second)
+        return int((source_bytes or 0) * self.bytes_share)
+
+    def recipe(self) -> dict[str, object]:
+        """Return the fields that decide the bytes of a clip."""
+        if self.copy:
+            return {"profile": self.name, "copy": True}
+        fields = ("short_side", "fps", "gop", "crf", "preset", "tune")
+        return {"profile": self.name, **{field: getattr(self, field) for field in fields}, "bframes": 0}
+
+    def filters(self) -> str:
+        """Return the filter graph: time starts at 0, constant rate, square pixels, even sides, 8-bit 4:2:0."""
+        side = self.short_side
+        return (
+            f"setpts=PTS-STARTPTS,fps=fps='min(source_fps,{self.fps:g})',"
+            f"scale=w='if(gt(dar,1),2*round({side}*dar/2),{side})'"
+            f":h='if(gt(dar,1),{side},2*round({side}/dar/2))':flags=bicubic,setsar=1,format=yuv420p"
+        )
+
+    def encoder(self) -> list[str]:
+        """Return the encoder's and muxer's arguments: one thread and bit-exact, so that bytes never vary."""
+        tune = ["-tune", self.tune] if self.tune else []
+        return [
+            *("-c:v", "libx264", "-preset", self.preset, *tune, "-crf", str(self.crf)),
+            *("-g", str(self.gop), "-keyint_min", str(self.gop), "-sc_threshold", "0", "-bf", "0"),
+            *("-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
+            *("-movflags", "+faststart", "-f", "mp4"),
+        ]
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(name="fast"),
+        Profile(
+            name="compact", gop=32, preset="medium", tune="", bytes_per_second=11_000.0, bytes_share=0.25
+        ),
+        Profile(name="paper-256", short_side=256, gop=16, bytes_per_second=52_000.0, bytes_share=0.9),
+        Profile(name="copy", copy=True, bytes_share=1.0),
+    )
+}
+
+
+def input_arguments(path: str, *, start: float | None = None, seconds: float | None = None) -> list[str]:
+    """Return the arguments that open one source: local files only, video containers only, one thread.
+
+    Args:
+        path: a local path, whatever characters it holds.
+        start: where to begin, in seconds.
+        seconds: at most this much is read.
+    """
+    seek = [] if start is None else ["-ss", f"{start:.6f}"]
+    length = [] if seconds is None else ["-t", f"{seconds:.6f}"]
+    return [
+        *("-protocol_whitelist", "file", "-format_whitelist", DEMUXERS),
+        *("-threads", "1", "-max_pixels", str(MAX_PIXELS)),
+        *seek,
+        *length,
+        *("-i", f"file:{path}"),
+    ]

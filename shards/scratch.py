@@ -1,0 +1,42 @@
+"""A scratch folder of one process, and the removal of those whose processes were killed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_PREFIX = "pal-shard-"
+_LOCK = "lock"
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: str | None = None) -> Iterator[Path]:
+    """Make a folder below ``parent`` (default TMPDIR) that is gone at the end.
+
+    A killed process can't remove its own; its lock is released by the kernel, so that the next one finds the
+    folder and removes it.
+    """
+    base = Path(parent or tempfile.gettempdir())
+    base.mkdir(parents=True, exist_ok=True)
+    for stale in base.glob(_PREFIX + "*"):
+        _remove_if_stale(stale)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    with (folder / _LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_if_stale(folder: Path) -> None:
+    try:
+        with (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return

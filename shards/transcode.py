@@ -1,0 +1,331 @@
+"""Turns rows into encoded, verified clips in a scratch folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import re
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from pal_ds.shardset import SampleRecord
+from shards import ffmpeg
+from shards.errors import BuildError, Rejected
+from shards.origins import Fetched, Origins
+from shards.process import Finished, run_tool
+from shards.profiles import Profile, input_arguments
+from shards.rows import AUTO, CUT, WHOLE, Reject, Row, extension_of
+
+#: Sources above this size are probed before they are encoded, to refuse overlong ones early (bytes).
+PROBE_FIRST_BYTES = 48 << 20
+#: ffmpeg gives up where more than this share of a source's packets can't be decoded.
+MAX_ERROR_RATE = 0.1
+_TRANSIENT = re.compile(r"timed out|killed by signal")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipLimits:
+    """What is still a clip.
+
+    Attributes:
+        max_seconds: longer whole files and spans are rejected.
+        min_frames: clips that yield fewer frames are rejected.
+        timeout: seconds that one tool may work on one clip.
+    """
+
+    max_seconds: float = 600.0
+    min_frames: int = 8
+    timeout: float = 600.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One clip ready to be packed: a scratch file, its extension in the tar, and its record."""
+
+    path: Path
+    extension: str
+    record: SampleRecord
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Draft:
+    """An encoded clip that has not been decoded yet."""
+
+    row: Row
+    path: Path
+    extension: str
+    start: float | None
+    end: float | None
+    expected_seconds: float | None
+    source: str
+    label: str | None
+
+
+class Transcoder:
+    """Makes clips of one build: one ffmpeg process a clip, and one that decodes a few results to their ends."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        limits: ClipLimits,
+        origins: Origins,
+        *,
+        with_labels: bool = False,
+        cpu_slots: threading.Semaphore | None = None,
+    ) -> None:
+        self.profile = profile
+        self.limits = limits
+        self.origins = origins
+        self.with_labels = with_labels
+        self._cpu: contextlib.AbstractContextManager[object] = cpu_slots or contextlib.nullcontext()
+
+    def make_clips(self, rows: Sequence[Row], folder: Path) -> list[Clip | Reject]:
+        """Encode and verify a few rows; one result each, in order.
+
+        Raises:
+            BuildError: scratch space is used up, or a tool can't be started: no fault of the row.
+            StorageError: a source's store fails beyond its budget.
+        """
+        drafts = [self._attempt(row, folder) for row in rows]
+        made = [draft for draft in drafts if isinstance(draft, _Draft)]
+        with self._cpu:
+            frames = None if self.profile.copy or len(made) < 2 else self._decode_together(made)
+        results: list[Clip | Reject] = []
+        for draft in drafts:
+            if isinstance(draft, Reject):
+                results.append(draft)
+                continue
+            try:
+                info = None if frames is None else frames[draft.path]
+                results.append(self._verified(draft, info))
+            except Rejected as rejected:
+                draft.path.unlink(missing_ok=True)
+                results.append(Reject(draft.source, rejected.stage, rejected.error))
+        return results
+
+    def _attempt(self, row: Row, folder: Path) -> _Draft | Reject:
+        for is_last in (False, True):
+            try:
+                with self.origins.open(row, folder) as fetched:
+                    return self._draft(row, fetched, folder / row.key)
+            except Rejected as rejected:
+                # A tool that was killed by someone else (out of memory, say) gets a second chance.
+                if is_last or "killed by signal" not in rejected.error:
+                    return Reject(row.source, rejected.stage, rejected.error)
+        raise AssertionError("unreachable")
+
+    def _draft(self, row: Row, fetched: Fetched, stem: Path) -> _Draft:
+        start, end = row.start, row.end
+        seek, length = None, None
+        limit = self.limits.max_seconds
+        if row.seconds is not None and row.seconds > limit and row.span != WHOLE:
+            raise Rejected("probe", f"the span's {row.seconds:g} s are more than --max-seconds {limit:g}")
+        large = (row.size or 0) > PROBE_FIRST_BYTES
+        span = row.span
+        if span == AUTO or (span == WHOLE and large):
+            info = ffmpeg.probe(fetched.path, timeout=self.limits.timeout)
+            if span == AUTO:
+                span = _resolve_span(row, info.duration)
+            if span == WHOLE and info.duration > limit:
+                raise Rejected("probe", _too_long(info.duration, limit))
+        if span == CUT:
+            seek, length = start, row.seconds
+        if self.profile.copy:
+            return self._copied(row, fetched, stem, span)
+        path = stem.with_suffix(".mp4")
+        expected = self._encode(fetched.path, path, seek, length)
+        if span == CUT:
+            expected = None if expected is None else max(0.0, min(length or 0.0, expected - (seek or 0.0)))
+        return _Draft(
+            row=row,
+            path=path,
+            extension="mp4",
+            start=start if fetched.record is None else fetched.record.start,
+            end=end if fetched.record is None else fetched.record.end,
+            expected_seconds=expected,
+            source=row.source if fetched.record is None else fetched.record.source,
+            label=row.label if fetched.record is None else fetched.record.label,
+        )
+
+    def _copied(self, row: Row, fetched: Fetched, stem: Path, span: str) -> _Draft:
+        if span == CUT:
+            raise Rejected("transcode", "--copy can't cut a span out of a video: use a transcoding profile")
+        info = ffmpeg.probe(fetched.path, timeout=self.limits.timeout)
+        if info.duration > self.limits.max_seconds:
+            raise Rejected("probe", _too_long(info.duration, self.limits.max_seconds))
+        if "avi" in info.container.split(",") and info.b_frames:
+            raise Rejected(
+                "verify", "B-frames in AVI fail at the tail in decoders: use a transcoding profile"
+            )
+        extension = fetched.extension or extension_of(row.location)
+        path = stem.with_suffix("." + extension)
+        try:
+            shutil.copyfile(fetched.path, path)
+        except OSError as error:
+            raise _scratch_or_read(error) from error
+        record = fetched.record
+        return _Draft(
+            row=row,
+            path=path,
+            extension=extension,
+            start=row.start if record is None else record.start,
+            end=row.end if record is None else record.end,
+            expected_seconds=info.duration or None,
+            source=row.source if record is None else record.source,
+            label=row.label if record is None else record.label,
+        )
+
+    def _encode(self, source: Path, target: Path, seek: float | None, length: float | None) -> float | None:
+        """Encode one clip; return the source's duration as its container gives it."""
+        limit = self.limits.max_seconds
+        arguments = [
+            *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-v", "info"),
+            *input_arguments(str(source), start=seek, seconds=limit + 1 if length is None else length),
+            *("-map", "0:V:0", "-an", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+            *("-max_error_rate", str(MAX_ERROR_RATE), "-filter_threads", "1", "-vf", self.profile.filters()),
+            *self.profile.encoder(),
+            *("-y", f"file:{target}"),
+        ]
+        with self._cpu:
+            finished = run_tool(arguments, timeout=self.limits.timeout)
+        if "No space left on device" in finished.stderr:
+            raise BuildError("no space left in the scratch folder: set TMPDIR to a larger disk")
+        if finished.returncode != 0 or finished.timed_out:
+            target.unlink(missing_ok=True)
+            raise self._failure(source, finished)
+        duration = ffmpeg.source_seconds(finished.stderr)
+        if length is None and duration is not None and duration > limit + 0.5:
+            target.unlink(missing_ok=True)
+            raise Rejected("probe", _too_long(duration, limit))
+        return duration
+
+    def _failure(self, source: Path, finished: Finished) -> Rejected:
+        line = ffmpeg.error_line(finished, source)
+        if _TRANSIENT.search(line):
+            return Rejected(
+                "transcode", f"{line} ({self.limits.timeout:g} s)" if finished.timed_out else line
+            )
+        try:
+            ffmpeg.probe(source, timeout=self.limits.timeout)
+        except Rejected as rejected:
+            return rejected
+        return Rejected("transcode", line)
+
+    def _decode_together(self, drafts: Sequence[_Draft]) -> dict[Path, tuple[int, int, int, float]] | None:
+        """Decode several clips in one process, as starting one costs more than decoding a clip.
+
+        Returns:
+            (frames, width, height, fps) by path; None where anything at all went wrong, so that the clips are
+            looked at one by one.
+        """
+        arguments = ["ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-xerror"]
+        for draft in drafts:
+            arguments += input_arguments(str(draft.path))
+        for number, draft in enumerate(drafts):
+            arguments += ["-map", f"{number}:v:0", "-fps_mode", "passthrough"]
+            arguments += ["-f", "framecrc", "-y", f"file:{draft.path}.crc"]
+        finished = run_tool(arguments, timeout=self.limits.timeout)
+        found: dict[Path, tuple[int, int, int, float]] | None = {}
+        for draft in drafts:
+            listing = draft.path.with_name(draft.path.name + ".crc")
+            parsed = _parse_framecrc(listing) if listing.exists() else None
+            listing.unlink(missing_ok=True)
+            if parsed is None or finished.returncode != 0 or finished.timed_out or finished.stderr.strip():
+                found = None
+            if found is not None and parsed is not None:
+                found[draft.path] = parsed
+        return found
+
+    def _verified(self, draft: _Draft, decoded: tuple[int, int, int, float] | None) -> Clip:
+        if decoded is None:
+            with self._cpu:
+                info = ffmpeg.count_frames(draft.path, timeout=self.limits.timeout)
+            if self.profile.copy:
+                promised = ffmpeg.probe(draft.path, timeout=self.limits.timeout).frames
+                if promised and promised != info.frames:
+                    raise Rejected(
+                        "verify", f"{info.frames} of the {promised} frames promised can be decoded"
+                    )
+            decoded = (info.frames, info.width, info.height, info.fps)
+        frames, width, height, fps = decoded
+        if frames == 0:
+            raise Rejected("verify", "no frame lies in the span" if draft.row.span != WHOLE else "no frame")
+        if frames < self.limits.min_frames:
+            raise Rejected("verify", f"{frames} frames, fewer than --min-frames {self.limits.min_frames}")
+        if fps <= 0:
+            raise Rejected("verify", "no frame rate")
+        duration = round(frames / fps, 6)
+        self._check_complete(draft, duration)
+        data = draft.path.read_bytes()
+        start = 0.0 if draft.start is None else draft.start
+        record = SampleRecord(
+            key=draft.row.key,
+            source=draft.source,
+            start=start,
+            end=round(start + duration, 6) if draft.end is None else draft.end,
+            duration=duration,
+            fps=fps,
+            frames=frames,
+            width=width,
+            height=height,
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            label=draft.label if self.with_labels else None,
+        )
+        return Clip(path=draft.path, extension=draft.extension, record=record)
+
+    def _check_complete(self, draft: _Draft, duration: float) -> None:
+        """Refuse a source of which much less can be decoded than its container promises."""
+        if draft.expected_seconds is None or duration >= 0.9 * draft.expected_seconds - 0.5:
+            return
+        expected = draft.expected_seconds
+        if not self.profile.copy and draft.row.span == WHOLE:
+            # Sound may last longer than the picture: what counts is the video stream's own length.
+            with self.origins.open(draft.row, draft.path.parent) as fetched:
+                expected = ffmpeg.probe(fetched.path, timeout=self.limits.timeout).duration
+        if duration < 0.9 * expected - 0.5:
+            raise Rejected("verify", f"only {duration:.1f} of {expected:.1f} s can be decoded: truncated?")
+
+
+def _resolve_span(row: Row, duration: float) -> str:
+    """Tell whether a file named only by its video's id is that video, or already the clip.
+
+    Kinetics copies come both ways. A span that lies inside the file is cut out; a file about as long as the
+    span whose end lies beyond the file is the clip itself.
+    """
+    assert row.start is not None and row.end is not None
+    length = row.end - row.start
+    if duration <= 0 or row.end <= duration + 0.5:
+        return CUT
+    if abs(duration - length) <= max(1.5, 0.15 * length):
+        return WHOLE
+    if row.start < duration:
+        return CUT
+    raise Rejected("probe", f"the span {row.start:g}-{row.end:g} s lies beyond the video's {duration:.1f} s")
+
+
+def _parse_framecrc(listing: Path) -> tuple[int, int, int, float] | None:
+    frames, width, height, fps = 0, 0, 0, 0.0
+    for line in listing.read_text().splitlines():
+        if line.startswith("#tb 0:"):
+            numerator, _, denominator = line.split(":")[1].strip().partition("/")
+            fps = int(denominator) / int(numerator)
+        elif line.startswith("#dimensions 0:"):
+            sides = line.split(":")[1].strip().split("x")
+            width, height = int(sides[0]), int(sides[1])
+        elif not line.startswith("#"):
+            frames += 1
+    return (frames, width, height, fps) if frames and width and fps > 0 else None
+
+
+def _too_long(seconds: float, limit: float) -> str:
+    return f"{seconds:.1f} s are more than --max-seconds {limit:g}: cut it with a CSV of spans"
+
+
+def _scratch_or_read(error: OSError) -> Exception:
+    if error.errno == 28:
+        return BuildError("no space left in the scratch folder: set TMPDIR to a larger disk")
+    return Rejected("read", f"can't be read: {error.strerror}")
