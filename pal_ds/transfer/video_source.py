@@ -20,7 +20,7 @@ from pal_ds import storage
 from pal_ds.shardset import MANIFEST_NAME, load_index, load_manifest, split_samples
 
 VIDEO_EXTENSIONS = frozenset(
-    "." + name for name in ["mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "wmv", "flv", "3gp", "ogv"]
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".3gp"}
 )
 #: A remote video is read in blocks of this many bytes, of which the newest few are kept.
 BLOCK_BYTES = 4 << 20
