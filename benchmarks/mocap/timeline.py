@@ -116,7 +116,7 @@ class Performance:
         for number in range(repetitions):
             if number and not action.cyclic:
                 self.idle(float(self._rng.uniform(*pause)))
-            blend = 0.0 if number and action.cyclic else float(self._rng.uniform(0.2, 0.4))
+            blend = 0.1 if number and action.cyclic else float(self._rng.uniform(0.2, 0.4))
             begin, end = self._append(_retimed(action.track(), speed), blend=blend)
             start = begin if start is None else start
             self.posture = action.ends

@@ -1,0 +1,215 @@
+"""A whole corpus: to the byte the same, resumed where it stopped, and labelled in four published forms."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.mocap import cli
+from benchmarks.mocap.actions import ACTIONS
+from benchmarks.mocap.build import CorpusError, build
+from benchmarks.mocap.draws import generator
+from benchmarks.mocap.encode import EncodeError, Film, encode
+from benchmarks.mocap.page import write_page
+from benchmarks.mocap.plan import SIZES, plan
+from benchmarks.mocap.video import compose, draw
+
+from pal_ds.transfer.datasets.detection import read_database
+from pal_ds.transfer.datasets.grounding import read_charades_durations, read_charades_sta
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_two_workers_make_the_same_bytes(corpus, little, tmp_path):
+    build(tmp_path / "again", little, 7, 2)
+    assert digests(tmp_path / "again") == digests(corpus)
+
+
+def test_another_seed_makes_other_videos(corpus, little):
+    ours = plan(SIZES[little], 7)[0]
+    assert not (corpus / plan(SIZES[little], 8)[0].path).exists()
+    assert (corpus / ours.path).exists()
+
+
+def test_an_interrupted_build_goes_on(corpus, little, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(corpus, root)
+    made = sorted(root.rglob("*.mp4"))
+    (root / "corpus.json").rename(root / "recipe.json")
+    for path in made[::7]:
+        path.unlink()
+        path.with_name(path.name + ".part").write_bytes(b"cut off")
+    before = {path: path.stat().st_mtime_ns for path in made if path.exists()}
+    build(root, little, 7, 1)
+    assert digests(root) == digests(corpus)
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "what was done isn't done again"
+
+
+def test_a_folder_of_something_else_is_refused(corpus, little, tmp_path):
+    with pytest.raises(CorpusError, match="seed 7"):
+        build(corpus, little, 8, 1)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CorpusError, match="not empty"):
+        build(tmp_path, little, 7, 1)
+
+
+def test_first_frame_says_nothing_of_the_action(little):
+    clip = plan(SIZES[little], 7)[0]
+    film = Film.draw(generator(7, clip.id, "film"))
+    firsts, tenths = set(), set()
+    for action in ACTIONS:
+        other = dataclasses.replace(clip, labels=(action.label,))
+        frames = list(draw(other, 7, compose(other, 7), 20, film))
+        firsts.add(frames[0].tobytes())
+        tenths.add(frames[19].tobytes())
+    assert len(firsts) == 1, "place, camera, clothes or first pose depend on the action"
+    assert len(tenths) == len(ACTIONS)
+
+
+def test_trimmed_list_is_kinetics_and_its_videos_are_there(corpus):
+    clips = rows(corpus / "trimmed/all.csv")
+    assert list(clips[0]) == ["label", "youtube_id", "time_start", "time_end", "split"]
+    assert clips == rows(corpus / "trimmed/train.csv")[:0] + clips
+    named = {
+        f"{clip['label']}/{clip['youtube_id']}_{int(clip['time_start']):06d}_{int(clip['time_end']):06d}.mp4"
+        for clip in clips
+    }
+    there = {
+        str(path.relative_to(corpus / "trimmed/videos"))
+        for path in (corpus / "trimmed/videos").rglob("*.mp4")
+    }
+    assert named == there
+    assert all(int(clip["time_end"]) - int(clip["time_start"]) == 10 for clip in clips)
+    both = [*rows(corpus / "trimmed/train.csv"), *rows(corpus / "trimmed/val.csv")]
+    assert sorted(both, key=str) == sorted(clips, key=str)
+
+
+def test_tac_split_is_balanced_and_its_paths_exist(corpus):
+    names = (corpus / "classes.txt").read_text().splitlines()
+    for split in ("train", "val"):
+        part = rows(corpus / f"tac/{split}.csv")
+        assert sorted(row["label"] for row in part) == sorted(names)
+        assert all(
+            (corpus / row["path"]).is_file() and names[int(row["label_id"])] == row["label"] for row in part
+        )
+
+
+def test_videos_have_the_frames_their_labels_say(corpus):
+    decoders = pytest.importorskip("torchcodec.decoders")
+    database = json.loads((corpus / "untrimmed/activitynet.json").read_text())["database"]
+    for name, video in database.items():
+        read = decoders.VideoDecoder(corpus / f"untrimmed/videos/v_{name}.mp4", seek_mode="exact")
+        assert len(read) == round(video["duration"] * 4)
+        assert f"{read.metadata.width}x{read.metadata.height}" == video["resolution"]
+        assert read[len(read) - 1].float().std() > 1.0
+    clip = next((corpus / "trimmed/videos").rglob("*.mp4"))
+    assert len(decoders.VideoDecoder(clip, seek_mode="exact")) == 40
+
+
+def test_annotations_load_in_the_readers_of_published_ones(corpus):
+    videos = read_database(str(corpus / "untrimmed/activitynet.json"))
+    thumos = read_database(str(corpus / "untrimmed/thumos14.json"))
+    assert len(videos) == len(thumos) == 4
+    raw = json.loads((corpus / "untrimmed/activitynet.json").read_text())
+    assert {node["nodeName"] for node in raw["taxonomy"]} >= {action.label for action in ACTIONS}
+    lengths = read_charades_durations(str(corpus / "queries/Charades_v1_train.csv"))
+    queries = read_charades_sta(str(corpus / "queries/charades_sta_train.txt"))
+    trained = {name for name, video in raw["database"].items() if video["subset"] == "training"}
+    assert set(lengths) == trained
+    assert {query.video for query in queries} == trained
+
+
+def test_all_forms_tell_the_same_story(corpus):
+    anet = json.loads((corpus / "untrimmed/activitynet.json").read_text())["database"]
+    thumos = json.loads((corpus / "untrimmed/thumos14.json").read_text())["database"]
+    subsets = {"training": "Validation", "validation": "Test"}
+    lines = []
+    for folder in ("val", "test"):
+        for path in sorted((corpus / f"untrimmed/thumos/annotations_{folder}").glob("*.txt")):
+            lines += [line.split()[0].removeprefix("v_") for line in path.read_text().splitlines()]
+    queried: set[str] = set()
+    for name in ("train", "test"):
+        text = (corpus / f"queries/charades_sta_{name}.txt").read_text().splitlines()
+        assert all(line.endswith(".") and line.count("##") == 1 for line in text)
+        queried |= {" ".join(line.split("##")[0].split()[:3]) for line in text}
+    for name, video in anet.items():
+        other = thumos[name]
+        assert subsets[video["subset"]] == other["subset"]
+        assert [one["segment"] for one in video["annotations"]] == [
+            one["segment"] for one in other["annotations"]
+        ]
+        assert lines.count(name) == len(video["annotations"]) >= 1
+        for one in video["annotations"]:
+            start, end = one["segment"]
+            assert 0 <= start < end <= video["duration"]
+            assert any(
+                np.allclose([start, end], [float(part) for part in query.split()[1:]], atol=0.051)
+                for query in queried
+                if query.startswith(name)
+            )
+
+
+def test_page_shows_every_class(corpus, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(corpus, root)
+    page = write_page(root).read_text()
+    for action in ACTIONS:
+        picture = root / f"page/{action.label.replace(' ', '_')}.jpg"
+        assert picture.stat().st_size > 2000
+        assert f"page/{picture.name}" in page
+    assert page.count('class="bar"') == 4
+
+
+def test_a_failed_encode_leaves_no_file(tmp_path):
+    film = Film.draw(generator(0, "film"))
+    path = tmp_path / "x.mp4"
+    with pytest.raises(EncodeError, match=r"x\.mp4"):
+        encode([np.zeros((3, 3, 3), np.uint8)], path, width=3, height=3, fps=4, film=film)
+
+    def breaking():
+        yield np.zeros((32, 32, 3), np.uint8)
+        raise RuntimeError("renderer")
+
+    with pytest.raises(RuntimeError, match="renderer"):
+        encode(breaking(), path, width=32, height=32, fps=4, film=film)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_line_prints_one_object_or_one_reason(corpus, little, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "SIZES", SIZES)
+    arguments = ["--size", little, "--out", corpus.as_uri(), "--workers", "1", "--no-page", "--json"]
+    assert cli.main([*arguments, "--seed", "7"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["counts"]["classes"] == len(ACTIONS)
+    assert said["format"] == "pal-mocap/1"
+    assert cli.main([*arguments, "--seed", "9"]) == 2
+    assert "seed 7" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_upload_puts_the_whole_corpus_into_a_bucket(corpus, little, s3_env, monkeypatch, tmp_path):
+    import fsspec
+
+    url = f"s3://{s3_env.bucket('mocap')}/corpus"
+    local = tmp_path / "local"
+    shutil.copytree(corpus, local)
+    monkeypatch.setattr(cli, "_local_folder", lambda out: local)
+    assert cli.main(["--size", little, "--seed", "7", "--out", url, "--workers", "1", "--no-page"]) == 0
+    remote = fsspec.filesystem("s3").find(url)
+    assert len(remote) == len(digests(corpus))
+    with fsspec.open(f"{url}/corpus.json") as stream:
+        assert stream.read() == (corpus / "corpus.json").read_bytes()
