@@ -313,7 +313,8 @@ def split_samples(tar_bytes: bytes) -> Iterator[SampleMembers]:
     from webdataset.tariterators import group_by_keys, tar_file_iterator
 
     try:
-        members = list(tar_file_iterator(io.BytesIO(tar_bytes)))
+        # The grouping stage wants to know where a member came from; a byte range has no address of its own.
+        members = [{**member, "__url__": "range"} for member in tar_file_iterator(io.BytesIO(tar_bytes))]
     except Exception as error:
         raise ShardSetError(f"not a range of whole tar members: {error}") from error
     for sample in group_by_keys(members):
