@@ -161,10 +161,11 @@ def _joint_statistics(x: Tensor, group: dist.ProcessGroup | None) -> tuple[Tenso
     var_c, mean_c = torch.var_mean(wide, dim=axes, correction=0)
     count = torch.full((1,), x.numel() // x.shape[1], dtype=wide.dtype, device=x.device)
     mine = torch.cat((mean_c, var_c, count))
-    theirs = mine.new_empty(dist.get_world_size(group), mine.numel())
+    ranks = dist.get_world_size(group)
+    theirs = mine.new_empty(ranks * mine.numel())
     dist.all_gather_into_tensor(theirs, mine, group=group)
     channels = mean_c.numel()
-    mean_rc, var_rc, count_r1 = torch.split(theirs, [channels, channels, 1], dim=1)
+    mean_rc, var_rc, count_r1 = torch.split(theirs.view(ranks, -1), [channels, channels, 1], dim=1)
     total = count_r1.sum()
     joint_mean_c = (mean_rc * count_r1).sum(0) / total
     joint_var_c = ((var_rc + (mean_rc - joint_mean_c).square()) * count_r1).sum(0) / total

@@ -85,7 +85,9 @@ def test_i3d_key_names() -> None:
         for branch in ("b0", "b1a", "b1b", "b2a", "b2b", "b3b"):
             expected.add(f"Mixed_{block}.{branch}.conv3d.weight")
     assert {name for name in names if name.endswith("conv3d.weight")} == expected
-    assert {name.replace("bn.running_var", "conv3d.weight") for name in names if "running_var" in name} == expected
+    assert {
+        name.replace("bn.running_var", "conv3d.weight") for name in names if "running_var" in name
+    } == expected
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -143,7 +145,7 @@ def test_blocks_cover_all_convolutions_of_the_body(name: str) -> None:
 
 def test_every_batch_norm_is_plain_and_has_the_asked_momentum() -> None:
     for name in BACKBONES:
-        layers = [module for module in build_backbone(name, width=1 / 16, bn_momentum=0.02).modules()]
+        layers = build_backbone(name, width=1 / 16, bn_momentum=0.02).modules()
         norms = [layer for layer in layers if isinstance(layer, _BatchNorm)]
         assert {type(layer) for layer in norms} <= {nn.BatchNorm2d, nn.BatchNorm3d}
         assert {layer.momentum for layer in norms} == {0.02}
@@ -165,9 +167,13 @@ def test_same_padding_gives_the_ceiling(size: int, kernel: int, stride: int) -> 
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 12)),
-    shape=st.sampled_from([((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((2, 2, 2), (2, 2, 2)), ((3, 3, 3), (1, 1, 1))]),
+    shape=st.sampled_from(
+        [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((2, 2, 2), (2, 2, 2)), ((3, 3, 3), (1, 1, 1))]
+    ),
 )
-def test_pool_equals_zero_padded_pool(sizes: tuple[int, int, int], shape: tuple[tuple[int, ...], ...]) -> None:
+def test_pool_equals_zero_padded_pool(
+    sizes: tuple[int, int, int], shape: tuple[tuple[int, ...], ...]
+) -> None:
     kernel, stride = shape
     volume = torch.rand(1, 2, *sizes)
     pads = [same_pad(*triple) for triple in zip(sizes, kernel, stride, strict=True)]

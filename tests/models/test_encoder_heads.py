@@ -81,7 +81,10 @@ def test_clips_in_one_batch_equal_clips_one_by_one() -> None:
     with torch.no_grad():
         together = encoder(clips)
         alone = torch.stack(
-            [torch.cat([encoder.projector(encoder.backbone(clip[None])) for clip in video]) for video in clips]
+            [
+                torch.cat([encoder.projector(encoder.backbone(clip[None])) for clip in video])
+                for video in clips
+            ]
         )
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 

@@ -13,7 +13,11 @@ from pal_ds.models.numerics import unit
 
 def test_uninformative_queue_costs_the_log_of_its_size() -> None:
     queue_size = 16384
-    query, key, negatives = torch.eye(8)[:1], torch.eye(8)[1:2], torch.eye(8)[2:].repeat(queue_size, 1)[:queue_size]
+    query, key, negatives = (
+        torch.eye(8)[:1],
+        torch.eye(8)[1:2],
+        torch.eye(8)[2:].repeat(queue_size, 1)[:queue_size],
+    )
     result = info_nce(query, key, negatives, temperature=0.07)
     assert result.loss.item() == pytest.approx(math.log(1 + queue_size), rel=1e-6)
     assert result.loss.item() == pytest.approx(9.704, abs=1e-3)
