@@ -98,5 +98,7 @@ def _listed(entry: os.DirEntry[str], name: str) -> Listed:
     try:
         status = entry.stat()
     except OSError as error:
-        return Listed(name, None, f"can't be read: {error.strerror}")
+        return Listed(
+            name, None, f"can't be read: {error.strerror}" + (" (a link)" if entry.is_symlink() else "")
+        )
     return Listed(name, status.st_size if entry.is_file() else 0)

@@ -47,7 +47,7 @@ class PlanOptions:
             raise UsageError(f"--val-fraction {self.val_fraction}: give a share between 0 and 1, as 0.1")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit}: give a number of clips from 1")
-        if self.shard_bytes < 1024:
+        if self.shard_bytes < 1000:
             raise UsageError(f"--shard-bytes {self.shard_bytes}: give at least 1KB")
 
 

@@ -104,20 +104,17 @@ PROFILES = {
 }
 
 
-def input_arguments(path: str, *, start: float | None = None, seconds: float | None = None) -> list[str]:
+def input_arguments(path: str, *, start: float | None = None) -> list[str]:
     """Return the arguments that open one source: local files only, video containers only, one thread.
 
     Args:
         path: a local path, whatever characters it holds.
         start: where to begin, in seconds.
-        seconds: at most this much is read.
     """
     seek = [] if start is None else ["-ss", f"{start:.6f}"]
-    length = [] if seconds is None else ["-t", f"{seconds:.6f}"]
     return [
         *("-protocol_whitelist", "file", "-format_whitelist", DEMUXERS),
         *("-threads", "1", "-max_pixels", str(MAX_PIXELS)),
         *seek,
-        *length,
         *("-i", f"file:{path}"),
     ]

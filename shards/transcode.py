@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from pal_ds.shardset import SampleRecord
 from shards import ffmpeg
@@ -64,6 +65,10 @@ class _Draft:
     label: str | None
 
 
+#: Frames, width, height and rate of a clip that was decoded to its end, or what is wrong with it.
+_Decoded: TypeAlias = tuple[int, int, int, float] | str
+
+
 class Transcoder:
     """Makes clips of one build: one ffmpeg process a clip, and one that decodes a few results to their ends."""
 
@@ -91,16 +96,14 @@ class Transcoder:
         """
         drafts = [self._attempt(row, folder) for row in rows]
         made = [draft for draft in drafts if isinstance(draft, _Draft)]
-        with self._cpu:
-            frames = None if self.profile.copy or len(made) < 2 else self._decode_together(made)
+        decoded = self._decode(made) if made else {}
         results: list[Clip | Reject] = []
         for draft in drafts:
             if isinstance(draft, Reject):
                 results.append(draft)
                 continue
             try:
-                info = None if frames is None else frames[draft.path]
-                results.append(self._verified(draft, info))
+                results.append(self._verified(draft, decoded[draft.path]))
             except Rejected as rejected:
                 draft.path.unlink(missing_ok=True)
                 results.append(Reject(draft.source, rejected.stage, rejected.error))
@@ -183,7 +186,8 @@ class Transcoder:
         limit = self.limits.max_seconds
         arguments = [
             *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-v", "info"),
-            *input_arguments(str(source), start=seek, seconds=limit + 1 if length is None else length),
+            *input_arguments(str(source), start=seek),
+            *("-t", f"{limit + 1 if length is None else length:.6f}"),
             *("-map", "0:V:0", "-an", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
             *("-max_error_rate", str(MAX_ERROR_RATE), "-filter_threads", "1", "-vf", self.profile.filters()),
             *self.profile.encoder(),
@@ -214,45 +218,48 @@ class Transcoder:
             return rejected
         return Rejected("transcode", line)
 
-    def _decode_together(self, drafts: Sequence[_Draft]) -> dict[Path, tuple[int, int, int, float]] | None:
-        """Decode several clips in one process, as starting one costs more than decoding a clip.
+    def _decode(self, drafts: Sequence[_Draft]) -> dict[Path, _Decoded]:
+        """Decode clips to their ends, several in one process, as starting one costs more than decoding a clip.
 
-        Returns:
-            (frames, width, height, fps) by path; None where anything at all went wrong, so that the clips are
-            looked at one by one.
+        Where anything goes wrong with several, each is looked at alone, so that a clip's result never depends
+        on its neighbours.
         """
+        if self.profile.copy:
+            return {draft.path: self._decode_copy(draft.path) for draft in drafts}
         arguments = ["ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-xerror"]
         for draft in drafts:
             arguments += input_arguments(str(draft.path))
         for number, draft in enumerate(drafts):
             arguments += ["-map", f"{number}:v:0", "-fps_mode", "passthrough"]
-            arguments += ["-f", "framecrc", "-y", f"file:{draft.path}.crc"]
-        finished = run_tool(arguments, timeout=self.limits.timeout)
-        found: dict[Path, tuple[int, int, int, float]] | None = {}
-        for draft in drafts:
-            listing = draft.path.with_name(draft.path.name + ".crc")
-            parsed = _parse_framecrc(listing) if listing.exists() else None
-            listing.unlink(missing_ok=True)
-            if parsed is None or finished.returncode != 0 or finished.timed_out or finished.stderr.strip():
-                found = None
-            if found is not None and parsed is not None:
-                found[draft.path] = parsed
+            arguments += ["-f", "framecrc", "-y", f"file:{_listing(draft.path)}"]
+        with self._cpu:
+            finished = run_tool(arguments, timeout=self.limits.timeout)
+        found = {draft.path: _parse_framecrc(_listing(draft.path)) for draft in drafts}
+        sound = finished.returncode == 0 and not finished.timed_out and not finished.stderr.strip()
+        if not sound and len(drafts) > 1:
+            return {path: result for draft in drafts for path, result in self._decode([draft]).items()}
+        if not sound:
+            return {drafts[0].path: f"does not decode: {ffmpeg.error_line(finished, drafts[0].path)}"}
         return found
 
-    def _verified(self, draft: _Draft, decoded: tuple[int, int, int, float] | None) -> Clip:
-        if decoded is None:
+    def _decode_copy(self, path: Path) -> _Decoded:
+        """Decode a file that was not made here, and compare with what its container promises."""
+        try:
             with self._cpu:
-                info = ffmpeg.count_frames(draft.path, timeout=self.limits.timeout)
-            if self.profile.copy:
-                promised = ffmpeg.probe(draft.path, timeout=self.limits.timeout).frames
-                if promised and promised != info.frames:
-                    raise Rejected(
-                        "verify", f"{info.frames} of the {promised} frames promised can be decoded"
-                    )
-            decoded = (info.frames, info.width, info.height, info.fps)
+                info = ffmpeg.count_frames(path, timeout=self.limits.timeout)
+                promised = ffmpeg.probe(path, timeout=self.limits.timeout).frames
+        except Rejected as rejected:
+            return rejected.error
+        if promised and promised != info.frames:
+            return f"{info.frames} of the {promised} frames promised can be decoded"
+        return info.frames, info.width, info.height, info.fps
+
+    def _verified(self, draft: _Draft, decoded: _Decoded) -> Clip:
+        if isinstance(decoded, str):
+            raise Rejected("verify", decoded)
         frames, width, height, fps = decoded
         if frames == 0:
-            raise Rejected("verify", "no frame lies in the span" if draft.row.span != WHOLE else "no frame")
+            raise Rejected("verify", "no frame" if draft.row.span == WHOLE else "no frame lies in the span")
         if frames < self.limits.min_frames:
             raise Rejected("verify", f"{frames} frames, fewer than --min-frames {self.limits.min_frames}")
         if fps <= 0:
@@ -307,8 +314,15 @@ def _resolve_span(row: Row, duration: float) -> str:
     raise Rejected("probe", f"the span {row.start:g}-{row.end:g} s lies beyond the video's {duration:.1f} s")
 
 
-def _parse_framecrc(listing: Path) -> tuple[int, int, int, float] | None:
+def _listing(path: Path) -> Path:
+    return path.with_name(path.name + ".crc")
+
+
+def _parse_framecrc(listing: Path) -> _Decoded:
+    """Read ffmpeg's list of decoded frames, remove it, and check that the rate is constant."""
     frames, width, height, fps = 0, 0, 0, 0.0
+    if not listing.exists():
+        return "no frame"
     for line in listing.read_text().splitlines():
         if line.startswith("#tb 0:"):
             numerator, _, denominator = line.split(":")[1].strip().partition("/")
@@ -317,8 +331,11 @@ def _parse_framecrc(listing: Path) -> tuple[int, int, int, float] | None:
             sides = line.split(":")[1].strip().split("x")
             width, height = int(sides[0]), int(sides[1])
         elif not line.startswith("#"):
+            if int(line.split(",")[2]) != frames:
+                return f"frame {frames} is out of step: not a constant rate"
             frames += 1
-    return (frames, width, height, fps) if frames and width and fps > 0 else None
+    listing.unlink()
+    return frames, width, height, fps
 
 
 def _too_long(seconds: float, limit: float) -> str:
