@@ -60,7 +60,7 @@ class ModelConfig:
     temperature: float = option(0.07, "tau of InfoNCE (Eq. 7)")
     symmetric: bool = option(False, "contrast both ways round and average; twice the compute of a step")
     channels_last: bool = option(True, "run convolutions in channels-last memory format")
-    compile: bool = option(False, "torch.compile each block of the backbone; slow first step")
+    compile: bool = option(False, "torch.compile the backbone as one graph; one rank only, slow first step")
     weights: str = option(
         "", "warm start: path or URL of backbone weights (.safetensors, .pt); empty: random"
     )

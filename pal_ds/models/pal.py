@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pal_ds.config.model import ModelConfig, ObjectiveConfig, QueueConfig
+from pal_ds.models.compiled import compile_backbone
 from pal_ds.models.encoder import ClipSequenceEncoder
 from pal_ds.models.gather import batch_negatives
 from pal_ds.models.heads import region_embedding
@@ -64,9 +65,8 @@ class PalObjective(Objective):
         if objective.negatives != "batch":
             self.queue = KeyQueue(queue.size, model.embedding_dim, mask_unfilled=queue.mask_unfilled)
         if model.compile:
-            for encoder in (self.query_encoder, self.key_encoder):
-                for block in encoder.backbone.blocks():
-                    block.compile()
+            compile_backbone(self.query_encoder.backbone)
+            compile_backbone(self.key_encoder.backbone)
 
     def encode_query(self, clips_bjcthw: Tensor, region_b2: Tensor) -> EncodedView:
         """One view through the query encoder, with gradient in train mode."""

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from pal_ds.config.model import ModelConfig, ObjectiveConfig
 from pal_ds.models.backbones import build_backbone
+from pal_ds.models.compiled import compile_backbone
 from pal_ds.models.encoder import encode_clips
 from pal_ds.models.numerics import at_least_fp32, full_precision
 from pal_ds.models.objective import Objective, ObjectiveOutput, ViewBatch
@@ -58,8 +59,7 @@ class SupervisedObjective(Objective):
         self.options = objective
         self.query_encoder = ClassifierEncoder(model, num_classes=num_classes, dropout=objective.dropout)
         if model.compile:
-            for block in self.query_encoder.backbone.blocks():
-                block.compile()
+            compile_backbone(self.query_encoder.backbone)
 
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:
         """Loss and accuracy of a micro-batch.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pal_ds.models.compiled import is_compiled
 from pal_ds.models.numerics import at_least_fp32
 
 
@@ -30,7 +31,15 @@ def convert_sync_batchnorm(module: nn.Module, process_group: dist.ProcessGroup |
 
     Returns:
         The converted module.
+
+    Raises:
+        ValueError: several ranks and a compiled backbone, whose one graph collectives would break.
     """
+    if _ranks(process_group) > 1 and is_compiled(module):
+        raise ValueError(
+            "model.compile = True: BatchNorm synchronised over several ranks can't be compiled; "
+            "set model.compile=false"
+        )
     tensor = next(module.parameters(), None)
     if tensor is not None and tensor.is_cuda:
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
@@ -47,6 +56,10 @@ def _convert(module: nn.Module, process_group: dist.ProcessGroup | None) -> nn.M
         if converted is not child:
             setattr(module, name, converted)
     return module
+
+
+def _ranks(process_group: dist.ProcessGroup | None) -> int:
+    return dist.get_world_size(process_group) if dist.is_available() and dist.is_initialized() else 1
 
 
 class AllReduceBatchNorm(_BatchNorm):
@@ -87,10 +100,7 @@ class AllReduceBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise [N, C, ...]."""
-        ranks = (
-            dist.get_world_size(self.process_group) if dist.is_available() and dist.is_initialized() else 1
-        )
-        if not self.training or ranks == 1:
+        if not self.training or _ranks(self.process_group) == 1:
             return super().forward(input)
         self._check_input_dim(input)
         join: Any = _JointBatchNorm.apply

@@ -161,15 +161,6 @@ def test_accumulation_equals_one_large_batch_with_frozen_statistics() -> None:
         torch.testing.assert_close(value, parts.state_dict()[name], rtol=1e-9, atol=1e-11, msg=name)
 
 
-@pytest.mark.slow
-def test_compiled_blocks_compute_the_same() -> None:
-    plain, compiled = tiny_objective().eval(), tiny_objective(compile=True).eval()
-    assert list(plain.state_dict()) == list(compiled.state_dict())
-    batch = tiny_batch(2)
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(batch).staged, plain(batch).staged, rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_keeps_state_and_loss_in_fp32(dtype: torch.dtype) -> None:
     objective = tiny_objective()

@@ -34,10 +34,6 @@ class Backbone(nn.Module, ABC):
         pooled: Tensor = self.volume(clips_bcthw).mean(dim=(2, 3, 4))
         return pooled
 
-    @abstractmethod
-    def blocks(self) -> list[nn.Module]:
-        """The parts worth compiling one by one."""
-
 
 def scaled(channels: int, width: float) -> int:
     """Channel count at a width factor, rounded, at least ``MIN_CHANNELS`` (exact at width 1)."""

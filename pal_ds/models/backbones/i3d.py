@@ -166,7 +166,3 @@ class InceptionI3d(Backbone):
         for stage in self.children():
             x_bcthw = stage(x_bcthw)
         return x_bcthw
-
-    def blocks(self) -> list[nn.Module]:
-        """Stem units and Inception blocks."""
-        return [child for child in self.children() if not isinstance(child, Pool3d)]

@@ -88,7 +88,3 @@ class R2Plus1d18(Backbone):
         for stage in self.children():
             x_bcthw = stage(x_bcthw)
         return x_bcthw
-
-    def blocks(self) -> list[nn.Module]:
-        """Stem and residual layers."""
-        return list(self.children())

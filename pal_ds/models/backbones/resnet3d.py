@@ -77,7 +77,3 @@ class ResNet3d50(Backbone):
         for stage in self.children():
             x_bcthw = stage(x_bcthw)
         return x_bcthw
-
-    def blocks(self) -> list[nn.Module]:
-        """The residual blocks."""
-        return [module for module in self.modules() if isinstance(module, Bottleneck3d)]

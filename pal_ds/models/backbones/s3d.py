@@ -93,7 +93,3 @@ class S3d(Backbone):
         """Feature volume, [B, feature_dim, T', H', W']; 8 x 112 x 112 becomes 1 x 3 x 3."""
         volume: Tensor = self.features(clips_bcthw)
         return volume
-
-    def blocks(self) -> list[nn.Module]:
-        """Stem units and Inception blocks."""
-        return [part for part in self.features if not isinstance(part, nn.MaxPool3d)]

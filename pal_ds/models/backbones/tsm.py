@@ -91,11 +91,10 @@ class TsmResNet50(Backbone):
         frames = clips_bcthw.shape[2]
         x_nchw = clips_bcthw.transpose(1, 2).flatten(0, 1)
         x_nchw = self.maxpool(self.relu(self.bn1(self.conv1(x_nchw))))
-        for block in self.blocks():
+        for block in self._blocks():
             x_nchw = block(x_nchw, frames)
         volume_btchw: Tensor = x_nchw.view(-1, frames, *x_nchw.shape[1:])
         return volume_btchw.transpose(1, 2)
 
-    def blocks(self) -> list[nn.Module]:
-        """The residual blocks in order."""
+    def _blocks(self) -> list[ShiftBottleneck]:
         return [module for module in self.modules() if isinstance(module, ShiftBottleneck)]
