@@ -118,6 +118,10 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
         source_url = checkpoint
     try:
         backbone = build_backbone(fields["backbone"], width=fields["width"], **fields["options"])
+        # load_state_dict forgives missing BatchNorm counters where the version record is gone; this doesn't.
+        odd = sorted(set(tensors) ^ set(backbone.state_dict()))
+        if odd:
+            raise ValueError(f"missing or unexpected tensors: {', '.join(odd[:5])}{' …' if odd[5:] else ''}")
         backbone.load_state_dict(tensors, strict=True)
     except (ValueError, RuntimeError) as error:
         raise BackboneError(

@@ -144,7 +144,7 @@ def render(data: ReportData) -> str:
     timeline = [event_line(event) for event in data.events if event.get("event") != "replaced"]
     replaced = sum(event.get("event") == "replaced" for event in data.events)
     if replaced:
-        timeline.append((None, "note", f"{replaced} clips could not be decoded and were replaced"))
+        timeline.append((None, "note", f"clips that could not be decoded and were replaced: {replaced}"))
     return environment.get_template("report.html").render(
         data=data, charts=_charts(data), timeline=timeline, settings=list(_flat(data.config))
     )
