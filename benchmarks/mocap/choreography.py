@@ -74,6 +74,8 @@ def untrimmed(labels: tuple[str, ...], seconds: float, style: Style, rng: np.ran
             assert risen is not None
             instances.append(risen)
     _pass_time(show, max(1.0, float(gaps[-1]), SHORTEST - show.seconds), rng)
+    if show.seconds < SHORTEST:
+        show.idle(SHORTEST - show.seconds + 0.1)
     length = min(LONGEST, show.seconds)
     return Act(track=show.track(), instances=_inside(instances, length), seconds=length)
 

@@ -32,10 +32,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def little() -> Iterator[str]:
-    """Name of a size with 36 clips and 4 long videos of 32 pixels at 4 frames a second."""
+    """Name of a size with 36 clips and 4 long videos of 32 pixels at 2 frames a second."""
     from benchmarks.mocap.plan import SIZES, Size
 
-    SIZES["test"] = Size(train=1, val=1, long_train=2, long_val=2, longest=34.0, fps=4, short_side=32)
+    SIZES["test"] = Size(train=1, val=1, long_train=2, long_val=2, longest=34.0, fps=2, short_side=32)
     yield "test"
     del SIZES["test"]
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from benchmarks.mocap import cli
 from benchmarks.mocap.actions import ACTIONS
-from benchmarks.mocap.build import CorpusError, build
+from benchmarks.mocap.build import CorpusError, _made, build
 from benchmarks.mocap.draws import generator
 from benchmarks.mocap.encode import EncodeError, Film, encode
 from benchmarks.mocap.page import write_page
 from benchmarks.mocap.plan import SIZES, plan
 from benchmarks.mocap.video import compose, draw
-
 from pal_ds.transfer.datasets.detection import read_database
 from pal_ds.transfer.datasets.grounding import read_charades_durations, read_charades_sta
 
@@ -34,7 +34,8 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_two_workers_make_the_same_bytes(corpus, little, tmp_path):
+@pytest.mark.slow
+def test_a_second_build_with_two_workers_makes_the_same_bytes(corpus, little, tmp_path):
     build(tmp_path / "again", little, 7, 2)
     assert digests(tmp_path / "again") == digests(corpus)
 
@@ -70,20 +71,19 @@ def test_a_folder_of_something_else_is_refused(corpus, little, tmp_path):
 def test_first_frame_says_nothing_of_the_action(little):
     clip = plan(SIZES[little], 7)[0]
     film = Film.draw(generator(7, clip.id, "film"))
-    firsts, tenths = set(), set()
+    firsts, lasts = set(), set()
     for action in ACTIONS:
         other = dataclasses.replace(clip, labels=(action.label,))
-        frames = list(draw(other, 7, compose(other, 7), 20, film))
+        frames = list(draw(other, 7, compose(other, 7), 8, film))
         firsts.add(frames[0].tobytes())
-        tenths.add(frames[19].tobytes())
+        lasts.add(frames[7].tobytes())
     assert len(firsts) == 1, "place, camera, clothes or first pose depend on the action"
-    assert len(tenths) == len(ACTIONS)
+    assert len(lasts) > 12, "four seconds on, most have gone apart"
 
 
 def test_trimmed_list_is_kinetics_and_its_videos_are_there(corpus):
     clips = rows(corpus / "trimmed/all.csv")
     assert list(clips[0]) == ["label", "youtube_id", "time_start", "time_end", "split"]
-    assert clips == rows(corpus / "trimmed/train.csv")[:0] + clips
     named = {
         f"{clip['label']}/{clip['youtube_id']}_{int(clip['time_start']):06d}_{int(clip['time_end']):06d}.mp4"
         for clip in clips
@@ -113,11 +113,11 @@ def test_videos_have_the_frames_their_labels_say(corpus):
     database = json.loads((corpus / "untrimmed/activitynet.json").read_text())["database"]
     for name, video in database.items():
         read = decoders.VideoDecoder(corpus / f"untrimmed/videos/v_{name}.mp4", seek_mode="exact")
-        assert len(read) == round(video["duration"] * 4)
+        assert len(read) == round(video["duration"] * 2)
         assert f"{read.metadata.width}x{read.metadata.height}" == video["resolution"]
         assert read[len(read) - 1].float().std() > 1.0
     clip = next((corpus / "trimmed/videos").rglob("*.mp4"))
-    assert len(decoders.VideoDecoder(clip, seek_mode="exact")) == 40
+    assert len(decoders.VideoDecoder(clip, seek_mode="exact")) == 20
 
 
 def test_annotations_load_in_the_readers_of_published_ones(corpus):
@@ -198,6 +198,13 @@ def test_command_line_prints_one_object_or_one_reason(corpus, little, monkeypatc
     assert said["format"] == "pal-mocap/1"
     assert cli.main([*arguments, "--seed", "9"]) == 2
     assert "seed 7" in capsys.readouterr().err
+
+
+def test_videos_dont_know_the_order_or_number_of_workers(corpus, little, tmp_path):
+    chosen = plan(SIZES[little], 7)[5::9]
+    for name, _ in _made(chosen[::-1], 7, tmp_path, 2):
+        assert name in {video.id for video in chosen}
+    assert all((tmp_path / video.path).read_bytes() == (corpus / video.path).read_bytes() for video in chosen)
 
 
 @pytest.mark.slow
