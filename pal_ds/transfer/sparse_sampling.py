@@ -104,9 +104,10 @@ def _compress(
     """Bring entries into CSR form: row pointers, columns ascending in each row, values; repeats are added up."""
     width = int(column.max(initial=0)) + 1
     place, first = np.unique(row * width + column, return_inverse=True)
-    total = np.bincount(first, weights=value, minlength=len(place))
+    total: Floats = np.bincount(first, weights=value, minlength=len(place)).astype(np.float64)
     crow = np.searchsorted(place // width, np.arange(height + 1))
-    return crow.astype(np.int64), place % width, total
+    column = place % width
+    return crow.astype(np.int64), column, total
 
 
 def _weights(

@@ -186,7 +186,7 @@ def test_sampling_has_the_right_gradient():
         step = torch.randn_like(tensor)
         # The map is linear in each, so a finite difference is exact up to rounding.
         moved = ((other(tensor.detach() + step) - other(tensor.detach())) * probe).sum()
-        assert float((tensor.grad * step).sum().detach()) == pytest.approx(float(moved), rel=1e-3, abs=1e-3)
+        assert float((tensor.grad * step).sum().detach()) == pytest.approx(float(moved.detach()), rel=1e-3, abs=1e-3)
 
 
 def test_alignment_of_a_whole_sequence_is_its_mean():

@@ -1,0 +1,267 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from synthetic_localization import make_set, write_features, write_queries
+
+from pal_ds.config.base import ConfigError
+from pal_ds.config.loading import build, load_tree
+from pal_ds.config.transfer import HEADS, TransferConfig
+from pal_ds.transfer.class_scores import VideoScores, pool
+from pal_ds.transfer.datasets.annotations import AnnotationError
+from pal_ds.transfer.feature_store import FeatureError, FeatureStore
+from pal_ds.transfer.metrics.tasks import evaluate
+from pal_ds.transfer.trainer import train
+
+ROOT = Path(__file__).parents[2]
+TINY = {"snippets": 16, "durations": 16, "hidden_1d": 32, "hidden_2d": 8, "hidden_3d": 16}
+
+
+def tree(folder, **sections):
+    made = {
+        "run": {"dir": str(folder / "run"), "epochs": 2},
+        "data": {"features": str(folder / "features"), "annotations": str(folder / "truth.json")},
+        "head": {**TINY, "name": "gtad"},
+        "optimizer": {"lr": 1e-3, "batch": 4},
+        "post": {"keep": 20},
+    }
+    for name, section in sections.items():
+        made[name] = {**made.get(name, {}), **section} if isinstance(section, dict) else section
+    return made
+
+
+def config(folder, **sections):
+    return build(TransferConfig, tree(folder, **sections))
+
+
+@pytest.fixture(scope="module")
+def small_set(tmp_path_factory):
+    folder = make_set(tmp_path_factory.mktemp("set"), videos=4, length=40, channels=8)
+    write_queries(folder)
+    return folder
+
+
+def weights(folder, epoch):
+    return safetensors.numpy.load_file(folder / f"checkpoints/epoch-{epoch:04d}/model.safetensors")
+
+
+@pytest.mark.parametrize("task", ["tad", "vg"])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(small_set, task):
+    head = {"name": HEADS[task][0]}
+    data = {}
+    if task == "vg":
+        head |= {"hidden": 16, "word_dim": 8, "kernel": 3}
+        data = {"annotations": str(small_set / "queries.txt")}
+    straight = train(
+        task, config(small_set, run={"epochs": 3, "dir": str(small_set / f"{task}-a")}, head=head, data=data)
+    )
+    train(
+        task, config(small_set, run={"epochs": 1, "dir": str(small_set / f"{task}-b")}, head=head, data=data)
+    )
+    rows_file = small_set / f"{task}-b" / "metrics.jsonl"
+    # A row beyond the newest checkpoint, as a kill between the two leaves it, must go.
+    rows_file.write_text(rows_file.read_text() + '{"epoch": 2, "loss": 99}\n')
+    resumed = train(
+        task, config(small_set, run={"epochs": 3, "dir": str(small_set / f"{task}-b")}, head=head, data=data)
+    )
+    assert resumed["figures"] == straight["figures"]
+    one, other = weights(small_set / f"{task}-a", 3), weights(small_set / f"{task}-b", 3)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    expected = [
+        json.loads(line) for line in (small_set / f"{task}-a" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
+    kept = sorted(path.name for path in (small_set / f"{task}-b" / "checkpoints").iterdir())
+    assert kept == ["epoch-0002", "epoch-0003"]
+
+
+@pytest.mark.parametrize(("task", "metric"), [("tad", "detection"), ("apg", "proposals")])
+def test_the_result_is_what_pal_eval_says_of_the_predictions(small_set, tmp_path, task, metric):
+    result = train(
+        task,
+        config(small_set, run={"dir": str(tmp_path)}, head={"name": "bmn"}, post={"boundary": "product"}),
+    )
+    figures = evaluate(metric, str(small_set / "truth.json"), str(tmp_path / "predictions.json")).figures
+    assert result["figures"] == figures
+    assert json.loads((tmp_path / "result.json").read_text())["figures"] == figures
+    assert json.loads((tmp_path / "STATUS.json").read_text()) == {"state": "done", "epoch": 2}
+    assert (tmp_path / "report.html").exists() == (task == "tad")
+    results = json.loads((tmp_path / "predictions.json").read_text())["results"]
+    assert set(results) == {f"video{number}" for number in range(4)}
+
+
+def test_windows_cover_long_and_short_videos(small_set, tmp_path):
+    result = train(
+        "apg",
+        config(
+            small_set,
+            run={"dir": str(tmp_path)},
+            data={"shape": "windows"},
+            head={"durations": 12},
+            post={"boundary": "none", "longest_seconds": 3.0},
+        ),
+    )
+    assert 0 < result["figures"]["AR"]["100"] <= 100
+    results = json.loads((tmp_path / "predictions.json").read_text())["results"]
+    truth = json.loads((small_set / "truth.json").read_text())["database"]
+    for video, rows in results.items():
+        spans = np.array([row["segment"] for row in rows])
+        assert (spans[:, 1] <= truth[video]["duration"] + 1e-6).all()
+        assert (spans[:, 1] - spans[:, 0] < 3.0 + 1e-6).all()
+        assert spans[:, 1].max() > 0.7 * truth[video]["duration"]
+
+
+@pytest.mark.parametrize("select", ["loss", "metric"])
+def test_selection_keeps_the_best_epoch(small_set, tmp_path, select):
+    settings = config(
+        small_set, run={"dir": str(tmp_path), "epochs": 3, "select": select}, optimizer={"lr": 0.02}
+    )
+    result = train("apg", settings)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    merits = [-row["evaluation_loss"] if select == "loss" else row["value"] for row in rows]
+    assert result["epoch"] == 1 + int(np.argmax(merits))
+    assert result["figures"] == rows[result["epoch"] - 1]["figures"]
+
+
+def test_a_run_is_not_mixed_with_another(small_set, tmp_path):
+    train("apg", config(small_set, run={"dir": str(tmp_path), "epochs": 1}))
+    with pytest.raises(ConfigError, match=r"optimizer\.lr = 0\.5: the run .* was started with 0\.001"):
+        train("apg", config(small_set, run={"dir": str(tmp_path), "epochs": 2}, optimizer={"lr": 0.5}))
+    with pytest.raises(ConfigError, match="holds a run of task apg"):
+        train("tad", config(small_set, run={"dir": str(tmp_path), "epochs": 2}))
+
+
+def test_a_head_must_do_the_task(small_set, tmp_path):
+    with pytest.raises(ConfigError, match="task vg takes lgi"):
+        train("vg", config(small_set, run={"dir": str(tmp_path)}))
+    with pytest.raises(ConfigError, match="tiou"):
+        train("apg", config(small_set, run={"dir": str(tmp_path)}, tiou="1:2"))
+
+
+def test_missing_features_are_refused_beyond_the_allowed_share(small_set, tmp_path):
+    database = json.loads((small_set / "truth.json").read_text())["database"]
+    database["absent"] = {**database["video0"]}
+    (tmp_path / "truth.json").write_text(json.dumps({"database": database}))
+    data = {"annotations": str(tmp_path / "truth.json")}
+    with pytest.raises(ConfigError, match=r"1 of 5 evaluated videos have no features .* 'absent'"):
+        train("apg", config(small_set, run={"dir": str(tmp_path / "run")}, data=data))
+    result = train(
+        "apg", config(small_set, run={"dir": str(tmp_path / "run")}, data={**data, "missing": 0.2})
+    )
+    assert result["figures"]["AR"]["100"] < 100
+
+
+def test_damaged_features_are_named(tmp_path):
+    write_features(tmp_path, "good", np.ones((3, 4)))
+    store = FeatureStore(str(tmp_path))
+    assert store.load("good").centres_t.tolist() == pytest.approx([4 / 30, 12 / 30, 20 / 30])
+    np.save(tmp_path / "v_good.npy", np.ones((2, 4), dtype=np.float32))
+    with pytest.raises(FeatureError, match=r"v_good.npy: shape \[2, 4\], its sidecar says \[3, 4\]"):
+        store.load("good")
+    np.save(tmp_path / "v_good.npy", np.full((3, 4), np.nan, dtype=np.float32))
+    with pytest.raises(FeatureError, match="aren't finite"):
+        store.load("good")
+    (tmp_path / "v_good.npy").write_bytes(b"x")
+    with pytest.raises(FeatureError, match=r"v_good\.npy"):
+        store.load("good")
+    with pytest.raises(ConfigError, match=r"data\.features"):
+        FeatureStore(str(tmp_path / "empty"))
+
+
+def test_class_scores_are_read_in_both_forms(tmp_path, small_set):
+    rows = [{"label": "b", "score": 0.2}, {"label": "a", "score": 0.8}]
+    (tmp_path / "plain.json").write_text(json.dumps({"results": {"video0": rows}}))
+    (tmp_path / "cuhk.json").write_text(json.dumps({"class": ["a", "b"], "results": {"video0": [0.8, 0.2]}}))
+    features = FeatureStore(str(small_set / "features")).load("video0")
+    for name in ("plain.json", "cuhk.json"):
+        scores = VideoScores(str(tmp_path / name))
+        assert scores.label(features, np.zeros((2, 2)), 1) == [[("a", 0.8)]] * 2
+    (tmp_path / "odd.json").write_text(json.dumps({"results": {"video0": [0.8]}}))
+    with pytest.raises(ConfigError, match="is neither"):
+        VideoScores(str(tmp_path / "odd.json"))
+    with pytest.raises(AnnotationError):
+        VideoScores(str(tmp_path / "none.json"))
+
+
+def test_pooling_a_segment(small_set):
+    features = FeatureStore(str(small_set / "features")).load("video0")
+    spans = np.array([[0.0, 20 / 30], [4 / 30 + 0.01, 4 / 30 + 0.02]])
+    pooled = pool(features, spans)
+    np.testing.assert_allclose(pooled[0], features.values_tc[:3].mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(pooled[1], features.values_tc[0], rtol=1e-5)
+
+
+# The files of configs/transfer, with what a user must give.
+CONFIGS = sorted((ROOT / "configs" / "transfer").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_load_and_fit_their_task(path):
+    made = load_tree(path)
+    made.setdefault("run", {})["dir"] = "x"
+    made.setdefault("data", {}).update(features="x", annotations="x")
+    build(TransferConfig, made).check_task(path.stem.partition("_")[0])
+
+
+def command(*words):
+    return [sys.executable, str(ROOT / "launch" / "transfer.py"), *map(str, words)]
+
+
+def run(*words):
+    return subprocess.run(command(*words), capture_output=True, text=True, check=False, cwd="/")
+
+
+def test_command_refuses_in_one_line(tmp_path):
+    (tmp_path / "c.yaml").write_text("run: {dri: x}\n")
+    for words, message in (
+        (("--task", "tac", "--config", "c.yaml"), "isn't implemented"),
+        (("--task", "tad", "--config", tmp_path / "c.yaml"), "did you mean run.dir"),
+        (("--task", "tad", "--config", tmp_path / "none.yaml"), "no such file"),
+    ):
+        done = run(*words)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert "optimizer.drop_after" in run("--options").stdout
+
+
+@pytest.mark.slow
+def test_command_stopped_by_a_signal_exits_75_and_goes_on(small_set, tmp_path):
+    words = [
+        "--task", "apg", "--config", ROOT / "configs/transfer/apg_activitynet_bmn.yaml",
+        f"data.features={small_set / 'features'}", f"data.annotations={small_set / 'truth.json'}",
+        f"run.dir={tmp_path}", "head.snippets=16", "head.durations=16", "head.hidden_3d=32", "run.device=cpu",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command(*words, "run.epochs=100000"),
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "metrics.jsonl").exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 75
+    assert "run the same command to go on" in errors
+    status = json.loads((tmp_path / "STATUS.json").read_text())
+    assert status["state"] == "preempted"
+    done = run(*words, f"run.epochs={status['epoch'] + 1}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == status["epoch"] + 1
+    assert f"going on after epoch {status['epoch']}" in done.stderr
