@@ -7,39 +7,16 @@ duplicates and does the global shuffle by sorting on a keyed hash.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pal_ds import shardset, storage
+from shards.database import INSERT, SCHEMA, decode, encode, values_of
 from shards.errors import UsageError
 from shards.listing import ListingNotes, list_videos
-from shards.rows import AUTO, CUT, WHOLE, Reject, Row, is_video
+from shards.rows import AUTO, CUT, WHOLE, Reject, Row, is_video, stem_of
 from shards.tables import Table, TableRow, clip_name, is_table, open_table
-
-_SCHEMA = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
-PRAGMA cache_size = -131072;
-CREATE TABLE files (root INTEGER, stem BLOB, relative BLOB, size INTEGER, error TEXT,
-                    PRIMARY KEY (root, stem, relative)) WITHOUT ROWID;
-CREATE TABLE inputs (id INTEGER PRIMARY KEY, key TEXT, source BLOB, root INTEGER, location BLOB, size INTEGER,
-                     start REAL, "end" REAL, span TEXT, label TEXT, grp BLOB, offset INTEGER, split TEXT,
-                     stage TEXT, error TEXT, shuffle BLOB);
-"""
-_INSERT = "INSERT INTO inputs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_COLUMNS = 'source, root, location, size, start, "end", span, label, grp, offset, split'
-
-
-def encode(text: str) -> bytes:
-    """Return the bytes of a name, also where the file system's were not UTF-8."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def decode(data: bytes) -> str:
-    """Undo :func:`encode`."""
-    return data.decode("utf-8", "surrogateescape")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +36,17 @@ class CatalogOptions:
     with_labels: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found:
+    relative: str
+    size: int
+    error: str | None
+    span: str
+
+
+_UNKNOWN = object()
+
+
 class Catalog:
     """All inputs of a build, in a database file.
 
@@ -70,11 +58,12 @@ class Catalog:
 
     def __init__(self, path: Path, options: CatalogOptions) -> None:
         self.database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self.database.executescript(_SCHEMA)
+        self.database.executescript(SCHEMA)
         self.options = options
         self.roots: list[str] = []
         self.notes = ListingNotes()
         self._listed: set[int] = set()
+        self._recent: dict[tuple[int, str, str], _Found | None] = {}
 
     def gather(self) -> None:
         """Read every SOURCE, then mark duplicates.
@@ -86,8 +75,8 @@ class Catalog:
         key = self.options.seed.to_bytes(16, "little", signed=True)
         self.database.execute("BEGIN")
         for source in self.options.sources:
-            self.database.executemany(_INSERT, (_values(item, key) for item in self._inputs(source)))
-        self.database.execute("CREATE INDEX by_key ON inputs (key, source, root, location, id)")
+            self.database.executemany(INSERT, (values_of(item, key) for item in self._inputs(source)))
+        self.database.execute("CREATE INDEX by_key ON inputs (key)")
         self._mark_duplicates()
         self.database.execute("COMMIT")
 
@@ -148,7 +137,7 @@ class Catalog:
                 (
                     (
                         root,
-                        encode(PurePosixPath(file.relative).stem),
+                        encode(stem_of(file.relative)),
                         encode(file.relative),
                         file.size,
                         file.error,
@@ -161,29 +150,35 @@ class Catalog:
 
     def _resolved(self, table: Table, root: int, line: TableRow) -> tuple[Row, str | None, str | None]:
         """Find the file of one line; where there is none the line is an input of stage ``missing``."""
+        found: _Found | None = None
+        stage, error = None, line.error
+        if error:
+            stage = "catalog"
+        elif self.options.with_labels and not line.label:
+            stage, error = "label", "no label in its row, and --with-labels was given"
+        else:
+            find = self._kinetics_file if table.kinetics else self._plain_file
+            found = find(root, line)
+            if found is None:
+                what = f"{line.video}.*" if table.kinetics else line.video
+                stage, error = "missing", f"no file {what} below --video-root"
+            elif found.error:
+                stage, error = "read", found.error
         row = Row(
             source=line.identity,
             root=root,
-            location="",
+            location=found.relative if found else "",
+            size=found.size if found else None,
             start=line.start,
             end=line.end,
+            span=found.span if found else WHOLE,
             label=line.label,
             group=line.video,
             split=line.split,
         )
-        if line.error:
-            return row, "catalog", line.error
-        if self.options.with_labels and not line.label:
-            return row, "label", "no label in its row, and --with-labels was given"
-        found = self._kinetics_file(root, line) if table.kinetics else self._plain_file(root, line)
-        if found is None:
-            what = f"{line.video}.*" if table.kinetics else line.video
-            return row, "missing", f"no file {what} below --video-root"
-        relative, size, error, span = found
-        row = dataclasses.replace(row, location=relative, size=size, span=span)
-        return (row, "read", error) if error else (row, None, None)
+        return row, stage, error
 
-    def _kinetics_file(self, root: int, line: TableRow) -> tuple[str, int, str | None, str] | None:
+    def _kinetics_file(self, root: int, line: TableRow) -> _Found | None:
         assert line.start is not None and line.end is not None
         for stem, span in ((clip_name(line.video, line.start, line.end), WHOLE), (line.video, AUTO)):
             query = "SELECT relative, size, error FROM files WHERE root = ? AND stem = ? ORDER BY relative"
@@ -192,18 +187,22 @@ class Catalog:
                 # A folder named like the class is the better hit where a name exists twice.
                 label = encode((line.label or "").replace(" ", "_"))
                 files.sort(key=lambda file: label not in file[0].replace(b" ", b"_").split(b"/")[:-1])
-                return decode(files[0][0]), files[0][1], files[0][2], span
+                return _Found(decode(files[0][0]), files[0][1], files[0][2], span)
         return None
 
-    def _plain_file(self, root: int, line: TableRow) -> tuple[str, int, str | None, str] | None:
-        relative = line.video.removeprefix("./")
-        base = self.roots[root].rstrip("/") + "/"
-        relative = relative.removeprefix(base)
+    def _plain_file(self, root: int, line: TableRow) -> _Found | None:
+        span = WHOLE if line.start is None else CUT
+        known = self._recent.get((root, line.video, span), _UNKNOWN)
+        if known is not _UNKNOWN:
+            return known  # type: ignore[return-value]
+        relative = line.video.removeprefix("./").removeprefix(self.roots[root].rstrip("/") + "/")
         query = "SELECT size, error FROM files WHERE root = ? AND stem = ? AND relative = ?"
-        found = self.database.execute(
-            query, (root, encode(PurePosixPath(relative).stem), encode(relative))
-        ).fetchone()
-        return None if found is None else (relative, found[0], found[1], WHOLE if line.start is None else CUT)
+        row = self.database.execute(query, (root, encode(stem_of(relative)), encode(relative))).fetchone()
+        found = None if row is None else _Found(relative, row[0], row[1], span)
+        if len(self._recent) > 50_000:
+            self._recent.clear()
+        self._recent[root, line.video, span] = found
+        return found
 
     def _shard_set(self, url: str) -> Iterator[tuple[Row, str | None, str | None]]:
         root = self._root(url)
@@ -234,58 +233,11 @@ class Catalog:
         """Reject all but the first of the inputs that share an identity."""
         self.database.execute(
             """UPDATE inputs SET stage = 'duplicate', error = 'the same identity as another input'
-               WHERE stage IS NULL AND id IN (
-                   SELECT id FROM (SELECT id, row_number() OVER
-                       (PARTITION BY key ORDER BY source, root, location, id) AS place
-                       FROM inputs WHERE stage IS NULL) WHERE place > 1)"""
+               WHERE id IN (SELECT id FROM (
+                   SELECT id, row_number() OVER (PARTITION BY key ORDER BY source, root, location, id) AS place
+                   FROM inputs WHERE stage IS NULL AND key IN (
+                       SELECT key FROM inputs GROUP BY key HAVING count(*) > 1)) WHERE place > 1)"""
         )
-
-
-def rows_from(cursor: Iterable[Sequence[object]]) -> Iterator[Row]:
-    """Turn database rows of the columns in :data:`ROW_COLUMNS` into rows."""
-    for source, root, location, size, start, end, span, label, group, offset, split in cursor:
-        yield Row(
-            source=decode(source),  # type: ignore[arg-type]
-            root=root,  # type: ignore[arg-type]
-            location=decode(location),  # type: ignore[arg-type]
-            size=size,  # type: ignore[arg-type]
-            start=start,  # type: ignore[arg-type]
-            end=end,  # type: ignore[arg-type]
-            span=span,  # type: ignore[arg-type]
-            label=None if label is None else decode(label),  # type: ignore[arg-type]
-            group=decode(group),  # type: ignore[arg-type]
-            offset=offset,  # type: ignore[arg-type]
-            split=split,  # type: ignore[arg-type]
-        )
-
-
-ROW_COLUMNS = _COLUMNS
-
-
-def keyed_hash(key: bytes, text: str, purpose: bytes) -> bytes:
-    """Return 8 bytes that depend on the seed, a name and a purpose, and on nothing else."""
-    return hashlib.blake2b(encode(text), digest_size=8, key=key, person=purpose).digest()
-
-
-def _values(item: tuple[Row, str | None, str | None], key: bytes) -> tuple[object, ...]:
-    row, stage, error = item
-    return (
-        row.key,
-        encode(row.source),
-        row.root,
-        encode(row.location),
-        row.size,
-        row.start,
-        row.end,
-        row.span,
-        None if row.label is None else encode(row.label),
-        encode(row.group),
-        row.offset,
-        row.split,
-        stage,
-        error,
-        keyed_hash(key, row.source, b"shuffle"),
-    )
 
 
 def _is_shard_set(url: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pal_ds import shardset, storage
 from pal_ds.shardset import Manifest, ShardEntry, SplitEntry
-from shards.catalog import decode, encode
+from shards.database import decode, encode
 from shards.errors import BuildError
 from shards.journal import Journal, Part, PlanRecord
 from shards.rows import Reject

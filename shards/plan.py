@@ -8,13 +8,16 @@ import json
 import re
 from collections.abc import Iterator
 
-from shards.catalog import ROW_COLUMNS, Catalog, decode, encode, keyed_hash, rows_from
+from shards.catalog import Catalog
+from shards.database import ROW_COLUMNS, decode, encode, keyed_hash, rows_from
 from shards.errors import UsageError
 from shards.profiles import Profile
 from shards.rows import Row
 
 _SPLIT = re.compile(r"[A-Za-z0-9_]{1,64}")
 _MAX_SHARDS = 1_000_000
+#: Tar headers, padding and the record of one clip.
+_TAR_BYTES = 2048
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,11 +79,11 @@ class Plan:
         self._database = catalog.database
         self._database.execute("BEGIN")
         self._database.execute(
-            "CREATE TABLE clips (target TEXT, shard INTEGER, position INTEGER, input INTEGER)"
+            """CREATE TABLE clips (target TEXT, shard INTEGER, position INTEGER, input INTEGER,
+                                   PRIMARY KEY (target, shard, position)) WITHOUT ROWID"""
         )
-        self._choose_splits()
-        self.shards = self._deal(profile)
-        self._database.execute("CREATE INDEX by_shard ON clips (target, shard, position)")
+        self._apply_limit()
+        self.shards = self._deal(profile, self._target())
         self._database.execute("COMMIT")
         self.inputs = catalog.count()
         self.digest = self._digest()
@@ -98,27 +101,27 @@ class Plan:
         query = "SELECT split, count(*) FROM inputs WHERE stage IS NULL AND split IS NOT NULL GROUP BY split"
         return dict(self._database.execute(query).fetchall())
 
-    def _choose_splits(self) -> None:
-        """Write the split of every usable input, after the limit has been applied."""
-        options, database = self.options, self._database
-        if options.limit is not None:
-            database.execute(
+    def _apply_limit(self) -> None:
+        if self.options.limit is not None:
+            self._database.execute(
                 """DELETE FROM inputs WHERE id NOT IN (SELECT id FROM inputs WHERE stage IS NULL
                    ORDER BY shuffle, source LIMIT ?)""",
-                (options.limit,),
+                (self.options.limit,),
             )
-        database.execute("ALTER TABLE inputs ADD COLUMN target TEXT")
+
+    def _target(self) -> str:
+        """Return the SQL expression that names an input's split."""
+        options = self.options
         if options.split_column:
             self._check_split_column()
-            database.execute("UPDATE inputs SET target = split")
-        elif options.val_fraction is not None:
-            database.execute("UPDATE inputs SET target = 'train'")
-            database.execute("CREATE INDEX by_group ON inputs (grp)")
-            database.executemany(
-                "UPDATE inputs SET target = 'val' WHERE grp = ?", ((group,) for group in self._val_groups())
-            )
-        else:
-            database.execute("UPDATE inputs SET target = ?", (options.split or "train",))
+            return "split"
+        if options.val_fraction is None:
+            return f"'{options.split or 'train'}'"
+        self._database.execute("CREATE TABLE held_out (grp BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._database.executemany(
+            "INSERT INTO held_out VALUES (?)", ((group,) for group in self._val_groups())
+        )
+        return "CASE WHEN grp IN (SELECT grp FROM held_out) THEN 'val' ELSE 'train' END"
 
     def _check_split_column(self) -> None:
         for split, count in self._database.execute(
@@ -153,36 +156,30 @@ class Plan:
             chosen = [min(groups, key=lambda item: (item[2], item[0]))[1]]
         return chosen
 
-    def _deal(self, profile: Profile) -> list[PlannedShard]:
-        shards: list[PlannedShard] = []
-        placed: list[tuple[str, int, int, int]] = []
-        current: PlannedShard | None = None
+    def _deal(self, profile: Profile, target: str) -> list[PlannedShard]:
+        """Fill shards in the shuffled order of each split; write the assignment, return the shards."""
         query = (
-            'SELECT target, id, size, "end" - start, span FROM inputs WHERE stage IS NULL '
-            "ORDER BY target, shuffle, source"
+            f'SELECT {target}, id, size, "end" - start FROM inputs WHERE stage IS NULL '  # noqa: S608
+            "ORDER BY 1, shuffle, source"
         )
-        writer = self._database.cursor()
-        for split, row_id, size, seconds, _ in self._database.execute(query):
-            expected = profile.expected_bytes(size, seconds) + 2048
-            if (
-                current is None
-                or current.split != split
-                or (current.clips and current.expected_bytes + expected // 2 > self.options.shard_bytes)
-            ):
-                if current is not None:
-                    shards.append(current)
-                number = current.number + 1 if current is not None and current.split == split else 0
-                current = PlannedShard(split, number, 0, 0)
-            placed.append((split, current.number, current.clips, row_id))
-            current = dataclasses.replace(
-                current, clips=current.clips + 1, expected_bytes=current.expected_bytes + expected
-            )
-            if len(placed) >= 10_000:
-                writer.executemany("INSERT INTO clips VALUES (?, ?, ?, ?)", placed)
-                placed.clear()
-        writer.executemany("INSERT INTO clips VALUES (?, ?, ?, ?)", placed)
-        if current is not None:
-            shards.append(current)
+        shards: list[PlannedShard] = []
+        limit = self.options.shard_bytes
+
+        def placed() -> Iterator[tuple[str, int, int, int]]:
+            name, number, clips, total = "", 0, 0, 0
+            for split, row_id, size, seconds in self._database.execute(query):
+                expected = profile.expected_bytes(size, seconds) + _TAR_BYTES
+                if clips and (split != name or total + expected // 2 > limit):
+                    shards.append(PlannedShard(name, number, clips, total))
+                    number, clips, total = (number + 1 if split == name else 0), 0, 0
+                name = split
+                yield split, number, clips, row_id
+                clips += 1
+                total += expected
+            if clips:
+                shards.append(PlannedShard(name, number, clips, total))
+
+        self._database.executemany("INSERT INTO clips VALUES (?, ?, ?, ?)", placed())
         if shards and max(shard.number for shard in shards) >= _MAX_SHARDS:
             raise UsageError("more than a million shards: raise --shard-bytes")
         return shards
@@ -193,14 +190,9 @@ class Plan:
             'SELECT clips.target, shard, key, source, location, size, start, "end", span, label, offset '
             "FROM clips JOIN inputs ON clips.input = inputs.id ORDER BY clips.target, shard, position"
         )
-        for values in self._database.execute(query):
-            texts = [decode(value) if isinstance(value, bytes) else value for value in values]
-            hasher.update(encode(json.dumps(texts)))
+        cursor = self._database.execute(query)
+        while rows := cursor.fetchmany(10_000):
+            hasher.update("\n".join(map(repr, rows)).encode())
         for reject in self.catalog.rejects():
             hasher.update(encode(json.dumps(["rejected", reject.source, reject.stage, reject.error])))
         return hasher.hexdigest()
-
-
-def iter_task(shards: list[PlannedShard], tasks: int, index: int) -> Iterator[PlannedShard]:
-    """Yield the shards of one task of several: every ``tasks``-th, so that all get a like share."""
-    return iter(shards[index::tasks])

@@ -92,3 +92,10 @@ def is_video(name: str) -> bool:
 def extension_of(name: str) -> str:
     """Return a file name's ending in lower case, without the dot."""
     return name.rpartition(".")[2].lower()
+
+
+def stem_of(path: str) -> str:
+    """Return a path's last component without its ending."""
+    name = path.rpartition("/")[2]
+    stem, dot, _ = name.rpartition(".")
+    return stem if dot and stem else name

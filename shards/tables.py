@@ -7,8 +7,7 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Iterator
 from typing import IO
 
 from pal_ds import storage
@@ -50,9 +49,23 @@ class Table:
     def rows(self) -> Iterator[TableRow]:
         """Yield the table's rows in order; broken ones carry their error."""
         read = _kinetics_row if self.kinetics else _plain_row
+        name = self.url.rpartition("/")[2]
+        fields = (
+            (*_KINETICS, "label", "split") if self.kinetics else ("path", "start", "end", "label", "split")
+        )
         with _opened(self.url) as file:
-            for number, line in enumerate(_reader(self.url, file), start=2):
-                yield read(line, f"{PurePosixPath(self.url).name}:{number}")
+            lines = _reader(self.url, file)
+            columns = next(lines)
+            places = [columns.index(field) if field in columns else len(columns) for field in fields]
+            blanks = [""] * (len(columns) + 1)
+            for number, line in enumerate(lines, start=2):
+                if line:
+                    padded = (
+                        line + blanks[len(line) :]
+                        if len(line) <= len(columns)
+                        else [*line[: len(columns)], ""]
+                    )
+                    yield read([padded[place] for place in places], f"{name}:{number}")
 
 
 def is_table(source: str) -> bool:
@@ -68,7 +81,7 @@ def open_table(url: str) -> Table:
     """
     try:
         with _opened(url) as file:
-            columns = list(_reader(url, file).fieldnames or [])
+            columns = next(_reader(url, file), [])
     except (OSError, storage.StorageNotFoundError) as error:
         raise UsageError(f"SOURCE {storage.redact(url)}: can't be read: {error}") from error
     if all(name in columns for name in _KINETICS):
@@ -92,31 +105,34 @@ def _opened(url: str) -> Iterator[IO[str]]:
     yield io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline="")
 
 
-def _kinetics_row(line: Mapping[str, str | None], place: str) -> TableRow:
-    video = (line.get("youtube_id") or "").strip()
-    label, split = line.get("label") or None, line.get("split") or None
-    try:
-        start, end = _span(line.get("time_start"), line.get("time_end"))
-    except ValueError as error:
-        return TableRow(place, video, label=label, split=split, error=str(error))
-    if not video or start is None or end is None:
-        return TableRow(
-            place, video, label=label, split=split, error="youtube_id, time_start or time_end is empty"
-        )
-    return TableRow(clip_name(video, start, end), video, start, end, label, split)
+def _reader(url: str, file: IO[str]) -> Iterator[list[str]]:
+    return csv.reader(file, delimiter="\t" if url.lower().endswith(".tsv") else ",")
 
 
-def _plain_row(line: Mapping[str, str | None], place: str) -> TableRow:
-    video = (line.get("path") or "").strip()
-    label, split = line.get("label") or None, line.get("split") or None
+def _kinetics_row(cells: list[str], place: str) -> TableRow:
+    video, start, end, label, split = cells
+    video = video.strip()
     try:
-        start, end = _span(line.get("start"), line.get("end"))
+        first, last = _span(start, end)
     except ValueError as error:
-        return TableRow(place, video, label=label, split=split, error=str(error))
-    if not video:
-        return TableRow(place, video, label=label, split=split, error="path is empty")
-    identity = video if start is None or end is None else f"{video}#t={start:g},{end:g}"
-    return TableRow(identity, video, start, end, label, split)
+        return TableRow(place, video, label=label or None, split=split or None, error=str(error))
+    if not video or first is None or last is None:
+        error_text = "youtube_id, time_start or time_end is empty"
+        return TableRow(place, video, label=label or None, split=split or None, error=error_text)
+    return TableRow(clip_name(video, first, last), video, first, last, label or None, split or None)
+
+
+def _plain_row(cells: list[str], place: str) -> TableRow:
+    path, start, end, label, split = cells
+    path = path.strip()
+    try:
+        first, last = _span(start, end)
+    except ValueError as error:
+        return TableRow(place, path, label=label or None, split=split or None, error=str(error))
+    if not path:
+        return TableRow(place, path, label=label or None, split=split or None, error="path is empty")
+    identity = path if first is None or last is None else f"{path}#t={first:g},{last:g}"
+    return TableRow(identity, path, first, last, label or None, split or None)
 
 
 def clip_name(video: str, start: float, end: float) -> str:
@@ -126,17 +142,13 @@ def clip_name(video: str, start: float, end: float) -> str:
     return f"{video}#t={start:g},{end:g}"
 
 
-def _span(start: str | None, end: str | None) -> tuple[float | None, float | None]:
-    if not (start or "").strip() and not (end or "").strip():
+def _span(start: str, end: str) -> tuple[float | None, float | None]:
+    if not start.strip() and not end.strip():
         return None, None
     try:
-        first, last = float(start or ""), float(end or "")
+        first, last = float(start), float(end)
     except ValueError as error:
         raise ValueError(f"start {start!r} and end {end!r} are not two numbers of seconds") from error
     if not (math.isfinite(first) and math.isfinite(last) and 0 <= first < last):
         raise ValueError(f"start {start} and end {end} are no span")
     return first, last
-
-
-def _reader(url: str, file: IO[str]) -> csv.DictReader[str]:
-    return csv.DictReader(file, delimiter="\t" if url.lower().endswith(".tsv") else ",")

@@ -10,10 +10,10 @@ import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from pal_ds.shardset import SampleRecord
 from shards import ffmpeg
+from shards.decoding import Decoded, decode_clips, decode_copy
 from shards.errors import BuildError, Rejected
 from shards.origins import Fetched, Origins
 from shards.process import Finished, run_tool
@@ -65,10 +65,6 @@ class _Draft:
     label: str | None
 
 
-#: Frames, width, height and rate of a clip that was decoded to its end, or what is wrong with it.
-_Decoded: TypeAlias = tuple[int, int, int, float] | str
-
-
 class Transcoder:
     """Makes clips of one build: one ffmpeg process a clip, and one that decodes a few results to their ends."""
 
@@ -96,7 +92,7 @@ class Transcoder:
         """
         drafts = [self._attempt(row, folder) for row in rows]
         made = [draft for draft in drafts if isinstance(draft, _Draft)]
-        decoded = self._decode(made) if made else {}
+        decoded = self._decode([draft.path for draft in made]) if made else {}
         results: list[Clip | Reject] = []
         for draft in drafts:
             if isinstance(draft, Reject):
@@ -218,43 +214,13 @@ class Transcoder:
             return rejected
         return Rejected("transcode", line)
 
-    def _decode(self, drafts: Sequence[_Draft]) -> dict[Path, _Decoded]:
-        """Decode clips to their ends, several in one process, as starting one costs more than decoding a clip.
-
-        Where anything goes wrong with several, each is looked at alone, so that a clip's result never depends
-        on its neighbours.
-        """
-        if self.profile.copy:
-            return {draft.path: self._decode_copy(draft.path) for draft in drafts}
-        arguments = ["ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-xerror"]
-        for draft in drafts:
-            arguments += input_arguments(str(draft.path))
-        for number, draft in enumerate(drafts):
-            arguments += ["-map", f"{number}:v:0", "-fps_mode", "passthrough"]
-            arguments += ["-f", "framecrc", "-y", f"file:{_listing(draft.path)}"]
+    def _decode(self, paths: Sequence[Path]) -> dict[Path, Decoded]:
         with self._cpu:
-            finished = run_tool(arguments, timeout=self.limits.timeout)
-        found = {draft.path: _parse_framecrc(_listing(draft.path)) for draft in drafts}
-        sound = finished.returncode == 0 and not finished.timed_out and not finished.stderr.strip()
-        if not sound and len(drafts) > 1:
-            return {path: result for draft in drafts for path, result in self._decode([draft]).items()}
-        if not sound:
-            return {drafts[0].path: f"does not decode: {ffmpeg.error_line(finished, drafts[0].path)}"}
-        return found
+            if self.profile.copy:
+                return {path: decode_copy(path, timeout=self.limits.timeout) for path in paths}
+            return decode_clips(paths, timeout=self.limits.timeout)
 
-    def _decode_copy(self, path: Path) -> _Decoded:
-        """Decode a file that was not made here, and compare with what its container promises."""
-        try:
-            with self._cpu:
-                info = ffmpeg.count_frames(path, timeout=self.limits.timeout)
-                promised = ffmpeg.probe(path, timeout=self.limits.timeout).frames
-        except Rejected as rejected:
-            return rejected.error
-        if promised and promised != info.frames:
-            return f"{info.frames} of the {promised} frames promised can be decoded"
-        return info.frames, info.width, info.height, info.fps
-
-    def _verified(self, draft: _Draft, decoded: _Decoded) -> Clip:
+    def _verified(self, draft: _Draft, decoded: Decoded) -> Clip:
         if isinstance(decoded, str):
             raise Rejected("verify", decoded)
         frames, width, height, fps = decoded
@@ -312,30 +278,6 @@ def _resolve_span(row: Row, duration: float) -> str:
     if row.start < duration:
         return CUT
     raise Rejected("probe", f"the span {row.start:g}-{row.end:g} s lies beyond the video's {duration:.1f} s")
-
-
-def _listing(path: Path) -> Path:
-    return path.with_name(path.name + ".crc")
-
-
-def _parse_framecrc(listing: Path) -> _Decoded:
-    """Read ffmpeg's list of decoded frames, remove it, and check that the rate is constant."""
-    frames, width, height, fps = 0, 0, 0, 0.0
-    if not listing.exists():
-        return "no frame"
-    for line in listing.read_text().splitlines():
-        if line.startswith("#tb 0:"):
-            numerator, _, denominator = line.split(":")[1].strip().partition("/")
-            fps = int(denominator) / int(numerator)
-        elif line.startswith("#dimensions 0:"):
-            sides = line.split(":")[1].strip().split("x")
-            width, height = int(sides[0]), int(sides[1])
-        elif not line.startswith("#"):
-            if int(line.split(",")[2]) != frames:
-                return f"frame {frames} is out of step: not a constant rate"
-            frames += 1
-    listing.unlink()
-    return frames, width, height, fps
 
 
 def _too_long(seconds: float, limit: float) -> str:

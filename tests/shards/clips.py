@@ -84,7 +84,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], int | str]] = {
     "zero bytes": ("zero.mp4", lambda path: path.write_bytes(b""), "probe"),
     "half a file, index first": ("half_fast.mp4", lambda path: _truncated(path, 0.5, faststart=True), "verify"),
     "half a file, index last": ("half.mp4", lambda path: _truncated(path, 0.5, faststart=False), "probe"),
-    "only a header": ("header.mp4", lambda path: _truncated(path, 0.02, faststart=True), "probe"),
+    "only a header": ("header.mp4", lambda path: _truncated(path, 0.02, faststart=True), "transcode"),
     "text": ("text.mp4", lambda path: path.write_text("this is no video\n" * 99), "probe"),
     "playlist": ("playlist.mp4", _playlist, "probe"),
     "random bytes": ("random.avi", lambda path: path.write_bytes(os.urandom(20_000)), "probe"),

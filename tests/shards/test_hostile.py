@@ -54,7 +54,7 @@ def test_a_tool_that_hangs_costs_one_clip(corpus: Path, tmp_path: Path, pal_shar
     assert len(records_of(tmp_path / "out")) == 10
 
 
-def test_an_hour_is_refused_without_encoding_it(tmp_path: Path, pal_shard) -> None:
+def test_an_hour_is_refused_with_its_length(tmp_path: Path, pal_shard) -> None:
     from clips import ffmpeg
 
     (tmp_path / "videos").mkdir()
