@@ -143,7 +143,8 @@ def arrange(
 def default_versions(frames: int, action: tuple[int, int], *, factor: float = 2.0) -> tuple[Version, Version]:
     """Return the paper's two: faster by ``factor`` and moved earlier, slower by it and moved later.
 
-    Each goes to the middle of the longer way: an action that is already near the start still moves.
+    Each moves by at least a quarter of the background, or as far as there is room: an action at the very start
+    of its video can't move earlier.
     """
     start, end = action
     background = max(1, frames - (end - start))

@@ -1,0 +1,150 @@
+"""Files for other code bases: their shapes, headers and keys, and values that come back unchanged."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pal_ds.transfer.feature_set import FeatureSet, FeatureSetError
+from pal_ds.transfer.formats import FORMATS
+from pal_ds.transfer.formats.hdf5 import per_frame, read_items
+from pal_ds.transfer.formats.tables import INFO_COLUMNS, from_csv, resize_endpoints, to_csv
+from pal_ds.transfer.sidecar import Sidecar, SidecarError
+
+DATABASE = {
+    "a": {"subset": "training", "annotations": [{"segment": [0.5, 1.5], "label": "Surfing"}]},
+    "b": {"subset": "validation", "annotations": [{"segment": [1.0, 2.0], "label": "Archery"}]},
+    "lost": {"subset": "validation", "annotations": []},
+}
+
+
+def sidecar(video_id: str, features: int, *, fps: float = 25.0, clip: int = 8, stride: int = 4) -> Sidecar:
+    frames = (features - 1) * stride + clip + 1
+    return Sidecar(
+        id=video_id, source=f"{video_id}.mp4", fps=fps, clip_frames=clip, stride=stride, offset=0,
+        duration=frames / fps,
+        frames=frames, padded=0, features=features, feature_dim=6, sampling="native", crop="centre", size=112,
+        checkpoint="0" * 64,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> FeatureSet:
+    generator = np.random.default_rng(0)
+    for video_id, length in (("a", 5), ("b", 130), ("c", 1)):
+        array = generator.standard_normal((length, 6)).astype(np.float32)
+        np.save(tmp_path / f"v_{video_id}.npy", array)
+        (tmp_path / f"v_{video_id}.json").write_bytes(sidecar(video_id, length).to_json())
+    return FeatureSet(str(tmp_path))
+
+
+def write(features: FeatureSet, name: str, out: Path) -> Path:
+    FORMATS[name].write(features, str(out), DATABASE)
+    return out
+
+
+def test_gtad_hdf5_has_a_native_rate_data_set_per_video(features: FeatureSet, tmp_path: Path) -> None:
+    out = write(features, "anet-hdf5", tmp_path / "out")
+    with h5py.File(out / "features.h5") as file:
+        assert sorted(file) == ["v_a", "v_b", "v_c"]
+        np.testing.assert_array_equal(file["v_b"][:], features.array("b"))
+        assert file["v_b"].dtype == np.float32
+    found = dict(read_items(out / "features.h5"))
+    assert sorted(found) == ["a", "b", "c"]
+    np.testing.assert_array_equal(found["a"], features.array("a"))
+
+
+def test_video_info_has_the_published_columns_and_subsets(features: FeatureSet, tmp_path: Path) -> None:
+    out = write(features, "bmn-csv", tmp_path / "out")
+    rows = list(csv.DictReader(io.StringIO((out / "video_info_new.csv").read_text())))
+    assert tuple(rows[0]) == INFO_COLUMNS
+    assert [row["video"] for row in rows] == ["v_a", "v_b", "v_c"]
+    assert [row["subset"] for row in rows] == ["training", "validation", "unknown"]
+    # What BMN and G-TAD compute from it: the duration the features cover.
+    row = rows[1]
+    assert int(row["featureFrame"]) / int(row["numFrame"]) * float(row["seconds"]) == pytest.approx(
+        (129 * 4 + 8) / 25
+    )
+
+
+def test_bmn_csv_has_a_header_and_a_hundred_rows(features: FeatureSet, tmp_path: Path) -> None:
+    out = write(features, "bmn-csv", tmp_path / "out")
+    for video_id in "abc":
+        data = (out / "csv_mean_100" / f"v_{video_id}.csv").read_bytes()
+        table = from_csv(data)
+        assert table.shape == (100, 6)
+        assert len(data.splitlines()) == 101
+        np.testing.assert_array_equal(table[0], features.array(video_id)[0])
+        np.testing.assert_allclose(table[-1], features.array(video_id)[-1], rtol=1e-6)
+
+
+@given(st.integers(1, 300), st.integers(2, 150))
+def test_endpoint_resize_is_linear_interpolation(length: int, rows: int) -> None:
+    array = np.random.default_rng(length).standard_normal((length, 3)).astype(np.float32)
+    found = resize_endpoints(array, rows)
+    places = np.linspace(0, length - 1, rows)
+    wanted = np.stack([np.interp(places, np.arange(length), column) for column in array.T], axis=1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_csv_keeps_float32_exactly() -> None:
+    array = np.random.default_rng(1).standard_normal((20, 7)).astype(np.float32) * 1e-3
+    np.testing.assert_array_equal(from_csv(to_csv(array)), array)
+
+
+def test_per_frame_rows_are_the_nearest_features() -> None:
+    about = sidecar("x", 10)
+    array = np.arange(10, dtype=np.float32)[:, None]
+    rows = per_frame(about, array)[:, 0]
+    assert len(rows) == about.frames
+    middles = (np.arange(about.frames) + 0.5) / about.fps
+    distance = np.abs(about.centres()[None, :] - middles[:, None])
+    np.testing.assert_allclose(
+        distance[np.arange(len(rows)), rows.astype(int)], distance.min(axis=1), atol=1e-12
+    )
+
+
+def test_lgi_opentad_and_actionformer_layouts(features: FeatureSet, tmp_path: Path) -> None:
+    lgi = write(features, "lgi", tmp_path / "lgi")
+    np.testing.assert_array_equal(np.load(lgi / "b.npy"), features.array("b"))
+    opentad = write(features, "opentad", tmp_path / "opentad")
+    assert (opentad / "missing_files.txt").read_text() == "lost\n"
+    settings: dict[str, object] = {}
+    exec((opentad / "dataset.py").read_text(), settings)
+    assert (settings["feature_stride"], settings["offset_frames"], settings["in_channels"]) == (4, 4, 6)
+    former = write(features, "actionformer", tmp_path / "former")
+    section = yaml.safe_load((former / "dataset.yaml").read_text())["dataset"]
+    assert (section["feat_stride"], section["num_frames"], section["default_fps"]) == (4, 8, 25.0)
+    assert (section["num_classes"], section["input_dim"]) == (2, 6)
+    rows = json.loads((former / "annotations.json").read_text())["database"]
+    assert rows["a"]["annotations"] == [{"segment": [0.5, 1.5], "label": "Surfing", "label_id": 1}]
+    assert rows["b"]["duration"] == features.sidecar("b").duration
+    # ActionFormer's own time of feature t: (t * feat_stride + num_frames / 2) / fps.
+    times = (np.arange(130) * section["feat_stride"] + section["num_frames"] / 2) / rows["b"]["fps"]
+    np.testing.assert_allclose(times, features.sidecar("b").centres())
+
+
+def test_sidecars_come_back_and_others_are_refused() -> None:
+    about = sidecar("x", 3)
+    assert Sidecar.from_json(about.to_json()) == about
+    for data in (b"", b"[]", b'{"format": "pal-features/2"}', b'{"format": "pal-features/1"}'):
+        with pytest.raises(SidecarError):
+            Sidecar.from_json(data)
+
+
+def test_array_that_contradicts_its_sidecar_is_refused(features: FeatureSet, tmp_path: Path) -> None:
+    np.save(tmp_path / "v_a.npy", np.zeros((4, 6), np.float32))
+    with pytest.raises(FeatureSetError, match="shape"):
+        list(features.items())
+    np.save(tmp_path / "v_a.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(FeatureSetError, match="plain"):
+        features.array("a")
