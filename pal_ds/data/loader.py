@@ -83,7 +83,7 @@ class GroupFeed:
         else:
             self._source = WorkerPool(
                 spec,
-                workers=data.workers,
+                workers=min(data.workers, spec.schedule.most_workers),
                 slots=data.prefetch + in_use + 1,
                 slot_bytes=size,
                 start=start,

@@ -151,9 +151,9 @@ class EpochPlan:
     @property
     def window_bytes(self) -> int:
         """About how many bytes the largest window of a lane holds."""
-        longest = self.lane_groups(0)
-        windows = self.lane_windows(longest)
-        return -(-longest // windows) * self.group_size * self.clip_bytes
+        lengths = {self.lane_groups(0), self.lane_groups(self.lanes - 1)}
+        largest = max(-(-groups // self.lane_windows(groups)) for groups in lengths)
+        return largest * self.group_size * self.clip_bytes
 
     def lane_groups(self, lane: int) -> int:
         """Return how many groups a lane yields in an epoch."""

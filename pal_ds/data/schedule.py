@@ -46,6 +46,10 @@ class GroupTask:
 class Schedule(Protocol):
     """The groups of one rank, in order."""
 
+    @property
+    def most_workers(self) -> int:
+        """How many workers can have something to do."""
+
     def owner(self, number: int, workers: int) -> int:
         """Return the worker that builds group ``number`` of the rank."""
 
@@ -103,6 +107,11 @@ class TrainSchedule:
         """Lanes that this rank's workers share."""
         return len(self._positions) * self.plan.lane_rounds
 
+    @property
+    def most_workers(self) -> int:
+        """How many workers can have something to do: one a lane."""
+        return self.lanes
+
     def owner(self, number: int, workers: int) -> int:
         """Return the worker that owns the lane of the rank's group ``number``."""
         step, index = divmod(number, len(self._positions))
@@ -112,6 +121,8 @@ class TrainSchedule:
     def tasks(self, start: int, worker: int = 0, workers: int = 1) -> Iterator[GroupTask]:
         """Yield the groups of one worker, from the rank's group ``start`` on, without end."""
         plan = self.plan
+        if worker >= self.lanes:
+            return
         windows: dict[int, tuple[tuple[int, int, int], IntArray]] = {}
         for number in itertools.count(start):
             if self.owner(number, workers) != worker:
@@ -195,6 +206,11 @@ class ValidationSchedule:
     def largest_group(self) -> int:
         """Clips of the largest group."""
         return max(self._sizes)
+
+    @property
+    def most_workers(self) -> int:
+        """How many workers can have something to do: one a group."""
+        return len(self._mine)
 
     def owner(self, number: int, workers: int) -> int:
         """Return the worker that builds group ``number`` of the rank."""

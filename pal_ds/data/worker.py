@@ -155,15 +155,23 @@ class _Reporter:
     def slot(self) -> Tensor:
         """Wait for a free slot and return its memory."""
         while not self._free:
-            try:
-                message = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - from the parent process
-            except (EOFError, OSError) as error:
-                raise _StopError from error
-            if message is None:
-                raise _StopError
-            self._free.append(message)
+            self._receive()
         self.current = self._free.popleft()
         return self._ring.slot(self.current)
+
+    def wait_for_stop(self) -> None:
+        """Stay until the loader is done: an exit would look like a crash."""
+        while True:
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            message = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - from the parent process
+        except (EOFError, OSError) as error:
+            raise _StopError from error
+        if message is None:
+            raise _StopError
+        self._free.append(message)
 
     def send(self, *message: Any) -> None:
         """Send one message to the loader; tensors must not be in it."""
@@ -220,8 +228,7 @@ def worker_main(spec: WorkerSpec, connection: Connection, ring: Ring, free: tupl
     try:
         for built in chain:
             reporter.send("group", reporter.current, packed(built), chain.new_counts())
-        reporter.send("end")
-        reporter.slot()
+        reporter.wait_for_stop()
     except (_StopError, BrokenPipeError, ConnectionResetError):
         pass
     except Exception as error:
