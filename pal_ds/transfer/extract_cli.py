@@ -12,6 +12,8 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.shardset import ShardSetError
+from pal_ds.transfer import import_cli
+from pal_ds.transfer.annotation_rows import read_database
 from pal_ds.transfer.encoder import CROPS, ClipEncoder
 from pal_ds.transfer.export import BackboneError, load_backbone
 from pal_ds.transfer.feature_set import FeatureSet, FeatureSetError
@@ -49,6 +51,9 @@ examples
     deepspeed --num_accelerators 2 launch/extract.py --checkpoint runs/pal-1 \\
       --videos s3://bucket/k400-shards --split val --out features/val --device cpu
 
+  Features made elsewhere into the same form:
+    python launch/extract.py import --help
+
 what is written
   DEST/v_<id>.npy    float32 [T, C]; <id> is the file's stem, or the sample's key in a shard set
   DEST/v_<id>.json   fps, clip_frames, stride, offset, duration, frames, checkpoint digest, …
@@ -66,7 +71,11 @@ exit status: 0 all videos have features; 3 some failed, see errors.jsonl; 2 bad 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Launchers put --local_rank before everything else.
+    if [word for word in words if not word.startswith("--local")][:1] == ["import"]:
+        return import_cli.main(words[words.index("import") + 1 :])
+    arguments = _parser().parse_args(words)
     try:
         return _run(arguments)
     except (ConfigError, BackboneError, VideoSourceError, ShardSetError, FeatureSetError) as error:
@@ -142,14 +151,7 @@ def _read_annotations(url: str | None, formats: Sequence[str]) -> dict[str, Any]
         return {}
     if not set(formats) - {"npy", "lgi", "gtad-thumos"}:
         raise ConfigError("--annotations", url, "has no effect without a --format that holds annotations")
-    try:
-        document = json.loads(storage.read_bytes(url, retry=storage.AT_START))
-        database = document["database"]
-        return {str(name).removeprefix("v_"): dict(row) for name, row in database.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            "--annotations", url, f'expected ActivityNet\'s form {{"database": {{id: …}}}} ({error!r})'
-        ) from error
+    return read_database(url)
 
 
 def _add_up(tallies: Sequence[Tally]) -> Tally:

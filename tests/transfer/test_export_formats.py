@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pal_ds.transfer.extract_cli import main as extract_main
 from pal_ds.transfer.feature_set import FeatureSet, FeatureSetError
 from pal_ds.transfer.formats import FORMATS
 from pal_ds.transfer.formats.hdf5 import per_frame, read_items
@@ -131,6 +132,63 @@ def test_lgi_opentad_and_actionformer_layouts(features: FeatureSet, tmp_path: Pa
     # ActionFormer's own time of feature t: (t * feat_stride + num_frames / 2) / fps.
     times = (np.arange(130) * section["feat_stride"] + section["num_frames"] / 2) / rows["b"]["fps"]
     np.testing.assert_allclose(times, features.sidecar("b").centres())
+
+
+def test_what_was_exported_is_imported_unchanged(features: FeatureSet, tmp_path: Path) -> None:
+    annotations = tmp_path / "gt.json"
+    durations = {name: {"duration": features.sidecar(name).duration, "fps": 25.0} for name in "ab"}
+    annotations.write_text(json.dumps({"database": durations}))
+    axis = ["--clip-frames", "8", "--stride", "4"]
+    kinds = {
+        "hdf5": (write(features, "anet-hdf5", tmp_path / "h") / "features.h5", axis),
+        "npy": (write(features, "lgi", tmp_path / "l"), [*axis, "--fps", "25"]),
+        "csv": (write(features, "bmn-csv", tmp_path / "c") / "csv_mean_100", ["--rescaled"]),
+    }
+    for kind, (source, more) in kinds.items():
+        out = tmp_path / f"imported-{kind}"
+        words = [
+            "import",
+            "--kind",
+            kind,
+            "--features",
+            str(source),
+            "--out",
+            str(out),
+            "--annotations",
+            str(annotations),
+        ]
+        assert extract_main([*words, *more]) == 0
+        assert extract_main([*words, *more]) == 2
+        found = FeatureSet(str(out))
+        assert found.ids == ["a", "b"]
+        for about, array in found.items():
+            if kind == "csv":
+                assert array.shape == (100, 6)
+                np.testing.assert_allclose(about.centres(), (np.arange(100) + 0.5) * about.duration / 100)
+            else:
+                np.testing.assert_array_equal(array, features.array(about.id))
+                np.testing.assert_allclose(about.centres(), features.sidecar(about.id).centres())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], ["--clip-frames", "8"], ["--rescaled", "--fps", "5"], ["--clip-frames", "8", "--stride", "-1"]],
+)
+def test_import_needs_one_time_axis(
+    features: FeatureSet, tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gt.json").write_text('{"database": {"a": {"duration": 3.0}}}')
+    words = [
+        "import",
+        "--features",
+        features.url,
+        "--out",
+        str(tmp_path / "o"),
+        "--annotations",
+        str(tmp_path / "gt.json"),
+    ]
+    assert extract_main([*words, *more]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_sidecars_come_back_and_others_are_refused() -> None:

@@ -47,8 +47,19 @@ def rows(steps: int = 60, size: int = 64) -> list[dict[str, float]]:
     found: list[dict[str, float]] = []
     for step in range(1, steps + 1):
         fill = min(1.0, step * 8 / size)
-        found.append({"step": step, "loss": 4 - step / 40, "queue_fill": fill, "top1": step / 100,
-                      "lr": 1e-3, "positive_similarity": 0.5, "videos_per_second": 5.0, "data_wait": 0.1, "grad_norm": 1.0})  # fmt: skip
+        found.append(
+            {
+                "step": step,
+                "loss": 4 - step / 40,
+                "queue_fill": fill,
+                "top1": step / 100,
+                "lr": 1e-3,
+                "positive_similarity": 0.5,
+                "videos_per_second": 5.0,
+                "data_wait": 0.1,
+                "grad_norm": 1.0,
+            }
+        )
         if step % 20 == 0:
             found.append({"step": step, "val_loss": 4.2 - step / 40, "val_top1": 0.25})
     return found
