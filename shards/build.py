@@ -120,6 +120,7 @@ def _prepare(
     options: BuildOptions, journal: Journal, record: PlanRecord, catalog: Catalog, scratch: Path
 ) -> BuildResult | None:
     """Compare DEST with what is wanted. Returns the result where nothing is left to do."""
+    journal.check_bucket()
     if options.overwrite:
         if options.task is not None:
             raise UsageError(

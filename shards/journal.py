@@ -96,7 +96,28 @@ class Journal:
     def names(self) -> list[str]:
         """Return what lies at DEST; leftovers of interrupted local writes are not counted."""
         names = storage.list_names(self.dest, retry=storage.AT_START)
+        # Some object stores go on listing a folder whose last object is gone.
+        if FOLDER in names and not storage.list_names(self._folder, retry=storage.AT_START):
+            names.remove(FOLDER)
         return [name for name in names if not _TEMPORARY.fullmatch(name)]
+
+    def check_bucket(self) -> None:
+        """Refuse a bucket that does not exist: some stores would make it at the first write.
+
+        Raises:
+            UsageError: there is no such bucket.
+        """
+        scheme, found, rest = self.dest.partition("://")
+        if not found or storage.is_local(self.dest):
+            return
+        bucket = f"{scheme}://{rest.split('/')[0]}"
+        try:
+            exists = storage.exists(bucket, retry=storage.AT_START)
+        except storage.StorageAccessError:
+            # Credentials may be good for the folder alone; the first write tells.
+            return
+        if not exists:
+            raise UsageError(f"DEST {storage.redact(self.dest)}: there is no bucket {bucket}")
 
     def foreign(self) -> list[str]:
         """Return what lies at DEST and is not of a shard set."""
