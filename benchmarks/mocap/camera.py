@@ -64,7 +64,9 @@ class CameraStyle:
         )
 
 
-def film(actor_t3: Floats, fps: float, style: CameraStyle, rng: np.random.Generator) -> CameraPath:
+def film(
+    actor_t3: Floats, fps: float, style: CameraStyle, reach: float, rng: np.random.Generator
+) -> CameraPath:
     """Follow an actor.
 
     The camera reacts to what the actor has done so far, never to what comes: the first frame is free of it.
@@ -73,6 +75,7 @@ def film(actor_t3: Floats, fps: float, style: CameraStyle, rng: np.random.Genera
         actor_t3: positions of the actor's root, metres [T, 3].
         fps: frames per second.
         style: how to film.
+        reach: metres from the middle of the scene that the camera may be at most, in x and in z.
         rng: draws of drift and shake.
 
     Returns:
@@ -86,6 +89,8 @@ def film(actor_t3: Floats, fps: float, style: CameraStyle, rng: np.random.Genera
     ground = followed * np.array([1.0, 0.0, 1.0])
     start = ground[:1]
     positions = start + (ground - start) * style.dolly + offset
+    positions[:, 1] = 0.0
+    positions = np.clip(positions, -reach, reach)
     positions[:, 1] = style.height
     aim = ground.copy()
     aim[:, 1] = style.aim_height

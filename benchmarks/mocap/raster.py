@@ -67,6 +67,7 @@ def backdrop(view: View, scene: Scene) -> Picture:
     y = (view.height / 2 - 0.5 - np.arange(view.height, dtype=np.float32)) / np.float32(view.pixels)
     axes = view.axes.astype(np.float32)
     rays = [(x[None, :] * axes[0, i] + (y[:, None] * axes[1, i] + axes[2, i])).ravel() for i in range(3)]
+    rays[1][rays[1] == 0] = 1e-9  # a ray along the horizon meets a wall, not the floor behind the camera
     position = view.position.astype(np.float32)
     with np.errstate(divide="ignore"):
         to_x = (np.copysign(np.float32(scene.half), rays[0]) - position[0]) / rays[0]

@@ -29,6 +29,8 @@ from benchmarks.mocap.timeline import (
 SECOND_ACTOR = 0.2
 """Share of videos in which somebody else stands or walks about."""
 
+_WALL_GAP = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
@@ -76,8 +78,9 @@ def draw(video: Video, seed: int, act: Act, count: int, look: Film) -> Iterator[
     times = np.arange(count) / video.fps
     actor = _actor(video, seed, act.track, count)
     style = CameraStyle.draw(generator(seed, video.id, "camera"))
-    path = film(actor.root_t3, video.fps, style, generator(seed, video.id, "shake"))
     place = scene.Scene.draw(generator(seed, video.id, "scene"))
+    shake = generator(seed, video.id, "shake")
+    path = film(actor.root_t3, video.fps, style, place.half - _WALL_GAP, shake)
     parts = [
         dressed(actor, Look.draw(generator(seed, video.id, "look"))),
         scene.props(generator(seed, video.id, "props"), count, style.azimuth),

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.mocap import actions, skeleton
+from benchmarks.mocap import actions, raster, skeleton
+from benchmarks.mocap.camera import CameraPath, CameraStyle, film
 from benchmarks.mocap.choreography import LONGEST, MOST_INSTANCES, SHORTEST, trimmed, untrimmed
 from benchmarks.mocap.draws import generator, video_id
 from benchmarks.mocap.motions import MOTIONS, RATE, load
 from benchmarks.mocap.plan import SIZES, plan
 from benchmarks.mocap.queries import sentences
+from benchmarks.mocap.scene import Scene
 from benchmarks.mocap.timeline import Instance, Style
 
 LABELS = [action.label for action in actions.ACTIONS]
@@ -148,3 +150,30 @@ def test_sentences_of_a_video_mean_one_moment_each():
         assert all(len(times) == 1 for times in moments.values())
         assert {(one.start, one.end) for one in instances} <= {(q.start, q.end) for q in queries}
         assert any("for the second time" in query.sentence for query in queries)
+
+
+def test_a_level_camera_sees_floor_below_and_wall_above_the_horizon():
+    rng = generator(0, "scene")
+    place = Scene.draw(rng)
+    axes = np.broadcast_to(np.eye(3), (1, 3, 3))
+    path = CameraPath(positions=np.array([[0.0, 1.5, 0.0]]), axes=axes, focal=np.array([1.0]))
+    with np.errstate(all="raise"):
+        picture = raster.backdrop(raster.View(path, 0, 33, 33), place)
+    assert np.isfinite(picture).all()
+    assert picture[:17].std() > 0
+    assert picture[17:].std() > 0
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_cameras_stay_in_the_room_and_keep_the_actor_in_view(seed):
+    times = np.arange(120) / 12
+    far = np.stack([5 * np.sin(times), np.full(120, 0.9), 5 - 5 * np.cos(times)], axis=1) / 2
+    path = film(far, 12, CameraStyle.draw(generator(seed, "camera")), 9.5, generator(seed, "shake"))
+    assert np.abs(path.positions[:, [0, 2]]).max() <= 9.5
+    assert np.allclose(path.axes @ path.axes.transpose(0, 2, 1), np.eye(3), atol=1e-9)
+    seen = np.array([raster.View(path, number, 112, 112).project(far[number]) for number in range(120)])
+    assert (seen[:, 2] > 0).all()
+    inside = (np.abs(seen[:, :2] - 56) < 56).all(axis=1)
+    assert inside.mean() > 0.6, "a slow operator may lose a runner for a moment"
+    assert np.abs(seen[0, :2] - 56).max() < 30
