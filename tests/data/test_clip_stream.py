@@ -2,7 +2,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from conftest import sample, write_set
+from tiny_shards import sample, write_set
 
 from pal_ds import shardset, storage
 from pal_ds.data.errors import ClipCorruptError

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import HEIGHT, WIDTH, encode, sample
+from tiny_shards import HEIGHT, WIDTH, encode, sample
 
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.errors import ClipDecodeError

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.draws import Draws
-from pal_ds.data.sampling import clamp_stride, draw_background, draw_clip, draw_look, draw_pairs, draw_region
+from pal_ds.data.sampling import clamp_stride, draw_background, draw_clip, draw_look, draw_pairs
 
 seeds = st.integers(0, 2**32)
 
