@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pal_ds import shardset, storage
 from shards import ffmpeg, process
 from shards.catalog import Catalog, CatalogOptions
+from shards.dedupe import mark_equal_content
 from shards.errors import UsageError
 from shards.executors import ShardWork, run_local
 from shards.finish import BuildResult, finish, read_stages, reject_line, result_of
@@ -35,6 +37,7 @@ class BuildOptions:
         executor: ``local`` or ``ray``.
         tasks: number of tasks that share the work.
         task: this task's index, None where one run does all and finishes the set.
+        dedupe_content: reject sources of equal bytes too.
         overwrite: remove what shard set lies at DEST first.
         dry_run: only plan.
         quiet: say nothing on the way.
@@ -50,6 +53,7 @@ class BuildOptions:
     executor: str = "local"
     tasks: int = 1
     task: int | None = None
+    dedupe_content: bool = False
     overwrite: bool = False
     dry_run: bool = False
     quiet: bool = False
@@ -75,6 +79,17 @@ def build(options: BuildOptions) -> BuildResult:
         BuildError: the work can't go on.
         StorageError: a store refuses or fails.
     """
+    with planned(options) as (plan, record, scratch):
+        if options.dry_run:
+            return _planned_result(options, plan)
+        journal = Journal(options.dest)
+        finished = _prepare(options, journal, record, plan, scratch)
+        return finished or make(options, journal, record, plan, scratch)
+
+
+@contextlib.contextmanager
+def planned(options: BuildOptions) -> Iterator[tuple[Plan, PlanRecord, Path]]:
+    """Gather the inputs and plan the shards; yields plan, record and scratch folder for as long as the work lasts."""
     process.allow_again()
     with scratch_folder(options.scratch) as scratch:
         say = Progress(0, quiet=options.quiet).note
@@ -82,17 +97,13 @@ def build(options: BuildOptions) -> BuildResult:
         catalog = Catalog(scratch / "catalog.sqlite", options.catalog)
         try:
             catalog.gather()
+            if options.dedupe_content:
+                mark_equal_content(catalog.database, catalog.roots, scratch)
             _say_notes(catalog, say)
             plan = Plan(catalog, options.plan, options.profile)
             _warn_about_splits(plan, say)
-            record = PlanRecord(
-                recipe=recipe_of(options, plan, encoder), inputs=plan.inputs, shards=tuple(plan.shards)
-            )
-            if options.dry_run:
-                return _planned(options, plan)
-            journal = Journal(options.dest)
-            finished = _prepare(options, journal, record, catalog, scratch)
-            return finished or _make(options, journal, record, plan, scratch)
+            recipe = recipe_of(options, plan, encoder)
+            yield plan, PlanRecord(recipe=recipe, inputs=plan.inputs, shards=tuple(plan.shards)), scratch
         finally:
             catalog.close()
 
@@ -109,6 +120,7 @@ def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dic
         "val_fraction": dealing.val_fraction,
         "limit": dealing.limit,
         "with_labels": options.catalog.with_labels,
+        "dedupe": "content" if options.dedupe_content else "identity",
         "max_seconds": options.limits.max_seconds,
         "min_frames": options.limits.min_frames,
         "encoder": encoder,
@@ -117,7 +129,7 @@ def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dic
 
 
 def _prepare(
-    options: BuildOptions, journal: Journal, record: PlanRecord, catalog: Catalog, scratch: Path
+    options: BuildOptions, journal: Journal, record: PlanRecord, plan: Plan, scratch: Path
 ) -> BuildResult | None:
     """Compare DEST with what is wanted. Returns the result where nothing is left to do."""
     journal.check_bucket()
@@ -147,12 +159,17 @@ def _prepare(
         raise UsageError(
             f"{where}: holds {names[0]!r} of an unknown build: use another folder or --overwrite"
         )
+    write_begin(journal, record, plan, scratch)
+    return None
+
+
+def write_begin(journal: Journal, record: PlanRecord, plan: Plan, scratch: Path) -> None:
+    """Publish the plan: from here on DEST holds a build under way."""
     rejects = scratch / "catalog-rejects.jsonl"
     with rejects.open("wb") as file:
-        file.writelines(reject_line(reject) for reject in catalog.rejects())
-    storage.make_folder(options.dest)
+        file.writelines(reject_line(reject) for reject in plan.catalog.rejects())
+    storage.make_folder(journal.dest)
     journal.write_plan(record, rejects)
-    return None
 
 
 def _refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -165,9 +182,10 @@ def _refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> N
     raise UsageError(f"{what} ({'; '.join(differences[:4])}): use another DEST or --overwrite")
 
 
-def _make(
+def make(
     options: BuildOptions, journal: Journal, record: PlanRecord, plan: Plan, scratch: Path
 ) -> BuildResult:
+    """Make the shards that are not finished, then finish the set unless this is one of several tasks."""
     index = 0 if options.task is None else options.task
     mine = plan.shards[index :: options.tasks]
     done = journal.finished_shards()
@@ -227,7 +245,7 @@ def _task_result(
     )
 
 
-def _planned(options: BuildOptions, plan: Plan) -> BuildResult:
+def _planned_result(options: BuildOptions, plan: Plan) -> BuildResult:
     stages: dict[str, int] = {}
     for reject in plan.catalog.rejects():
         stages[reject.stage] = stages.get(reject.stage, 0) + 1

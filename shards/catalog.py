@@ -15,7 +15,8 @@ from pal_ds import shardset, storage
 from shards.database import INSERT, SCHEMA, decode, encode, values_of
 from shards.errors import UsageError
 from shards.listing import ListingNotes, list_videos
-from shards.rows import AUTO, CUT, WHOLE, Reject, Row, is_video, stem_of
+from shards.members import read_sample
+from shards.rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
 from shards.tables import Table, TableRow, clip_name, is_table, open_table
 
 
@@ -28,12 +29,14 @@ class CatalogOptions:
         video_root: where a CSV's videos lie; None for the CSV's own folder.
         seed: of the global shuffle.
         with_labels: clips carry their class names.
+        read_records: read the records of shard sets to know the source videos that their clips were cut from.
     """
 
     sources: Sequence[str]
     video_root: str | None = None
     seed: int = 0
     with_labels: bool = False
+    read_records: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -213,21 +216,21 @@ class Catalog:
             )
         for split, entry in sorted(manifest.splits.items()):
             for shard in entry.shards:
-                data = shardset.load_index(url, shard.name)
-                for sample in data.samples:
-                    yield (
-                        Row(
-                            source=sample.key,
-                            root=root,
-                            location=shard.name,
-                            size=sample.size,
-                            group=sample.key,
-                            offset=sample.offset,
-                            split=split,
-                        ),
-                        None,
-                        None,
+                for sample in shardset.load_index(url, shard.name).samples:
+                    row = Row(
+                        source=sample.key,
+                        root=root,
+                        location=shard.name,
+                        size=sample.size,
+                        group=sample.key,
+                        offset=sample.offset,
+                        split=split,
                     )
+                    if self.options.read_records:
+                        end = sample.offset + sample.size
+                        data = storage.read_range(storage.join(url, shard.name), sample.offset, end)
+                        row = dataclasses.replace(row, group=_group_of(read_sample(data).record.source))
+                    yield row, None, None
 
     def _mark_duplicates(self) -> None:
         """Reject all but the first of the inputs that share an identity."""
@@ -245,14 +248,10 @@ def _is_shard_set(url: str) -> bool:
 
 
 def _group_of(relative: str) -> str:
-    """Return the video a file was cut from: Kinetics' ``<id>_<start>_<end>`` without its span, else the file."""
-    path = PurePosixPath(relative)
-    parts = path.stem.rsplit("_", 2)
-    if (
-        len(parts) == 3
-        and all(len(part) == 6 and part.isdigit() for part in parts[1:])
-        and is_video(path.name)
-    ):
+    """Return the video a clip was cut from: Kinetics' ``<id>_<start>_<end>`` without its span, else the file."""
+    relative = relative.partition("#t=")[0]
+    parts = stem_of(relative).rsplit("_", 2)
+    if len(parts) == 3 and all(len(part) == 6 and part.isdigit() for part in parts[1:]):
         return parts[0]
     return relative
 

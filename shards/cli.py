@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from shards.errors import BuildError, UsageError
-from shards.options import add_build_arguments, build_options, default_workers
+from shards.options import add_build_arguments, as_reshard, build_options, default_workers
 
 _EPILOG = """\
 examples:
@@ -21,6 +21,8 @@ examples:
   pal-shard build clips.csv shards/ --dry-run    what would be made (columns: path[,start,end,split,label])
   pal-shard build videos/ shards/ --num-tasks 8 --task-index $SLURM_ARRAY_TASK_ID, then: pal-shard finish shards/
   pal-shard verify shards/ --decode                            read all of it again
+  pal-shard reshard shards/ smaller/ --shard-bytes 32MiB       deal the same clips anew, bytes unchanged
+  pal-shard preview shards/ --out sheet.html ; pal-shard retry videos/ shards/ --timeout 1800
   pal-shard stats shards/ ; pal-shard ls shards/ --shard train-000000.tar
 
 Run the same 'build' again after any interruption: finished shards are kept, and the result is the same to the byte.
@@ -77,6 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     build = _command(commands, "build", "make a shard set, or finish one that was begun", _build)
     add_build_arguments(build)
+    reshard = _command(
+        commands, "reshard", "make a shard set from another: new shard size, split, subset or profile", _build
+    )
+    add_build_arguments(reshard)
+    retry = _command(
+        commands, "retry", "try rejects of a passing cause again (give the build's arguments)", _retry
+    )
+    add_build_arguments(retry)
     finish = _command(commands, "finish", "check that all tasks are done and write the manifest", _finish)
     verify = _command(commands, "verify", "read a set again: checksums, indexes, counts", _verify)
     verify.add_argument("--decode", action="store_true", help="decode every clip too")
@@ -84,7 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     stats = _command(commands, "stats", "totals, histograms and a table of rejects", _stats)
     ls = _command(commands, "ls", "list the shards, or the samples of one", _ls)
     ls.add_argument("--shard", metavar="NAME", help="list this shard's samples")
-    for command in (finish, verify, stats, ls):
+    preview = _command(commands, "preview", "draw a contact sheet of random clips", _preview)
+    preview.add_argument("--out", required=True, metavar="FILE", help="where to, ending in .html or .png")
+    preview.add_argument("--clips", type=int, default=24, metavar="N", help="how many (default: 24)")
+    preview.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    clean = _command(commands, "clean", "remove what interrupted builds left behind", _clean)
+    clean.add_argument("--unfinished", action="store_true", help="remove an unfinished build as a whole")
+    for command in (finish, verify, stats, ls, preview, clean):
         command.add_argument("dest", metavar="DEST", help="the shard set's folder")
         command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     for command in (finish, verify):
@@ -106,9 +122,40 @@ def _build(arguments: argparse.Namespace) -> int:
     from shards import report
     from shards.build import build
 
+    if arguments.command == "reshard":
+        as_reshard(arguments)
     result = build(build_options(arguments))
     _print(arguments, {**result.to_json(), "exit_status": result.exit_status}, report.build_lines(result))
     return result.exit_status if result.state != "planned" else 0
+
+
+def _retry(arguments: argparse.Namespace) -> int:
+    from shards import report
+    from shards.retry import retry
+
+    result = retry(build_options(arguments))
+    _print(arguments, {**result.to_json(), "exit_status": result.exit_status}, report.build_lines(result))
+    return result.exit_status
+
+
+def _preview(arguments: argparse.Namespace) -> int:
+    from shards.preview import preview
+
+    count = preview(arguments.dest, arguments.out, clips=arguments.clips, seed=arguments.seed)
+    _print(arguments, {"out": arguments.out, "clips": count}, [f"{arguments.out}: {count} clips"])
+    return 0
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    from shards.journal import clean
+
+    removed = clean(arguments.dest, unfinished=arguments.unfinished)
+    _print(
+        arguments,
+        {"dest": arguments.dest, "removed": removed},
+        [f"removed {len(removed)}: {', '.join(removed)}"],
+    )
+    return 0
 
 
 def _finish(arguments: argparse.Namespace) -> int:

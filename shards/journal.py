@@ -194,6 +194,29 @@ class Journal:
         self.remove()
 
 
+def clean(dest: str, *, unfinished: bool) -> list[str]:
+    """Remove what interrupted builds left at DEST; returns the names.
+
+    Args:
+        dest: the shard set's folder.
+        unfinished: remove a build that has no manifest yet as a whole.
+
+    Raises:
+        UsageError: the build is not finished and ``unfinished`` was not given.
+    """
+    journal = Journal(dest)
+    before = set(storage.list_names(dest, retry=storage.AT_START))
+    if shardset.MANIFEST_NAME in before:
+        journal.remove()
+    elif unfinished:
+        journal.clear()
+    elif before:
+        raise UsageError(
+            f"DEST {storage.redact(dest)}: its build is not finished: run it again, or give --unfinished to remove it"
+        )
+    return sorted(before - set(journal.names()))
+
+
 def recipe_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """Return one ``name: old there, new here`` for every field in which two recipes differ."""
     found: list[str] = []

@@ -48,6 +48,12 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         "--with-labels", action="store_true", help="keep class names (CSV column or class folder)"
     )
     inputs.add_argument("--limit", type=int, metavar="N", help="take only N inputs of the shuffled list")
+    inputs.add_argument(
+        "--dedupe",
+        choices=["identity", "content"],
+        default="identity",
+        help="what makes two inputs duplicates: the same name and span (default), or equal bytes too",
+    )
     dealing = parser.add_argument_group("splits and shards")
     dealing.add_argument("--split", metavar="NAME", help="name of the one split (default: train)")
     dealing.add_argument("--split-column", action="store_true", help="follow the CSV's split column")
@@ -149,6 +155,7 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
             video_root=arguments.video_root,
             seed=arguments.seed,
             with_labels=arguments.with_labels,
+            read_records=arguments.val_fraction is not None,
         ),
         plan=PlanOptions(
             shard_bytes=arguments.shard_bytes,
@@ -166,11 +173,21 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
         executor=arguments.executor,
         tasks=1 if arguments.num_tasks is None else arguments.num_tasks,
         task=arguments.task_index,
+        dedupe_content=arguments.dedupe == "content",
         overwrite=arguments.overwrite,
         dry_run=arguments.dry_run,
         quiet=arguments.quiet,
         scratch=arguments.scratch,
     )
+
+
+def as_reshard(arguments: argparse.Namespace) -> None:
+    """Fill in what ``reshard`` does unless told otherwise: clips unchanged, splits as they are."""
+    encoding = (arguments.short_side, arguments.fps, arguments.gop, arguments.crf)
+    if arguments.profile is None and all(value is None for value in encoding):
+        arguments.copy = True
+    if arguments.split is None and arguments.val_fraction is None:
+        arguments.split_column = True
 
 
 def _profile(arguments: argparse.Namespace) -> Profile:

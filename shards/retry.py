@@ -1,0 +1,87 @@
+"""``pal-shard retry``: tries the rejects again whose cause may have passed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from pal_ds import shardset, storage
+from pal_ds.shardset import Manifest, ShardEntry
+from shards.build import BuildOptions, make, planned, write_begin
+from shards.errors import UsageError
+from shards.finish import BuildResult, read_rejects, read_stages, result_of
+from shards.journal import Journal, Part, recipe_differences
+from shards.plan import PlannedShard
+from shards.rows import Reject, Row
+
+_TRANSIENT = re.compile(r"timed out|killed by signal|gone since the catalog|the store refuses")
+
+
+def is_transient(reject: Reject) -> bool:
+    """Tell whether a reject may succeed when tried again: a timeout, a killed tool, a source out of reach."""
+    return reject.stage in ("transcode", "verify", "read", "probe", "missing") and bool(
+        _TRANSIENT.search(reject.error)
+    )
+
+
+def retry(options: BuildOptions) -> BuildResult:
+    """Make the shards again that have transient rejects; the others keep their bytes.
+
+    The set is what an undisturbed build would have made. Killed on the way, ``build`` goes on.
+
+    Raises:
+        UsageError: there is no finished set at DEST, or it has another recipe.
+    """
+    journal = Journal(options.dest)
+    manifest = shardset.load_manifest(options.dest)
+    rejects = {reject.source: reject for reject in read_rejects(options.dest)}
+    transient = {source for source, reject in rejects.items() if is_transient(reject)}
+    if not transient:
+        return result_of(options.dest, manifest, read_stages(options.dest))
+    with planned(options) as (plan, record, scratch):
+        differences = recipe_differences(manifest.recipe, record.recipe)
+        if differences:
+            raise UsageError(f"retry needs the arguments of the build ({'; '.join(differences[:4])})")
+        entries = {entry.name: entry for split in manifest.splits.values() for entry in split.shards}
+        redo: list[str] = []
+        for shard in plan.shards:
+            rows = plan.rows(shard)
+            name = shardset.shard_name(shard.split, shard.number)
+            if any(row.source in transient for row in rows):
+                redo.append(name)
+            else:
+                journal.write_part(_part_of(options.dest, manifest, shard, rows, rejects, entries.get(name)))
+        write_begin(journal, record, plan, scratch)
+        storage.remove(storage.join(options.dest, shardset.MANIFEST_NAME))
+        for name in redo:
+            for stale in (name, shardset.index_name(name)):
+                storage.remove(storage.join(options.dest, stale))
+        return make(options, journal, record, plan, scratch)
+
+
+def _part_of(
+    dest: str,
+    manifest: Manifest,
+    shard: PlannedShard,
+    rows: Sequence[Row],
+    rejects: dict[str, Reject],
+    entry: ShardEntry | None,
+) -> Part:
+    """Describe a shard that stays, from its index and the set's rejects."""
+    name = shardset.shard_name(shard.split, shard.number)
+    samples = shardset.load_index(dest, name).samples if entry is not None else ()
+    kept = [row for row in rows if row.source not in rejects]
+    if any(row.offset >= 0 for row in kept):
+        labels = manifest.labels or ()
+    else:
+        labels = tuple(sorted({row.label for row in kept if row.label is not None}))
+    return Part(
+        shard=name,
+        entry=entry,
+        frames=sum(sample.frames for sample in samples),
+        seconds=round(math.fsum(round(sample.frames / sample.fps, 6) for sample in samples), 6),
+        labels=labels if manifest.labels is not None else (),
+        rejects=tuple(rejects[row.source] for row in rows if row.source in rejects),
+        contents=(),
+    )
