@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pal_ds.config.model import ModelConfig
 from pal_ds.models.backbones import build_backbone
+from pal_ds.models.half_precision import sound_autocast
 from pal_ds.models.heads import Projector, TemporalHead
 from pal_ds.models.numerics import at_least_fp32
 
@@ -65,5 +66,6 @@ def encode_clips(backbone: nn.Module, clips_bjcthw: Tensor, *, channels_last: bo
     clips_ncthw = clips_bjcthw.flatten(0, 1)
     if channels_last:
         clips_ncthw = clips_ncthw.contiguous(memory_format=torch.channels_last_3d)
-    features_nc: Tensor = backbone(clips_ncthw)
+    with sound_autocast(backbone, clips_ncthw.device.type):
+        features_nc: Tensor = backbone(clips_ncthw)
     return features_nc
