@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,10 @@ def encoder_identity() -> dict[str, str]:
     """
     try:
         text = run_tool(["ffmpeg", "-version"], timeout=_TOOL_TIMEOUT).stdout.decode("utf-8", "replace")
-        run_tool(["ffprobe", "-version"], timeout=_TOOL_TIMEOUT)
     except BuildError as error:
         raise UsageError(f"{error}: install ffmpeg (Debian: apt-get install ffmpeg)") from error
+    if shutil.which("ffprobe") is None:
+        raise UsageError("can't find ffprobe: install the whole of ffmpeg (Debian: apt-get install ffmpeg)")
     version = re.search(r"ffmpeg version (\S+)", text)
     configuration = re.search(r"configuration: (.*)", text)
     libraries = {

@@ -11,11 +11,19 @@ PATTERN = "testsrc2=s={size}:r={fps}:d={seconds},hue=h={hue}"
 
 
 def ffmpeg(*arguments: str | Path) -> None:
-    subprocess.run(["ffmpeg", "-hide_banner", "-nostdin", "-v", "error", "-y", *map(str, arguments)], check=True)
+    subprocess.run(
+        ["ffmpeg", "-hide_banner", "-nostdin", "-v", "error", "-y", *map(str, arguments)], check=True
+    )
 
 
 def make_video(
-    path: Path, *, seconds: float = 2, fps: float = 25, size: str = "192x144", hue: int = 0, extra: tuple[str, ...] = ()
+    path: Path,
+    *,
+    seconds: float = 2,
+    fps: float = 25,
+    size: str = "192x144",
+    hue: int = 0,
+    extra: tuple[str, ...] = (),
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     source = PATTERN.format(size=size, fps=fps, seconds=seconds, hue=hue)
@@ -26,7 +34,9 @@ def make_video(
 
 def make_folder(folder: Path, count: int, *, seconds: float = 1, labels: int = 2) -> Path:
     for number in range(count):
-        make_video(folder / f"class {number % labels}" / f"v{number:03d}.mp4", seconds=seconds, hue=number * 11)
+        make_video(
+            folder / f"class {number % labels}" / f"v{number:03d}.mp4", seconds=seconds, hue=number * 11
+        )
     return folder
 
 
@@ -62,7 +72,16 @@ def _rotated(path: Path) -> None:
 
 def _two_streams(path: Path) -> None:
     ffmpeg(
-        *("-f", "lavfi", "-i", "testsrc2=s=192x144:r=25:d=2", "-f", "lavfi", "-i", "testsrc=s=64x48:r=10:d=2"),
+        *(
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=192x144:r=25:d=2",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=s=64x48:r=10:d=2",
+        ),
         *("-f", "lavfi", "-i", "sine=d=2", "-map", "0", "-map", "1", "-map", "2", "-c:v", "libx264", path),
     )
 
@@ -82,7 +101,11 @@ def _playlist(path: Path) -> None:
 #: kind -> (file name, maker, frames expected in the shard or the stage of the reject)
 HOSTILE: dict[str, tuple[str, Callable[[Path], object], int | str]] = {
     "zero bytes": ("zero.mp4", lambda path: path.write_bytes(b""), "probe"),
-    "half a file, index first": ("half_fast.mp4", lambda path: _truncated(path, 0.5, faststart=True), "verify"),
+    "half a file, index first": (
+        "half_fast.mp4",
+        lambda path: _truncated(path, 0.5, faststart=True),
+        "verify",
+    ),
     "half a file, index last": ("half.mp4", lambda path: _truncated(path, 0.5, faststart=False), "probe"),
     "only a header": ("header.mp4", lambda path: _truncated(path, 0.02, faststart=True), "transcode"),
     "text": ("text.mp4", lambda path: path.write_text("this is no video\n" * 99), "probe"),
@@ -97,7 +120,19 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], int | str]] = {
         "cover.mp4",
         lambda path: ffmpeg(
             *("-f", "lavfi", "-i", "sine=d=2", "-f", "lavfi", "-i", "testsrc=s=64x64:d=1:r=1"),
-            *("-map", "0", "-map", "1", "-c:v", "mjpeg", "-frames:v", "1", "-disposition:v:0", "attached_pic", path),
+            *(
+                "-map",
+                "0",
+                "-map",
+                "1",
+                "-c:v",
+                "mjpeg",
+                "-frames:v",
+                "1",
+                "-disposition:v:0",
+                "attached_pic",
+                path,
+            ),
         ),
         "probe",
     ),
@@ -112,7 +147,9 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], int | str]] = {
     ),
     "10 bit": (
         "ten.mkv",
-        lambda path: make_video(path, extra=("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=0")),
+        lambda path: make_video(
+            path, extra=("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=0")
+        ),
         50,
     ),
     "HEVC": (
@@ -120,9 +157,17 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], int | str]] = {
         lambda path: make_video(path, extra=("-c:v", "libx265", "-x265-params", "log-level=0")),
         50,
     ),
-    "VP9 in mp4": ("vp9.mp4", lambda path: make_video(path, extra=("-c:v", "libvpx-vp9", "-cpu-used", "8")), 50),
+    "VP9 in mp4": (
+        "vp9.mp4",
+        lambda path: make_video(path, extra=("-c:v", "libvpx-vp9", "-cpu-used", "8")),
+        50,
+    ),
     "AV1": ("av1.webm", lambda path: make_video(path, extra=("-c:v", "libaom-av1", "-cpu-used", "8")), 50),
-    "B-frames in AVI": ("bframes.avi", lambda path: make_video(path, extra=("-c:v", "mpeg4", "-bf", "2")), 50),
+    "B-frames in AVI": (
+        "bframes.avi",
+        lambda path: make_video(path, extra=("-c:v", "mpeg4", "-bf", "2")),
+        50,
+    ),
     "interlaced": (
         "interlaced.mpg",
         lambda path: make_video(path, extra=("-c:v", "mpeg2video", "-flags", "+ilme+ildct", "-top", "1")),
@@ -156,7 +201,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], int | str]] = {
     "upper-case ending": ("UPPER.MP4", make_video, 50),
     "spaces": ("with space.mp4", make_video, 50),
     "dots": ("v1.2.3.clip.mp4", make_video, 50),
-    "quotes": ("it's \"q\" `x` $HOME %d.mp4", make_video, 50),
+    "quotes": ('it\'s "q" `x` $HOME %d.mp4', make_video, 50),
     "unicode": ("späße-视频-🎬.mp4", make_video, 50),
     "newline": ("new\nline.mp4", make_video, 50),
     "leading dash": ("-i.mp4", lambda path: make_video(path), 50),

@@ -14,7 +14,9 @@ from conftest_helpers import files_of, records_of, rejects_of
 SMALL = ("--shard-bytes", "60KB")
 
 
-def test_a_finished_set_holds_only_its_files_and_accounts_for_every_input(corpus, tmp_path, pal_shard) -> None:
+def test_a_finished_set_holds_only_its_files_and_accounts_for_every_input(
+    corpus, tmp_path, pal_shard
+) -> None:
     source = tmp_path / "videos"
     shutil.copytree(corpus, source)
     (source / "notes.txt").write_text("no video")
@@ -68,7 +70,10 @@ def test_an_empty_shard_is_left_out_and_its_number_stays_free(tmp_path, pal_shar
     good = (source / victim).read_bytes()
     (source / victim).write_bytes(b"x" * len(good))
     assert pal_shard("build", source, tmp_path / "holed", "--shard-bytes", "1KB").returncode == 3
-    assert sorted(name for name in files_of(tmp_path / "holed") if name.endswith(".tar")) == [*names[:2], *names[3:]]
+    assert sorted(name for name in files_of(tmp_path / "holed") if name.endswith(".tar")) == [
+        *names[:2],
+        *names[3:],
+    ]
     for name in (*names[:2], *names[3:]):
         assert (tmp_path / "holed" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
     assert pal_shard("verify", tmp_path / "holed").returncode == 0
@@ -82,7 +87,9 @@ def records_by_shard(folder: Path) -> dict[str, list[str]]:
         with tarfile.open(path) as tar:
             for member in tar:
                 if member.name.endswith(".json"):
-                    found.setdefault(path.name, []).append(json.loads(tar.extractfile(member).read())["source"])
+                    found.setdefault(path.name, []).append(
+                        json.loads(tar.extractfile(member).read())["source"]
+                    )
     return found
 
 
@@ -167,7 +174,9 @@ def test_torchcodec_yields_exactly_the_frames_of_the_record(corpus, tmp_path, pa
         (("--with-labels",), "with_labels"),
     ],
 )
-def test_another_recipe_is_refused_at_a_finished_and_at_a_begun_set(corpus, tmp_path, pal_shard, change, said) -> None:
+def test_another_recipe_is_refused_at_a_finished_and_at_a_begun_set(
+    corpus, tmp_path, pal_shard, change, said
+) -> None:
     assert pal_shard("build", corpus, tmp_path / "done", "--limit", 2).returncode == 0
     task = ("--num-tasks", 2, "--task-index", 1)
     assert pal_shard("build", corpus, tmp_path / "begun", "--limit", 2, *task).returncode == 0
@@ -190,7 +199,9 @@ def test_another_ffmpeg_build_is_refused(corpus, tmp_path, pal_shard) -> None:
     assert "encoder.x264" in refused.stderr
 
 
-def test_changed_inputs_and_foreign_folders_are_refused_and_overwrite_replaces(corpus, tmp_path, pal_shard) -> None:
+def test_changed_inputs_and_foreign_folders_are_refused_and_overwrite_replaces(
+    corpus, tmp_path, pal_shard
+) -> None:
     source = tmp_path / "videos"
     shutil.copytree(corpus, source)
     assert pal_shard("build", source, tmp_path / "out", *SMALL).returncode == 0

@@ -17,7 +17,9 @@ from shards.rows import AUTO, CUT, WHOLE
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "annotations" / "kinetics-400_val.csv"
 
 
-def plan_of(scratch: Path, sources: list[Path], *, video_root: Path | None = None, labels: bool = False, **options) -> Plan:
+def plan_of(
+    scratch: Path, sources: list[Path], *, video_root: Path | None = None, labels: bool = False, **options
+) -> Plan:
     scratch.mkdir(parents=True, exist_ok=True)
     database = scratch / "catalog.sqlite"
     database.unlink(missing_ok=True)
@@ -108,7 +110,12 @@ def test_plain_tables_take_paths_spans_and_strange_rows(tmp_path: Path) -> None:
         "./sub/c,d.mp4": ("sub/c,d.mp4", WHOLE, None, None),
         f"{tmp_path}/a b.mp4#t=2,3": ("a b.mp4", CUT, 2.0, 3.0),
     }
-    assert sorted(reject.stage for reject in plan.catalog.rejects()) == ["catalog", "catalog", "duplicate", "missing"]
+    assert sorted(reject.stage for reject in plan.catalog.rejects()) == [
+        "catalog",
+        "catalog",
+        "duplicate",
+        "missing",
+    ]
     assert plan.inputs == 7
 
 
@@ -131,7 +138,9 @@ def test_the_published_list_is_accounted_for_row_by_row(tmp_path: Path) -> None:
     assert sum(reject.stage == "missing" for reject in plan.catalog.rejects()) == 19_903
 
 
-def test_two_roots_with_one_name_are_duplicates_and_links_to_class_folders_are_followed(tmp_path: Path) -> None:
+def test_two_roots_with_one_name_are_duplicates_and_links_to_class_folders_are_followed(
+    tmp_path: Path,
+) -> None:
     touch(tmp_path / "one" / "a.mp4")
     touch(tmp_path / "two" / "a.mp4")
     touch(tmp_path / "far" / "b.mp4")
@@ -161,7 +170,9 @@ def test_the_order_is_a_global_shuffle_that_depends_on_the_seed_alone(tmp_path: 
     shard_bytes=st.integers(1000, 200_000),
     fraction=st.none() | st.floats(0.05, 0.95),
 )
-def test_every_clip_is_in_one_shard_and_shards_keep_to_their_size(tmp_path_factory, sizes, shard_bytes, fraction) -> None:
+def test_every_clip_is_in_one_shard_and_shards_keep_to_their_size(
+    tmp_path_factory, sizes, shard_bytes, fraction
+) -> None:
     folder = tmp_path_factory.mktemp("plan")
     for number, size in enumerate(sizes):
         with (folder / f"v{number}.mp4").open("wb") as file:

@@ -23,7 +23,13 @@ def test_every_hostile_input_is_packed_right_or_rejected_at_its_stage(tmp_path: 
     assert list(rejects) == sorted(rejects, key=os.fsencode)
     wrong = []
     for kind, (name, _, expected) in HOSTILE.items():
-        found = records[name]["frames"] if name in records else rejects[name]["stage"] if name in rejects else "none"
+        found = (
+            records[name]["frames"]
+            if name in records
+            else rejects[name]["stage"]
+            if name in rejects
+            else "none"
+        )
         right = found == expected or expected == "any" or (expected == "frames" and isinstance(found, int))
         if not right:
             wrong.append((kind, found, expected))

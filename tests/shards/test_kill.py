@@ -59,7 +59,16 @@ def test_killed_at_random_moments_the_rerun_ends_in_the_same_bytes(corpus, tmp_p
     env = {**os.environ, "TMPDIR": str(scratch)}
     arguments = ["build", str(corpus), str(tmp_path / "killed"), *SMALL, "--quiet"]
     assert kill_until_done(arguments, env, scratch.name, kills=8, seed=5) > 2
-    whole = [sys.executable, "-m", "shards.cli", "build", str(corpus), str(tmp_path / "whole"), *SMALL, "--quiet"]
+    whole = [
+        sys.executable,
+        "-m",
+        "shards.cli",
+        "build",
+        str(corpus),
+        str(tmp_path / "whole"),
+        *SMALL,
+        "--quiet",
+    ]
     assert subprocess.run(whole, env=env, check=False).returncode == 0
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
     assert list(scratch.iterdir()) == []
@@ -81,9 +90,22 @@ def test_a_rerun_redoes_only_unfinished_shards(corpus, tmp_path, pal_shard) -> N
 def test_a_stop_signal_ends_all_tools_and_leaves_no_scratch(corpus, tmp_path) -> None:
     scratch = tmp_path / "scratch-of-this-test"
     scratch.mkdir()
-    command = [sys.executable, "-m", "shards.cli", "build", str(corpus), str(tmp_path / "out"), *SMALL, "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "shards.cli",
+        "build",
+        str(corpus),
+        str(tmp_path / "out"),
+        *SMALL,
+        "--quiet",
+    ]
     process = subprocess.Popen(
-        command, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 60
     while not processes_mentioning(f"{scratch.name}/pal-shard-") and time.monotonic() < deadline:

@@ -72,7 +72,15 @@ def test_a_server_that_drops_a_fifth_of_the_requests_changes_nothing(store, loca
 
 @pytest.mark.slow
 def test_killed_during_work_and_uploads_the_rerun_leaves_the_same_objects(store, local_set) -> None:
-    command = [sys.executable, "-m", "shards.cli", "build", "s3://shards-test/videos", "s3://shards-test/killed", *SMALL]
+    command = [
+        sys.executable,
+        "-m",
+        "shards.cli",
+        "build",
+        "s3://shards-test/videos",
+        "s3://shards-test/killed",
+        *SMALL,
+    ]
     env = {**os.environ, **store.env}
     for moment in (1.5, 2.5, 3.0, 4.0):
         process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -49,8 +49,15 @@ def test_clean_keeps_a_begun_build_unless_told_otherwise(corpus, tmp_path, pal_s
 
 
 def test_reshard_keeps_keys_sources_labels_and_bytes_of_clips(corpus, tmp_path, pal_shard) -> None:
-    assert pal_shard("build", corpus, tmp_path / "old", *SMALL, "--with-labels", "--val-fraction", 0.25).returncode == 0
-    done = pal_shard("reshard", tmp_path / "old", tmp_path / "new", "--shard-bytes", "1MB", "--with-labels", "--json")
+    assert (
+        pal_shard(
+            "build", corpus, tmp_path / "old", *SMALL, "--with-labels", "--val-fraction", 0.25
+        ).returncode
+        == 0
+    )
+    done = pal_shard(
+        "reshard", tmp_path / "old", tmp_path / "new", "--shard-bytes", "1MB", "--with-labels", "--json"
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert {name: split["shards"] for name, split in result["splits"].items()} == {"train": 1, "val": 1}
@@ -76,9 +83,14 @@ def test_reshard_holds_out_whole_source_videos(tmp_path, pal_shard) -> None:
 
 def test_preview_draws_a_page_and_a_picture(corpus, tmp_path, pal_shard) -> None:
     assert pal_shard("build", corpus, tmp_path / "out", *SMALL).returncode == 0
-    assert pal_shard("preview", tmp_path / "out", "--out", tmp_path / "sheet.png", "--clips", 3).returncode == 0
+    assert (
+        pal_shard("preview", tmp_path / "out", "--out", tmp_path / "sheet.png", "--clips", 3).returncode == 0
+    )
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
-    assert pal_shard("preview", tmp_path / "out", "--out", tmp_path / "sheet.html", "--clips", 99).returncode == 0
+    assert (
+        pal_shard("preview", tmp_path / "out", "--out", tmp_path / "sheet.html", "--clips", 99).returncode
+        == 0
+    )
     page = (tmp_path / "sheet.html").read_text()
     assert page.count("<figure>") == 12
     assert "class 1/v003.mp4" in page

@@ -1,0 +1,67 @@
+"""A tool can neither hang, flood nor outlive the process that started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from shards.errors import BuildError
+from shards.process import run_tool
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_output_and_status_come_back() -> None:
+    done = run_tool(["sh", "-c", "echo out; echo err >&2; exit 3"], timeout=20)
+    assert (done.returncode, done.stdout, done.stderr, done.timed_out) == (3, b"out\n", "err\n", False)
+
+
+def test_a_hanging_tool_is_killed_with_its_group() -> None:
+    done = run_tool(["sh", "-c", "sleep 300 & echo $!; wait"], timeout=0.5)
+    assert done.timed_out
+    assert not alive(int(done.stdout))
+
+
+def test_a_tool_that_closes_its_pipes_and_hangs_is_killed_too() -> None:
+    assert run_tool(["sh", "-c", "exec sleep 300 >&- 2>&-"], timeout=0.5).timed_out
+
+
+def test_a_flood_is_read_and_not_kept() -> None:
+    done = run_tool(
+        ["sh", "-c", "yes | head -c 5000000; yes e | head -c 5000000 >&2"], timeout=60, stdout_limit=1000
+    )
+    assert len(done.stdout) == 1000
+    assert len(done.stderr) < 300_000
+
+
+def test_a_missing_program_is_a_build_error() -> None:
+    with pytest.raises(BuildError, match="no-such-program"):
+        run_tool(["no-such-program"], timeout=1)
+
+
+def test_a_tool_dies_when_its_parent_is_killed(tmp_path) -> None:
+    note = tmp_path / "pid"
+    code = f"from shards.process import run_tool; run_tool(['sh', '-c', 'echo $$ > {note}; exec sleep 300'], timeout=300)"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=os.getcwd())
+    deadline = time.monotonic() + 30
+    while not (note.exists() and note.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child = int(note.read_text())
+    assert alive(child)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 2
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(child)
