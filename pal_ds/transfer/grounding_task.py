@@ -35,6 +35,7 @@ class GroundingTask(Task):
     def __init__(self, config: TransferConfig, *, device: torch.device) -> None:
         data, head = config.data, config.head
         self.config, self.device, self.metric = config, device, "grounding"
+        self.head, self.tiou = head.name, config.tiou
         self.truth, self.subset = data.evaluate_annotations or data.annotations, data.evaluate_subset
         store = FeatureStore(data.features)
         other = data.evaluate_features

@@ -41,6 +41,7 @@ class MapTask(Task):
     def __init__(self, config: TransferConfig, *, labelled: bool, device: torch.device) -> None:
         data = config.data
         self.config, self.device = config, device
+        self.head, self.tiou = config.head.name, config.tiou
         self.metric = "detection" if labelled else "proposals"
         self.truth, self.subset = data.evaluate_annotations or data.annotations, data.evaluate_subset
         self.store = FeatureStore(data.features)

@@ -13,24 +13,32 @@ from torch import nn
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.config.loading import to_tree, to_yaml
+from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import TransferConfig
 
 #: Options that may change when a run goes on; all others are its identity.
-FREE = {"run.dir", "run.epochs", "run.device", "run.keep_checkpoints", "run.evaluate_every"}
+FREE = {
+    "run.dir",
+    "run.epochs",
+    "run.device",
+    "run.keep_checkpoints",
+    "run.evaluate_every",
+    "data.workers",
+}
 
 
 class RunFolder:
     """Reads and writes a run.
 
     Args:
-        task: ``tad``, ``apg`` or ``vg``.
+        task: ``tad``, ``apg``, ``vg`` or ``tac``.
         config: of this start.
 
     Raises:
         ConfigError: the folder holds a run of another task or with other settings.
     """
 
-    def __init__(self, task: str, config: TransferConfig) -> None:
+    def __init__(self, task: str, config: TransferConfig | TacConfig) -> None:
         self.url = config.run.dir
         self.keep = config.run.keep_checkpoints
         self.rows: list[dict[str, Any]] = []
@@ -94,7 +102,7 @@ class RunFolder:
         """Write a text file into the folder."""
         self._write(name, text.encode())
 
-    def _check_identity(self, task: str, config: TransferConfig) -> None:
+    def _check_identity(self, task: str, config: TransferConfig | TacConfig) -> None:
         text = self._read("config.yaml").decode()
         before_task = text.partition("\n")[0].removeprefix("# task: ")
         if before_task != task:

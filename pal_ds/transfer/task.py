@@ -21,6 +21,8 @@ class Task(ABC):
         metric: the ``pal-eval`` task that scores it.
         truth: ground truth that its predictions are scored against: path or URL.
         subset: subset of that file.
+        head: what the result calls the model.
+        tiou: thresholds of the evaluation; empty takes the metric's own.
     """
 
     model: nn.Module
@@ -28,6 +30,18 @@ class Task(ABC):
     metric: str
     truth: str
     subset: str
+    head: str
+    tiou: str
+
+    def begin_epoch(  # noqa: B027 (a hook with nothing to do)
+        self, batches: list[list[int]], done: int
+    ) -> None:
+        """Learn which items :meth:`losses` will be asked for next, in order; most tasks needn't.
+
+        Args:
+            batches: the items of every step of the epoch.
+            done: number of epochs done before.
+        """
 
     @abstractmethod
     def losses(self, items: list[int], generator: torch.Generator) -> dict[str, Tensor]:

@@ -16,12 +16,14 @@ from typing import Any
 import torch
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import TransferConfig
 from pal_ds.transfer.grounding_task import GroundingTask
 from pal_ds.transfer.map_task import MapTask
 from pal_ds.transfer.metrics.segments import ACTIVITYNET_TIOU, parse_thresholds
 from pal_ds.transfer.metrics.tasks import Report, evaluate
 from pal_ds.transfer.run_folder import RunFolder
+from pal_ds.transfer.tac_task import TacTask
 from pal_ds.transfer.task import Task
 
 logger = logging.getLogger("pal_ds.transfer")
@@ -31,34 +33,44 @@ class Preempted(Exception):  # noqa: N818 (a request, not an error)
     """The process was asked to stop; the last whole epoch is saved."""
 
 
-def build_task(name: str, config: TransferConfig) -> Task:
-    """Make the task ``tad``, ``apg`` or ``vg`` with its data and a fresh head.
+def pick_device(wanted: str) -> torch.device:
+    """Give the device that ``run.device`` means.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("run.device", wanted, "there is no CUDA device; use auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def build_task(name: str, config: TransferConfig | TacConfig) -> Task:
+    """Make the task ``tad``, ``apg``, ``vg`` or ``tac`` with its data and a fresh head.
 
     Raises:
         ConfigError: the head doesn't do the task, or data don't fit.
         AnnotationError: an annotation file is malformed.
         FeatureError: a feature file is.
     """
+    device = pick_device(config.run.device)
+    torch.manual_seed(config.run.seed)
+    if isinstance(config, TacConfig):
+        return TacTask(config, device=device)
     config.check_task(name)
     try:
         parse_thresholds(config.tiou or ACTIVITYNET_TIOU)
     except ValueError as error:
         raise ConfigError("tiou", config.tiou, str(error)) from None
-    wanted = config.run.device
-    device = torch.device(
-        "cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu"
-    )
-    torch.manual_seed(config.run.seed)
     if name == "vg":
         return GroundingTask(config, device=device)
     return MapTask(config, labelled=name == "tad", device=device)
 
 
-def train(name: str, config: TransferConfig) -> dict[str, Any]:
+def train(name: str, config: TransferConfig | TacConfig) -> dict[str, Any]:
     """Train and evaluate; run again after an interruption to go on from the last whole epoch.
 
     Args:
-        name: ``tad``, ``apg`` or ``vg``.
+        name: ``tad``, ``apg``, ``vg`` or ``tac``.
         config: of the run.
 
     Returns:
@@ -84,7 +96,7 @@ def train(name: str, config: TransferConfig) -> dict[str, Any]:
         except BaseException:
             folder.status("failed", epoch)
             raise
-    result = {"task": name, "head": config.head.name, "epochs": epoch, **trainer.best}
+    result = {"task": name, "head": task.head, "epochs": epoch, **trainer.best}
     folder.write_json("result.json", result)
     folder.status("done", epoch)
     return result
@@ -99,10 +111,11 @@ class Trainer:
         folder: of the run.
     """
 
-    def __init__(self, task: Task, config: TransferConfig, folder: RunFolder) -> None:
+    def __init__(self, task: Task, config: TransferConfig | TacConfig, folder: RunFolder) -> None:
         self.task, self.config, self.folder = task, config, folder
         rate = config.optimizer
-        self.optimizer = torch.optim.Adam(task.model.parameters(), lr=rate.lr, weight_decay=rate.weight_decay)
+        learned = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(learned, lr=rate.lr, weight_decay=rate.weight_decay)
         self.best: dict[str, Any] = {}
 
     def resume(self) -> int:
@@ -145,10 +158,11 @@ class Trainer:
         device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(self.config.run.seed * 1_000_003 + done)
         sums: dict[str, float] = {}
-        for begin in range(0, len(order), rate.batch):
+        batches = [order[begin : begin + rate.batch] for begin in range(0, len(order), rate.batch)]
+        self.task.begin_epoch(batches, done)
+        for items in batches:
             if stop:
                 raise Preempted
-            items = order[begin : begin + rate.batch]
             losses = self.task.losses(items, generator)
             if not torch.isfinite(losses["loss"]):
                 raise FloatingPointError(f"the loss of epoch {done + 1} isn't finite; lower optimizer.lr")
@@ -196,7 +210,7 @@ class Trainer:
                 self.task.truth,
                 str(path),
                 subset=None if self.task.truth.endswith((".csv", ".txt")) else self.task.subset,
-                tiou=self.config.tiou or None,
+                tiou=self.task.tiou or None,
             )
 
     def _page(self, report: Report) -> None:
