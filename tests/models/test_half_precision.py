@@ -25,7 +25,7 @@ def gradients(dtype: torch.dtype | None, seed: int = 0) -> dict[str, torch.Tenso
 
 
 @pytest.mark.filterwarnings("ignore:bfloat16 3D convolutions:RuntimeWarning")
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 def test_gradients_agree_with_fp32_and_repeat(dtype: torch.dtype) -> None:
     plain, cast, again = gradients(None), gradients(dtype), gradients(dtype)
     for name, value in cast.items():
