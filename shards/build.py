@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from shards.errors import UsageError
 from shards.executors import ShardWork, run_local
 from shards.finish import BuildResult, finish, read_stages, reject_line, result_of
 from shards.journal import Journal, PlanRecord, recipe_differences
-from shards.plan import Plan, PlannedShard, PlanOptions
+from shards.plan import Plan, PlanOptions
 from shards.profiles import Profile
 from shards.progress import Progress
+from shards.results import planned_result, task_result
 from shards.scratch import scratch_folder
 from shards.transcode import ClipLimits
 
@@ -81,7 +82,7 @@ def build(options: BuildOptions) -> BuildResult:
     """
     with planned(options) as (plan, record, scratch):
         if options.dry_run:
-            return _planned_result(options, plan)
+            return planned_result(options.dest, plan)
         journal = Journal(options.dest)
         finished = _prepare(options, journal, record, plan, scratch)
         return finished or make(options, journal, record, plan, scratch)
@@ -191,8 +192,8 @@ def make(
     done = journal.finished_shards()
     todo = [shard for shard in mine if shardset.shard_name(shard.split, shard.number) not in done]
     work = ShardWork(
-        dest=options.dest,
-        roots=tuple(plan.catalog.roots),
+        dest=_absolute(options.dest),
+        roots=tuple(_absolute(root) for root in plan.catalog.roots),
         profile=options.profile,
         limits=options.limits,
         with_labels=options.catalog.with_labels,
@@ -207,64 +208,13 @@ def make(
         else:
             run_local(work, todo, plan.rows, workers=options.workers, scratch=scratch, progress=progress)
     if options.task is not None:
-        return _task_result(options, journal, mine, len(todo))
+        return task_result(journal, mine, len(todo))
     return finish(journal, record, scratch, redone=len(todo))
 
 
-def _task_result(
-    options: BuildOptions, journal: Journal, mine: Sequence[PlannedShard], redone: int
-) -> BuildResult:
-    stages: dict[str, int] = {}
-    splits: dict[str, dict[str, float]] = {}
-    for shard in mine:
-        part = journal.read_part(shardset.shard_name(shard.split, shard.number))
-        for reject in part.rejects:
-            stages[reject.stage] = stages.get(reject.stage, 0) + 1
-        if part.entry is not None:
-            totals = splits.setdefault(
-                shard.split, {"clips": 0, "shards": 0, "bytes": 0, "seconds": 0.0, "frames": 0}
-            )
-            for name, amount in (
-                ("clips", part.entry.clips),
-                ("shards", 1),
-                ("bytes", part.entry.bytes),
-                ("seconds", part.seconds),
-                ("frames", part.frames),
-            ):
-                totals[name] += amount
-    rejected = sum(stages.values())
-    return BuildResult(
-        dest=storage.redact(options.dest),
-        state="task done",
-        inputs=sum(shard.clips for shard in mine),
-        clips=int(sum(totals["clips"] for totals in splits.values())),
-        rejected=rejected,
-        rejects=dict(sorted(stages.items())),
-        splits=splits,
-        redone=redone,
-    )
-
-
-def _planned_result(options: BuildOptions, plan: Plan) -> BuildResult:
-    stages: dict[str, int] = {}
-    for reject in plan.catalog.rejects():
-        stages[reject.stage] = stages.get(reject.stage, 0) + 1
-    splits: dict[str, dict[str, float]] = {}
-    for shard in plan.shards:
-        totals = splits.setdefault(shard.split, {"clips": 0, "shards": 0, "bytes": 0})
-        totals["clips"] += shard.clips
-        totals["shards"] += 1
-        totals["bytes"] += shard.expected_bytes
-    rejected = sum(stages.values())
-    return BuildResult(
-        dest=storage.redact(options.dest),
-        state="planned",
-        inputs=plan.inputs,
-        clips=plan.inputs - rejected,
-        rejected=rejected,
-        rejects=dict(sorted(stages.items())),
-        splits=splits,
-    )
+def _absolute(url: str) -> str:
+    """Return a place that means the same in every process."""
+    return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
 
 
 def _say_notes(catalog: Catalog, say: Any) -> None:

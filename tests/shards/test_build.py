@@ -265,3 +265,12 @@ def test_full_scratch_disk_fails_the_build_and_not_the_clips(corpus, tmp_path, p
     (tmp_path / f"{row.key}.mp4").symlink_to("/dev/full")
     with pytest.raises(BuildError, match="no space left"):
         Transcoder(PROFILES["fast"], ClipLimits(), Origins([str(corpus)])).make_clips([row], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_bytes_of_one_machine(corpus, tmp_path, pal_shard) -> None:
+    pytest.importorskip("ray")
+    assert pal_shard("build", corpus, tmp_path / "local", *SMALL).returncode == 0
+    done = pal_shard("build", corpus, tmp_path / "ray", *SMALL, "--executor", "ray")
+    assert done.returncode == 0, done.stderr
+    assert files_of(tmp_path / "ray") == files_of(tmp_path / "local")
