@@ -175,6 +175,6 @@ def test_ablations_are_settings():
 def test_draws_are_pinned():
     """A change here breaks the resume of every existing run."""
     draws = Draws(7, 1, "subject", "purpose")
-    assert draws.uniform(2).tolist() == [0.7691334016949646, 0.29025978646533745]
-    assert draws.permutation(6).tolist() == [1, 0, 3, 5, 4, 2]
-    assert [draws.integer(1, 6) for _ in range(8)] == [2, 6, 5, 3, 6, 1, 5, 3]
+    assert draws.uniform(2).tolist() == [0.003190331499452692, 0.500831202004786]
+    assert draws.permutation(6).tolist() == [3, 0, 4, 1, 5, 2]
+    assert [draws.integer(1, 6) for _ in range(8)] == [1, 6, 2, 2, 3, 3, 6, 4]
