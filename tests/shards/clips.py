@@ -204,11 +204,11 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], int | str]] = {
     "quotes": ('it\'s "q" `x` $HOME %d.mp4', make_video, 50),
     "unicode": ("späße-视频-🎬.mp4", make_video, 50),
     "newline": ("new\nline.mp4", make_video, 50),
-    "leading dash": ("-i.mp4", lambda path: make_video(path), 50),
+    "leading dash": ("-i.mp4", make_video, 50),
     "colon": ("http:x.mp4", lambda path: make_video(path.with_name("c.mp4")).rename(path), 50),
     "dangling link": ("dangling.mp4", lambda path: path.symlink_to("nowhere.mp4"), "read"),
     "link to itself": ("self.mp4", lambda path: path.symlink_to("self.mp4"), "read"),
-    "pipe": ("pipe.mp4", lambda path: os.mkfifo(path), "probe"),
+    "pipe": ("pipe.mp4", os.mkfifo, "probe"),
     "folder named like a video": ("folder.mp4", lambda path: path.mkdir(), "none"),
     "folder loop": ("loop", lambda path: path.symlink_to("."), "none"),
 }

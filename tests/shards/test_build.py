@@ -37,6 +37,7 @@ def test_a_finished_set_holds_only_its_files_and_accounts_for_every_input(
     assert again.returncode == 3
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_workers_place_or_job_size(corpus, tmp_path, pal_shard) -> None:
     copy = tmp_path / "elsewhere"
     shutil.copytree(corpus, copy)
@@ -45,6 +46,7 @@ def test_bytes_do_not_depend_on_workers_place_or_job_size(corpus, tmp_path, pal_
     assert files_of(tmp_path / "one") == files_of(tmp_path / "three")
 
 
+@pytest.mark.slow
 def test_tasks_and_finish_give_the_bytes_of_one_run(corpus, tmp_path, pal_shard) -> None:
     assert pal_shard("build", corpus, tmp_path / "whole", *SMALL).returncode == 0
     tasks = [("--num-tasks", 3, "--task-index", index) for index in range(3)]
@@ -59,6 +61,7 @@ def test_tasks_and_finish_give_the_bytes_of_one_run(corpus, tmp_path, pal_shard)
     assert pal_shard("finish", tmp_path / "parts").returncode == 0
 
 
+@pytest.mark.slow
 def test_an_empty_shard_is_left_out_and_its_number_stays_free(tmp_path, pal_shard) -> None:
     source = tmp_path / "videos"
     for number in range(5):
@@ -93,6 +96,7 @@ def records_by_shard(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_val_is_held_out_by_whole_source_videos(tmp_path, pal_shard) -> None:
     whole = make_video(tmp_path / "whole.mp4", seconds=1)
     source = tmp_path / "videos"
@@ -110,6 +114,7 @@ def test_val_is_held_out_by_whole_source_videos(tmp_path, pal_shard) -> None:
     assert all(len(splits) == 1 for splits in sides.values())
 
 
+@pytest.mark.slow
 def test_labels_come_from_class_folders_and_only_when_asked(corpus, tmp_path, pal_shard) -> None:
     assert pal_shard("build", corpus, tmp_path / "with", "--with-labels", "--limit", 6).returncode == 0
     assert pal_shard("build", corpus, tmp_path / "without", "--limit", 6).returncode == 0
@@ -121,6 +126,7 @@ def test_labels_come_from_class_folders_and_only_when_asked(corpus, tmp_path, pa
     assert all("label" not in record for record in records_of(tmp_path / "without").values())
 
 
+@pytest.mark.slow
 def test_copy_packs_the_files_unchanged(corpus, tmp_path, pal_shard) -> None:
     import tarfile
 
@@ -135,6 +141,7 @@ def test_copy_packs_the_files_unchanged(corpus, tmp_path, pal_shard) -> None:
     assert [reject["source"] for reject in rejects_of(tmp_path / "out")] == ["y.avi"]
 
 
+@pytest.mark.slow
 def test_plain_webdataset_and_tar_read_the_shards(corpus, tmp_path, pal_shard) -> None:
     import webdataset
 
@@ -150,6 +157,7 @@ def test_plain_webdataset_and_tar_read_the_shards(corpus, tmp_path, pal_shard) -
     assert [name.rpartition(".")[2] for name in listed] == ["mp4", "json"] * (len(listed) // 2)
 
 
+@pytest.mark.slow
 def test_torchcodec_yields_exactly_the_frames_of_the_record(corpus, tmp_path, pal_shard) -> None:
     import tarfile
 
@@ -166,6 +174,7 @@ def test_torchcodec_yields_exactly_the_frames_of_the_record(corpus, tmp_path, pa
             assert decoder.metadata.average_fps == expected["fps"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -187,6 +196,7 @@ def test_another_recipe_is_refused_at_a_finished_and_at_a_begun_set(
         assert len(refused.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_another_ffmpeg_build_is_refused(corpus, tmp_path, pal_shard) -> None:
     task = ("--num-tasks", 2, "--task-index", 0)
     assert pal_shard("build", corpus, tmp_path / "out", "--limit", 2, *task).returncode == 0
@@ -199,6 +209,7 @@ def test_another_ffmpeg_build_is_refused(corpus, tmp_path, pal_shard) -> None:
     assert "encoder.x264" in refused.stderr
 
 
+@pytest.mark.slow
 def test_changed_inputs_and_foreign_folders_are_refused_and_overwrite_replaces(
     corpus, tmp_path, pal_shard
 ) -> None:
@@ -255,10 +266,10 @@ def test_full_scratch_disk_fails_the_build_and_not_the_clips(corpus, tmp_path, p
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     from shards.errors import BuildError
-    from shards.transcode import ClipLimits, Transcoder
     from shards.origins import Origins
     from shards.profiles import PROFILES
     from shards.rows import Row
+    from shards.transcode import ClipLimits, Transcoder
 
     name = next(corpus.rglob("*.mp4")).relative_to(corpus)
     row = Row(source=str(name), root=0, location=str(name), size=1000)

@@ -41,6 +41,7 @@ def test_every_hostile_input_is_packed_right_or_rejected_at_its_stage(tmp_path: 
     assert pal_shard("verify", tmp_path / "out", "--decode").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_tool_that_hangs_costs_one_clip(corpus: Path, tmp_path: Path, pal_shard, monkeypatch) -> None:
     fake = tmp_path / "bin"
     fake.mkdir()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +16,7 @@ from shards.process import run_tool
 
 def alive(pid: int) -> bool:
     try:
-        state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
     return state != "Z"
@@ -52,8 +52,9 @@ def test_a_missing_program_is_a_build_error() -> None:
 
 def test_a_tool_dies_when_its_parent_is_killed(tmp_path) -> None:
     note = tmp_path / "pid"
-    code = f"from shards.process import run_tool; run_tool(['sh', '-c', 'echo $$ > {note}; exec sleep 300'], timeout=300)"
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=os.getcwd())
+    script = f"echo $$ > {note}; exec sleep 300"
+    code = f"from shards.process import run_tool; run_tool(['sh', '-c', {script!r}], timeout=300)"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path.cwd())
     deadline = time.monotonic() + 30
     while not (note.exists() and note.read_text().strip()) and time.monotonic() < deadline:
         time.sleep(0.02)
