@@ -41,8 +41,8 @@ class Profile:
     crf: int = 23
     preset: str = "veryfast"
     tune: str = "fastdecode"
-    bytes_per_second: float = 17_000.0
-    bytes_share: float = 0.35
+    bytes_per_second: float = 22_000.0
+    bytes_share: float = 0.4
 
     def __post_init__(self) -> None:
         for field, value, low, high in (
@@ -96,9 +96,9 @@ PROFILES = {
     for profile in (
         Profile(name="fast"),
         Profile(
-            name="compact", gop=32, preset="medium", tune="", bytes_per_second=11_000.0, bytes_share=0.25
+            name="compact", gop=32, preset="medium", tune="", bytes_per_second=15_000.0, bytes_share=0.28
         ),
-        Profile(name="paper-256", short_side=256, gop=16, bytes_per_second=52_000.0, bytes_share=0.9),
+        Profile(name="paper-256", short_side=256, gop=16, bytes_per_second=66_000.0, bytes_share=1.0),
         Profile(name="copy", copy=True, bytes_share=1.0),
     )
 }
