@@ -182,7 +182,7 @@ def overlapping_pairs(
         rank = np.repeat(np.arange(begin, stop), sizes)
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         target = by_video[np.repeat(first[begin:stop], sizes) + within]
-        overlap = tiou(guesses.segments[rank], targets.segments[target])
+        overlap = tiou(guesses.segments[rank], targets.segments[target], equal_empty=True)
         enough = overlap >= least
         yield rank[enough], target[enough], overlap[enough]
         begin = stop

@@ -14,15 +14,18 @@ THUMOS_TIOU = "0.3:0.7:0.1"
 GROUNDING_TIOU = "0.3:0.7:0.2"
 
 
-def tiou(first_n2: Floats, second_n2: Floats) -> Floats:
+def tiou(first_n2: Floats, second_n2: Floats, *, equal_empty: bool = False) -> Floats:
     """Temporal intersection over union, elementwise with broadcasting over all axes but the last.
 
-    Two segments of zero length have an empty union; their overlap is 0 here. The official ActivityNet code
-    divides 0 by 0 and counts the resulting NaN as a hit, wherever the two segments lie: we differ on purpose.
+    Two segments of zero length have an empty union. The official code divides 0 by 0 there: in its proposal
+    task the resulting NaN is a miss, which is 0 here; in its detection task a hit, wherever the two lie. We keep
+    the hit where they are equal (annotations scored against themselves then give 100) and differ on purpose
+    where they aren't.
 
     Args:
         first_n2: segments ``(start, end)`` in seconds, ``end >= start``; any leading shape.
         second_n2: segments that broadcast against ``first_n2``.
+        equal_empty: whether two equal segments of zero length overlap by 1 (detection) or 0.
 
     Returns:
         Overlaps in [0, 1], float64, the broadcast leading shape.
@@ -32,6 +35,8 @@ def tiou(first_n2: Floats, second_n2: Floats) -> Floats:
     # The official code's own order of operations: overlaps on a threshold must round the same way.
     union = (second_n2[..., 1] - second_n2[..., 0]) + (first_n2[..., 1] - first_n2[..., 0]) - shared
     overlap: Floats = np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
+    if equal_empty:
+        overlap[(union <= 0) & (first_n2[..., 0] == second_n2[..., 0])] = 1.0
     return overlap
 
 
