@@ -12,7 +12,7 @@ from pathlib import Path
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.config.loading import apply_overrides, build, describe, load_tree, to_tree, to_yaml
-from pal_ds.config.model import ModelConfig, ObjectiveConfig, QueueConfig
+from pal_ds.config.model import ModelConfig, ObjectiveConfig, QueueConfig, check_objective
 from pal_ds.config.run import (
     PRECISIONS,
     CheckpointConfig,
@@ -86,6 +86,7 @@ class Config:
             self.optimizer.clip,
             "ZeRO 1 and 2 would clip fp16 gradients before unscaling them; use zero_stage=0, bf16, or clip=0",
         )
+        check_objective(self.objective, self.model, self.queue)
         plateau = self.schedule.name == "plateau"
         check(
             not plateau or self.validation.wanted,

@@ -121,7 +121,7 @@ class TrainEngine:
 
     def begin_step(self) -> None:
         """Start an optimizer step: train mode, nothing staged, BN statistics remembered."""
-        if not self._engine.training:
+        if not self.objective.training:
             self._engine.train()
         self._bn_guard.save()
         self._staged.clear()
@@ -170,7 +170,8 @@ class TrainEngine:
 
     def evaluate(self, batch: ViewBatch) -> ObjectiveOutput:
         """Return the loss of a batch in eval mode: BN frozen, nothing moves, no gradient."""
-        if self._engine.training:
+        # The engine hands its mode to the module and keeps no mode of its own.
+        if self.objective.training:
             self._engine.eval()
         with torch.no_grad():
             output: ObjectiveOutput = self._engine(batch)

@@ -18,6 +18,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+#: torch 2.13 renamed the collective and warns of the old name.
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+
+
 @dataclasses.dataclass(frozen=True)
 class Ranks:
     """This process's place in the world.
@@ -75,9 +79,10 @@ class Ranks:
         """Return ``values`` of all ranks stacked in rank order, [W, ...]; shapes must be equal."""
         if self.world_size == 1:
             return values.unsqueeze(0)
-        gathered = values.new_empty((self.world_size, *values.shape))
-        dist.all_gather_into_tensor(gathered, values.contiguous())
-        return gathered
+        flat = values.contiguous().flatten()
+        gathered = flat.new_empty(self.world_size * flat.numel())
+        _all_gather(gathered, flat)
+        return gathered.view(self.world_size, *values.shape)
 
     def share(self, text: str, *, source: int = 0) -> str:
         """Return the text of rank ``source`` on every rank."""

@@ -1,0 +1,38 @@
+# Everything a new machine needs: Python 3.11 or newer, pip, make; as root on Debian the rest is installed here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-fast test check bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP)  ## make .venv with everything (a second call does nothing)
+
+$(STAMP): pyproject.toml constraints.txt setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash setup.sh
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## real videos to a report.html through every command (about 10 minutes on 2 cores)
+	@$(BIN)/python -m launch.demo
+
+demo-fast: $(STAMP)  ## the same road with a few training steps (under 3 minutes)
+	@$(BIN)/python -m launch.demo --fast
+
+test: $(STAMP)  ## all tests, fast ones first
+	@$(BIN)/python -m pytest -q -m "not slow and not compat"
+	@$(BIN)/python -m pytest -q -m "slow and not compat"
+
+check: $(STAMP)  ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(STAMP)  ## the benchmarks, one after the other; figures go to their READMEs by hand
+	@for file in benchmarks/*/run.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:  ## remove what the demonstration made (keeps .venv)
+	@rm -rf .demo

@@ -1,0 +1,105 @@
+"""How tests start training and read what it left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+TINY = [
+    "data.global_batch=8",
+    "data.group_size=4",
+    "data.workers=1",
+    "synthesis.size=16",
+    "synthesis.clips=4",
+    "synthesis.clip_frames=4",
+    "synthesis.region_max=3",
+    "model.width=0.0625",
+    "model.embedding_dim=16",
+    "queue.size=40",
+    "schedule.name=constant",
+    "log.every_steps=1",
+    "log.tensorboard=false",
+    "validation.every_steps=4",
+    "checkpoint.every_steps=4",
+    "checkpoint.asynchronous=false",
+]
+
+
+@dataclasses.dataclass
+class Launched:
+    """A finished command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Launcher:
+    """Runs launch/pretrain.py under the real deepspeed launcher, or plainly."""
+
+    def command(self, ranks: int, words: list[str], *, script: str = "launch/pretrain.py") -> list[str]:
+        """Return the command line; 0 ranks is plain python."""
+        if ranks == 0:
+            return [sys.executable, script, *words]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        launcher = [str(BIN / "deepspeed"), "--num_accelerators", str(ranks), "--master_port", str(port)]
+        return [*launcher, script, *words]
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """Return the environment of a launch; the scripts find the package by themselves."""
+        path = f"{BIN}:{os.environ['PATH']}"
+        return {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path, **extra}
+
+    def start(self, ranks: int, words: list[str], *, script: str = "launch/pretrain.py", **extra: str):
+        """Start a launch and return the process."""
+        return subprocess.Popen(
+            self.command(ranks, words, script=script),
+            cwd=ROOT,
+            env=self.environment(**extra),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, ranks: int, words: list[str], *, script: str = "launch/pretrain.py", **extra: str
+    ) -> Launched:
+        """Run a launch to its end."""
+        process = self.start(ranks, words, script=script, **extra)
+        out, err = process.communicate(timeout=300)
+        return Launched(process.returncode, out, err)
+
+
+def words(tiny_set: Path, run: Path | str, *more: str) -> list[str]:
+    """Return the arguments of a tiny run."""
+    return ["--config", "configs/demo.yaml", f"data.shards={tiny_set}", f"run.dir={run}", *TINY, *more]
+
+
+def rows(run: Path) -> list[dict]:
+    """Return the rows of a local run's metrics."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def training_rows(run: Path) -> dict[int, dict]:
+    """Return the training rows by step."""
+    found = [row for row in rows(run) if "val_loss" not in row]
+    assert len({row["step"] for row in found}) == len(found), "a step appears twice"
+    return {row["step"]: row for row in found}
+
+
+def state_of(run: Path, step: int) -> dict:
+    """Return all tensors and the state of a local checkpoint."""
+    from pal_ds.training import checkpoint
+
+    snapshot = checkpoint.load(str(run), step)
+    return {"model": snapshot.model, "optimizer": snapshot.optimizer, "state": snapshot.state}

@@ -1,0 +1,64 @@
+"""What a resume may change."""
+
+from __future__ import annotations
+
+import pytest
+
+from pal_ds.config import Config, config_from_tree, load_config, to_tree
+from pal_ds.training.identity import IdentityError, check_identity, identity_of, warn_changes
+
+BASE = ["data.shards=/s", "run.dir=/r"]
+
+
+def config(*more: str) -> Config:
+    return load_config("configs/demo.yaml", [*BASE, *more])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "run.seed=9",
+        "data.global_batch=24",
+        "data.group_size=4",
+        "data.accumulation=2",
+        "queue.size=100",
+        "model.width=0.25",
+        "objective.dense_weight=0.5",
+        "synthesis.beta_min=0.5",
+    ],
+)
+def test_a_changed_identity_is_refused_by_name(change: str) -> None:
+    with pytest.raises(IdentityError, match=change.split("=")[0]):
+        check_identity(identity_of(config(), "m"), identity_of(config(change), "m"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "run.epochs=3",
+        "run.max_steps=3",
+        "data.workers=7",
+        "zero_stage=1",
+        "precision=bf16",
+        "log.every_steps=1",
+        "checkpoint.every_steps=1",
+        "model.channels_last=false",
+        "data.prefetch=3",
+    ],
+)
+def test_the_rest_is_free(change: str) -> None:
+    check_identity(identity_of(config(), "m"), identity_of(config(change), "m"))
+
+
+def test_another_shard_set_is_refused() -> None:
+    with pytest.raises(IdentityError, match=r"data\.shards"):
+        check_identity(identity_of(config(), "m"), identity_of(config(), "n"))
+
+
+def test_changes_worth_knowing_are_told() -> None:
+    changes = warn_changes(to_tree(config()), config("precision=bf16", "optimizer.lr=0.5"))
+    assert len(changes) == 2
+
+
+def test_a_config_survives_its_checkpoint() -> None:
+    assert config_from_tree(to_tree(config())) == config()
