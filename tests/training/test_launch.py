@@ -47,14 +47,18 @@ def test_a_resumed_run_is_the_uninterrupted_run(
 def test_another_world_size_and_zero_stage_go_on_with_the_same_batches(
     tiny_set: Path, launcher: Launcher, tmp_path: Path
 ) -> None:
+    # A small learning rate, so that other orders of summation stay what they are: rounding.
+    slow = ["optimizer.lr=1e-5", "validation.every_steps=0"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert launcher.run(2, words(tiny_set, whole, "run.max_steps=9")).returncode == 0
+    assert launcher.run(2, words(tiny_set, whole, *slow, "run.max_steps=9")).returncode == 0
     for ranks, steps, stage in ((2, 3, 0), (0, 6, 1), (2, 9, 2)):
-        done = launcher.run(ranks, words(tiny_set, parts, f"run.max_steps={steps}", f"zero_stage={stage}"))
+        done = launcher.run(
+            ranks, words(tiny_set, parts, *slow, f"run.max_steps={steps}", f"zero_stage={stage}")
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = training_rows(whole), training_rows(parts)
     assert [one[step]["batch_hash"] for step in one] == [two[step]["batch_hash"] for step in two]
-    assert [one[step]["loss"] for step in one] == pytest.approx([two[step]["loss"] for step in two], rel=2e-3)
+    assert [one[step]["loss"] for step in one] == pytest.approx([two[step]["loss"] for step in two], rel=1e-3)
 
 
 def ranks_of(process: psutil.Process) -> dict[int, psutil.Process]:
