@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _list_options()
     if options.task is None or options.config is None:
         parser.error("--task and --config are required")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return _refuse(
+            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: heads train in one process; start it with plain python"
+        )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     return _run(options.task, options.config, options.override)
 

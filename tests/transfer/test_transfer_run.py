@@ -242,6 +242,14 @@ def test_command_refuses_in_one_line(tmp_path):
         assert message in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert "optimizer.drop_after" in run("--options").stdout
+    many = subprocess.run(
+        command("--task", "tad", "--config", "c.yaml"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "WORLD_SIZE": "2"},
+    )
+    assert (many.returncode, "one process" in many.stderr) == (2, True)
 
 
 @pytest.mark.slow
