@@ -9,6 +9,7 @@ import itertools
 import logging
 import multiprocessing
 import multiprocessing.connection
+import os
 import pickle
 import sys
 from collections.abc import Iterator
@@ -211,7 +212,10 @@ class WorkerPool:
         spec = dataclasses.replace(self._spec, worker=worker, start=start, hung=dict(self._hung))
         free = tuple(slot for slot in range(ring.slots) if slot not in held)
         process = self._context.Process(
-            target=worker_main, args=(spec, theirs, ring, free), name=f"pal-worker-{worker}", daemon=True
+            target=worker_main,
+            args=(spec, theirs, ring, free, dict(os.environ)),
+            name=f"pal-worker-{worker}",
+            daemon=True,
         )
         with _without_main_module():
             process.start()

@@ -212,11 +212,19 @@ class _Watchdog(threading.Thread):
                 self._reporter.send_hung_and_die(under_way[0], self._timeout)
 
 
-def worker_main(spec: WorkerSpec, connection: Connection, ring: Ring, free: tuple[int, ...]) -> None:
+def worker_main(
+    spec: WorkerSpec,
+    connection: Connection,
+    ring: Ring,
+    free: tuple[int, ...],
+    environment: dict[str, str],
+) -> None:
     """Build this worker's groups until told to stop.
 
     Signals of a terminal or scheduler are the training process's business: it decides when workers end.
+    The environment is handed over because a fork server keeps the one it was started with, credentials included.
     """
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
