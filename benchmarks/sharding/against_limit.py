@@ -111,7 +111,7 @@ def main() -> None:
         "what": "clips/s of pal-shard build over clips/s of the same ffmpeg command under xargs -P",
         "machine": f"{os.cpu_count()}-core {platform.machine()}",
         "load_average": os.getloadavg()[0],
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(Path(word).name if word.startswith("/") else word for word in sys.argv),
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),

@@ -53,7 +53,7 @@ def main() -> None:
     document = {
         "what": "peak resident memory of the pal-shard process (MB) by number of clips",
         "machine": f"{os.cpu_count()}-core {platform.machine()}",
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(Path(word).name if word.startswith("/") else word for word in sys.argv),
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),

@@ -4,7 +4,7 @@
 
 FOOTAGE is a video, or the words ``easy`` and ``grainy`` for synthetic footage. The access pattern is the background
 role plus one region: 8 uniformly placed clips of 8 frames, stride 1 to 4, in one call, one thread, torchcodec.
-CPU milliseconds are the best of several interleaved passes.
+CPU milliseconds are the best of several interleaved passes; measure on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -87,8 +87,10 @@ def encode(footage: str, profile: Profile, folder: Path) -> Clip:
 
 def measure(footage: str, passes: int) -> list[dict[str, object]]:
     """Encode one footage in every variant, then decode all of them in turns."""
+    import torch
     from torchcodec.decoders import VideoDecoder
 
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         clips = {profile.name: encode(footage, profile, Path(name)) for profile in VARIANTS}
         data = {name: clip.path.read_bytes() for name, clip in clips.items()}
@@ -149,7 +151,7 @@ def main() -> None:
     document = {
         "what": "bytes of a clip against the decode time of 8 clips of 8 frames, best of interleaved passes",
         "machine": f"{os.cpu_count()}-core {platform.machine()}",
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(Path(word).name if word.startswith("/") else word for word in sys.argv),
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),
