@@ -1,4 +1,4 @@
-import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -143,11 +143,8 @@ def test_the_order_of_a_seed_never_changes():
 
 
 def test_ten_million_clips_are_planned_within_the_memory_of_their_slices():
-    import tracemalloc
-
     split = split_of([500] * 20_000, clip_bytes=130_000)
     tracemalloc.start()
-    begun = time.process_time()
     plan = EpochPlan.from_manifest(split, global_batch=512, group_size=8)
     order = EpochOrder(plan, 0, 5)
     place = order.place(plan.groups_per_epoch - 1)
@@ -157,4 +154,3 @@ def test_ten_million_clips_are_planned_within_the_memory_of_their_slices():
     assert plan.clips == 10**7
     assert np.unique(rows, axis=0).shape == rows.shape
     assert peak < 150e6
-    assert time.process_time() - begun < 10
