@@ -84,7 +84,7 @@ def evaluate(
         return _grounding(queries, predictions, thresholds, warnings)
     truth = from_annotations(read_detection(ground_truth, chosen))
     guesses = read_predictions(predictions, labelled=task != "proposals", timed=task != "classification")
-    warnings += _strangers(truth, guesses, labelled=task != "proposals")
+    warnings += _strangers(truth, guesses, labelled=task == "detection")
     result: Result
     if task == "detection":
         result = evaluate_detection(truth, guesses, thresholds)
