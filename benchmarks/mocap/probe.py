@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mocap.probe", description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=40, help="of the 3D network")
+    parser.add_argument("--epochs", type=int, default=90, help="of the 3D network")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)

@@ -7,6 +7,9 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +223,46 @@ def test_upload_puts_the_whole_corpus_into_a_bucket(corpus, little, s3_env, monk
     assert len(remote) == len(digests(corpus))
     with fsspec.open(f"{url}/corpus.json") as stream:
         assert stream.read() == (corpus / "corpus.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_a_killed_build(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.mocap",
+        "--size",
+        "tiny",
+        "--out",
+        str(tmp_path / "x"),
+        "--workers",
+        "2",
+    ]
+    parent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.rglob("*.mp4")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        children = _descendants(parent.pid)
+        assert len(children) >= 2
+    finally:
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 30
+    while any(_runs(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not [child for child in children if _runs(child)]
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *_descendants(int(child))]
+    return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
