@@ -186,7 +186,9 @@ def test_sampling_has_the_right_gradient():
         step = torch.randn_like(tensor)
         # The map is linear in each, so a finite difference is exact up to rounding.
         moved = ((other(tensor.detach() + step) - other(tensor.detach())) * probe).sum()
-        assert float((tensor.grad * step).sum().detach()) == pytest.approx(float(moved.detach()), rel=1e-3, abs=1e-3)
+        assert float((tensor.grad * step).sum().detach()) == pytest.approx(
+            float(moved.detach()), rel=1e-3, abs=1e-3
+        )
 
 
 def test_alignment_of_a_whole_sequence_is_its_mean():
@@ -261,7 +263,8 @@ def test_grounding_losses_by_hand():
     apart = torch.eye(2)[None]
     assert float(distinct_attention(apart, 1.0)) == 0.0
     model = LGI(9, 6, segments=5, hidden=8, word_dim=4, attention=4, heads=2).eval()
-    output = model(torch.randn(1, 5, 6), torch.ones(1, 5, dtype=torch.bool), torch.tensor([[1, 2]]))
+    with torch.no_grad():
+        output = model(torch.randn(1, 5, 6), torch.ones(1, 5, dtype=torch.bool), torch.tensor([[1, 2]]))
     target = torch.tensor([[0.2, 0.6]])
     loss = grounding_loss(output, target, torch.tensor([[True, False, False, False, False]]))
     span = F.smooth_l1_loss(output.span_b2, target, reduction="sum")
