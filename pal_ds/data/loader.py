@@ -335,4 +335,5 @@ def worker_spec(
         resize=data.resize,
         labels={name: number for number, name in enumerate(labels)},
         decode_timeout=data.decode_timeout,
+        clips=data.worker_clips,
     )

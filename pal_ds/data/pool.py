@@ -114,6 +114,7 @@ class _Worker:
         start: the next group it will send.
         held: slots that are ready or in use.
         error: what it ended with.
+        worn: it has built as many clips as a worker should, and ends.
     """
 
     process: Any
@@ -122,6 +123,7 @@ class _Worker:
     ready: collections.deque[Taken] = dataclasses.field(default_factory=collections.deque)
     held: set[int] = dataclasses.field(default_factory=set)
     error: tuple[Exception, str] | None = None
+    worn: bool = False
 
 
 class WorkerPool:
@@ -253,6 +255,8 @@ class WorkerPool:
             key, reason = content
             log.warning("clip %s: %s", key, reason)
             self._hung[key] = reason
+        elif kind == "worn":
+            state.worn = True
         elif kind == "error":
             state.error = (content[0], content[1])
 
@@ -268,18 +272,21 @@ class WorkerPool:
         if state.error is not None:
             return
         state.process.join(timeout=5)
-        code = state.process.exitcode
-        self.restarts += 1
-        if self.restarts > self._max_restarts:
-            raise WorkerLostError(
-                f"data worker {worker} ended with status {code}; {self.restarts} workers lost, more than "
-                f"data.max_worker_restarts = {self._max_restarts} (out of memory? lower data.workers)"
-            )
-        log.warning("data worker %d ended with status %s; restarted where it was", worker, code)
+        if not state.worn:
+            self._count_loss(worker, state.process.exitcode)
         state.connection.close()
         fresh = self._started(worker, state.start, state.held)
         fresh.ready = state.ready
         self._workers[worker] = fresh
+
+    def _count_loss(self, worker: int, status: int | None) -> None:
+        self.restarts += 1
+        if self.restarts > self._max_restarts:
+            raise WorkerLostError(
+                f"data worker {worker} ended with status {status}; {self.restarts} workers lost, more than "
+                f"data.max_worker_restarts = {self._max_restarts} (out of memory? lower data.workers)"
+            )
+        log.warning("data worker %d ended with status %s; restarted where it was", worker, status)
 
 
 def _unpacked(message: dict[str, Any], slot: Tensor) -> Built:

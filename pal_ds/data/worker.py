@@ -54,6 +54,7 @@ class WorkerSpec:
         start: the rank's group to begin at.
         hung: clips that hung the decoder, with the reason.
         decode_timeout: seconds a clip may take; 0 for ever.
+        clips: clips after which the worker ends, to be replaced by a fresh one; 0 never.
     """
 
     url: str
@@ -74,6 +75,7 @@ class WorkerSpec:
     start: int = 0
     hung: Mapping[str, str] = dataclasses.field(default_factory=dict)
     decode_timeout: float = 0.0
+    clips: int = 0
 
 
 class Chain:
@@ -233,10 +235,16 @@ def worker_main(
     watchdog = _Watchdog(reporter, spec.decode_timeout)
     watchdog.start()
     chain = Chain(spec, reporter.slot, watchdog.watch)
+    clips = 0
     try:
         for built in chain:
             reporter.send("group", reporter.current, packed(built), chain.new_counts())
-        reporter.wait_for_stop()
+            clips += len(built.group)
+            if 0 < spec.clips <= clips:
+                reporter.send("worn")
+                break
+        else:
+            reporter.wait_for_stop()
     except (_StopError, BrokenPipeError, ConnectionResetError):
         pass
     except Exception as error:

@@ -21,6 +21,11 @@ def processes(loader):
     return [state.process for state in loader._feed._source._workers]
 
 
+def loader_started(loader):
+    loader.start()
+    return loader
+
+
 def collect(loader, steps):
     return [[[group_print(group) for group in next(loader).groups]] for _ in range(steps)]
 
@@ -46,6 +51,15 @@ def test_workers_killed_over_and_over_stop_the_run(shard_url):
             next(loader)
             os.kill(processes(loader)[0].pid, signal.SIGKILL)
             processes(loader)[0].join()
+    loader.close()
+
+
+def test_worn_workers_are_replaced_without_a_gap(shard_url):
+    loader = loader_of(shard_url, worker_clips=12, **FORK)
+    first = {process.pid for process in processes(loader_started(loader))}
+    assert collect(loader, 9) == global_batches(shard_url, 9)
+    assert loader.stats().worker_restarts == 0
+    assert first.isdisjoint(process.pid for process in processes(loader))
     loader.close()
 
 
