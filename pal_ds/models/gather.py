@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pal_ds.models.collectives import all_gather_flat
+
 
 @torch.no_grad()
 def batch_negatives(key_bd: Tensor, *, joint: bool) -> tuple[Tensor, Tensor]:
@@ -26,6 +28,6 @@ def batch_negatives(key_bd: Tensor, *, joint: bool) -> tuple[Tensor, Tensor]:
     keys_nd = key_bd
     if ranks > 1:
         keys_nd = key_bd.new_empty(ranks * batch, key_bd.shape[1])
-        dist.all_gather_into_tensor(keys_nd, key_bd.contiguous())
+        all_gather_flat(keys_nd, key_bd.contiguous())
     own_b1 = torch.arange(batch, device=key_bd.device).unsqueeze(1) + rank * batch
     return keys_nd, torch.arange(ranks * batch, device=key_bd.device) == own_b1

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pal_ds.models.collectives import all_gather_flat
 from pal_ds.models.compiled import is_compiled
 from pal_ds.models.numerics import at_least_fp32
 
@@ -173,7 +174,7 @@ def _joint_statistics(x: Tensor, group: dist.ProcessGroup | None) -> tuple[Tenso
     mine = torch.cat((mean_c, var_c, count))
     ranks = dist.get_world_size(group)
     theirs = mine.new_empty(ranks * mine.numel())
-    dist.all_gather_into_tensor(theirs, mine, group=group)
+    all_gather_flat(theirs, mine, group=group)
     channels = mean_c.numel()
     mean_rc, var_rc, count_r1 = torch.split(theirs.view(ranks, -1), [channels, channels, 1], dim=1)
     total = count_r1.sum()

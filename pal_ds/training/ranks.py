@@ -17,9 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
-#: torch 2.13 renamed the collective and warns of the old name.
-_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+from pal_ds.models.collectives import all_gather_flat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Ranks:
             return values.unsqueeze(0)
         flat = values.contiguous().flatten()
         gathered = flat.new_empty(self.world_size * flat.numel())
-        _all_gather(gathered, flat)
+        all_gather_flat(gathered, flat)
         return gathered.view(self.world_size, *values.shape)
 
     def share(self, text: str, *, source: int = 0) -> str:
