@@ -86,6 +86,13 @@ class Config:
             self.optimizer.clip,
             "ZeRO 1 and 2 would clip fp16 gradients before unscaling them; use zero_stage=0, bf16, or clip=0",
         )
+        check(
+            self.safety.watchdog_seconds > self.data.retry_seconds,
+            "safety.watchdog_seconds",
+            self.safety.watchdog_seconds,
+            f"would end the job while reads are still tried again; use more than data.retry_seconds = "
+            f"{self.data.retry_seconds:g}",
+        )
         check_objective(self.objective, self.model, self.queue)
         plateau = self.schedule.name == "plateau"
         check(

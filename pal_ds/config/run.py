@@ -150,7 +150,9 @@ class SafetyConfig:
     """When a run stops by itself (DESIGN.md §5)."""
 
     max_skipped_steps: int = option(5, "stop after so many NaN/Inf steps in a row")
-    watchdog_seconds: float = option(600.0, "a rank that makes no step for so long ends the job")
+    watchdog_seconds: float = option(
+        900.0, "a rank that makes no progress for so long ends the job; above data.retry_seconds"
+    )
 
     def __post_init__(self) -> None:
         check(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from pal_ds.training.feed import Feed
 
@@ -50,14 +49,15 @@ class Meter:
         self._seconds = 0.0
         self._wait_before = self._feed.wait_seconds
 
-    def loader_row(self) -> dict[str, Any]:
-        """Return this rank's loader counters, for the log row."""
+    def loader_counters(self) -> dict[str, float]:
+        """Return this rank's loader counters; all of them can be added over ranks."""
         stats = self._feed.loader.stats()
         return {
             "loader_bytes": stats.bytes,
             "loader_requests": stats.requests,
             "loader_retries": stats.retries,
             "loader_replaced": stats.replaced,
-            "loader_decode_ms": 1000.0 * stats.decode_seconds / max(1, stats.clips),
             "loader_ready": stats.ready_groups,
+            "loader_clips": stats.clips,
+            "loader_decode_seconds": stats.decode_seconds,
         }

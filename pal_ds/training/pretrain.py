@@ -80,7 +80,8 @@ def pretrain(config: Config, *, restart: bool = False, overwrite: bool = False) 
     except storage.StorageError as error:
         _refuse(error)
         return EXIT_FAILED
-    ranks = rank_room.start(config.safety.watchdog_seconds)
+    # Collectives fail after the watchdog, which can name the rank that is missing.
+    ranks = rank_room.start(config.safety.watchdog_seconds + 60.0)
     try:
         return _run(config, ranks, plan, manifest, preemption)
     except _USER_ERRORS as error:
@@ -169,7 +170,9 @@ def _build_engine(
 
 
 def _warm_start(objective: Objective, url: str) -> None:
-    objective.warm_start(read_weights(storage.read_bytes(url, retry=storage.AT_START), source=url), source=url)
+    objective.warm_start(
+        read_weights(storage.read_bytes(url, retry=storage.AT_START), source=url), source=url
+    )
 
 
 def _newest_snapshot(config: Config, ranks: Ranks) -> Snapshot | None:

@@ -12,6 +12,7 @@ import datetime
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -81,6 +82,14 @@ class Ranks:
         gathered = flat.new_empty(self.world_size * flat.numel())
         all_gather_flat(gathered, flat)
         return gathered.view(self.world_size, *values.shape)
+
+    def collect(self, rows: list[Any]) -> list[Any]:
+        """Return the rows of all ranks in rank order; rows are plain values, and rarely any are there."""
+        if self.world_size == 1:
+            return rows
+        everywhere: list[list[Any]] = [[] for _ in range(self.world_size)]
+        dist.all_gather_object(everywhere, rows)
+        return [row for part in everywhere for row in part]
 
     def share(self, text: str, *, source: int = 0) -> str:
         """Return the text of rank ``source`` on every rank."""

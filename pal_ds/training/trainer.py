@@ -36,6 +36,8 @@ from pal_ds.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
+_RETRIES_WORTH_TELLING = 10
+
 
 class RunFailedError(Exception):
     """The run can't go on; the message says why, and the last state is saved where that was possible."""
@@ -88,6 +90,7 @@ class Trainer:
         self._meter = Meter(config.data.global_batch, self._feed)
         self._console = Console(plan.total_steps, step) if ranks.is_first else None
         self._skipped_in_a_row = 0
+        self._retries_told = 0.0
         self._saved_step = step
         self.step = step
 
@@ -172,7 +175,10 @@ class Trainer:
         local = torch.cat([torch.stack(columns), torch.tensor([meter.data_wait], device=self._ranks.device)])
         loss, *values, data_wait = self._ranks.mean(local).tolist()
         batch_hash = self._batch_hash(digests)
+        loader = self._loader_row()
         replaced = self._feed.take_replaced()
+        (any_replaced,) = self._ranks.any(bool(replaced))
+        replaced = self._ranks.collect(replaced) if any_replaced else []
         if not self._ranks.is_first:
             return
         assert self._runlog is not None
@@ -187,15 +193,26 @@ class Trainer:
             "grad_norm": result.grad_norm,
             "queue_fill": self._engine.objective.queue_fill,
             **dict(zip(names, values, strict=True)),
-            **self._meter.loader_row(),
+            **loader,
         }
         if self._engine.scaler is not None:
             row["loss_scale"] = float(self._engine.scaler.get_scale())
         self._runlog.metrics(row)
         for record in replaced:
             self._runlog.event("replaced", record.get("step", self.step), **_without(record, "step"))
+        if loader["loader_retries"] - self._retries_told >= _RETRIES_WORTH_TELLING:
+            self._runlog.event("retries", self.step, since_start=loader["loader_retries"])
+            self._retries_told = loader["loader_retries"]
         assert self._console is not None
         self._console.row(row)
+
+    def _loader_row(self) -> dict[str, float]:
+        """Loader counters since the start of this process, summed over ranks."""
+        local = self._meter.loader_counters()
+        values = torch.tensor(list(local.values()), dtype=torch.float64, device=self._ranks.device)
+        total = dict(zip(local, self._ranks.total(values).tolist(), strict=True))
+        decoded = 1000.0 * total.pop("loader_decode_seconds") / max(1.0, total.pop("loader_clips"))
+        return {**{name: int(value) for name, value in total.items()}, "loader_decode_ms": decoded}
 
     def _batch_hash(self, digests: list[Tensor]) -> str:
         """Digest of the global batch's ordered keys and draws: equal for any number of ranks and workers."""
