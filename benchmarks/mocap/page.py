@@ -91,7 +91,9 @@ def filmstrip(path: Path, seconds: float) -> NDArray[np.uint8]:
     """
     rate = _COLUMNS / seconds
     command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-threads", "1", "-i", str(path)]
-    scale = f"fps={rate:.6f}:round=down,scale=-2:{_HEIGHT}"
+    # The last frame is held for a while: without it the filter would leave the last column out.
+    hold = f"tpad=stop_mode=clone:stop_duration={seconds / _COLUMNS:.3f}"
+    scale = f"{hold},fps={rate:.6f}:round=down,scale=-2:{_HEIGHT}"
     command += ["-vf", scale, "-f", "image2pipe", "-c:v", "ppm", "pipe:1"]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:

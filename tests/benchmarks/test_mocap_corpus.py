@@ -20,7 +20,7 @@ from benchmarks.mocap.actions import ACTIONS
 from benchmarks.mocap.build import CorpusError, _made, build
 from benchmarks.mocap.draws import generator
 from benchmarks.mocap.encode import EncodeError, Film, encode
-from benchmarks.mocap.page import write_page
+from benchmarks.mocap.page import filmstrip, write_page
 from benchmarks.mocap.plan import SIZES, plan
 from benchmarks.mocap.video import compose, draw
 from pal_ds.transfer.datasets.detection import read_database
@@ -175,6 +175,11 @@ def test_page_shows_every_class(corpus, tmp_path):
         assert picture.stat().st_size > 2000
         assert f"page/{picture.name}" in page
     assert page.count('class="bar"') == 4
+    for video in (root / "trimmed/videos/jump").glob("*.mp4"):
+        height, width, _ = filmstrip(video, seconds=10.0).shape
+        assert height == 96
+        assert width % 12 == 0
+        assert width // 12 >= 96
 
 
 def test_a_failed_encode_leaves_no_file(tmp_path):
