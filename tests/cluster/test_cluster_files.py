@@ -45,16 +45,27 @@ def test_the_job_knows_what_exit_statuses_mean(manifests: dict[str, dict]) -> No
     spec = manifests["Job"]["spec"]
     pod = spec["template"]["spec"]
     actions = {
-        tuple(rule["onExitCodes"]["values"]): rule["action"]
+        (rule["onExitCodes"]["containerName"], *rule["onExitCodes"]["values"]): rule["action"]
         for rule in spec["podFailurePolicy"]["rules"]
         if "onExitCodes" in rule
     }
-    assert actions == {(75,): "Ignore", (2,): "FailJob"}
+    assert actions == {("train", 75): "Ignore", ("check", 2): "FailJob"}
     assert {"type": "DisruptionTarget", "status": "True"} in spec["podFailurePolicy"]["rules"][2][
         "onPodConditions"
     ]
     assert pod["restartPolicy"] == "Never"  # a podFailurePolicy demands it
     assert pod["terminationGracePeriodSeconds"] > 45  # longer than the supervisor's grace
+
+
+def test_the_settings_are_checked_as_they_are_trained_with(manifests: dict[str, dict]) -> None:
+    job = manifests["Job"]["spec"]
+    (check,), (train,) = (job["template"]["spec"][name] for name in ("initContainers", "containers"))
+    after = [words[words.index("--config") :] for words in (check["command"], train["args"])]
+    assert after[0] == after[1]
+    assert check["image"] == train["image"]
+    assert check["envFrom"] == train["envFrom"]
+    ranks = job["completions"] * train["resources"]["limits"]["nvidia.com/gpu"]
+    assert f"--ranks={ranks}" in check["command"]
 
 
 def test_the_pod_has_shared_memory_secrets_and_one_run_folder(manifests: dict[str, dict]) -> None:
