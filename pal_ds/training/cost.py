@@ -33,6 +33,7 @@ class Job:
         price: money per GPU and hour.
         videos: clips of the training split (240,000 is Kinetics-400's list).
         epochs: passes over them.
+        steps: optimizer steps of the whole run; 0: what videos, epochs and batch give.
         global_batch: videos per optimizer step.
         accumulation: micro-steps per optimizer step.
         clips: clips of a view, J.
@@ -59,6 +60,7 @@ class Job:
     price: float = 3.0
     videos: int = 240_000
     epochs: int = 200
+    steps: int = 0
     global_batch: int = 512
     accumulation: int = 1
     clips: int = 8
@@ -144,7 +146,7 @@ def estimate(job: Job) -> Estimate:
         alone = estimate(dataclasses.replace(job, gpus=1)).step_seconds
     rate = job.global_batch / step
     read_mbs = rate * job.clip_kb / 1e3
-    steps = (job.videos // job.global_batch) * job.epochs
+    steps = job.steps or (job.videos // job.global_batch) * job.epochs
     hours = steps * step / 3600
     requests = read_mbs / job.slice_mb
     return Estimate(
@@ -181,7 +183,9 @@ def gpu_videos_per_second(gpu: Gpu, mfu: float = DEFAULT_MFU) -> float:
     return job.global_batch / _compute(job)[0]
 
 
-def job_of(config: Config, *, videos: int, clip_bytes: int, gpu: Gpu, gpus: int, price: float) -> Job:
+def job_of(
+    config: Config, *, videos: int, clip_bytes: int, gpu: Gpu, gpus: int, price: float, steps: int = 0
+) -> Job:
     """Describe a configured run; work grows with pixels, frames and the square of the width.
 
     Args:
@@ -191,6 +195,7 @@ def job_of(config: Config, *, videos: int, clip_bytes: int, gpu: Gpu, gpus: int,
         gpu: accelerator.
         gpus: how many.
         price: money per GPU and hour.
+        steps: optimizer steps of the whole run, where ``run.max_steps`` may end it early.
     """
     synthesis, data = config.synthesis, config.data
     pixels = (synthesis.size / 112) ** 2 * synthesis.clip_frames / 8
@@ -200,6 +205,7 @@ def job_of(config: Config, *, videos: int, clip_bytes: int, gpu: Gpu, gpus: int,
         price=price,
         videos=videos,
         epochs=config.run.epochs,
+        steps=steps,
         global_batch=data.global_batch,
         accumulation=data.accumulation,
         clips=synthesis.view_clips,
@@ -211,6 +217,22 @@ def job_of(config: Config, *, videos: int, clip_bytes: int, gpu: Gpu, gpus: int,
         slice_mb=data.slice_bytes / 1e6,
         cores_per_gpu=max(1, data.workers),
     )
+
+
+def describe_cost(job: Job) -> dict[str, str]:
+    """Return a job's estimate by name, as a dry run prints it; every figure says what it rests on."""
+    found = estimate(job)
+    at = f"{job.gpus} x {job.gpu.name} at {job.mfu:.0%} MFU (assumed)"
+    return {
+        "step time, estimated": f"{found.step_seconds * 1e3:.0f} ms on {at}; {found.limit} is the limit",
+        "videos per second, estimated": f"{found.videos_per_second:,.0f}",
+        "decoding cores wanted per GPU": f"{math.ceil(found.cores_needed)}, if one decodes "
+        f"{job.decode_per_core:.0f} videos/s",
+        "read from the store, estimated": f"{found.read_mbs:,.0f} MB/s, {found.requests_per_second:.0f} requests/s",
+        "run time, estimated": f"{found.hours:.1f} hours",
+        "price, estimated": f"{found.gpu_price:,.2f} at {job.price:.2f} a GPU-hour, "
+        f"{found.request_price:.2f} for reads",
+    }
 
 
 def _compute(job: Job) -> tuple[float, str]:

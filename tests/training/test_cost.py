@@ -17,6 +17,7 @@ from pal_ds.config import load_config
 from pal_ds.models import build_backbone
 from pal_ds.training.cost import (
     Job,
+    describe_cost,
     estimate,
     gpu_videos_per_second,
     job_of,
@@ -138,6 +139,16 @@ def test_a_config_becomes_a_job() -> None:
     )
     job = job_of(narrow, videos=240_000, clip_bytes=300_000, gpu=GPUS["h100"], gpus=8, price=3.0)
     assert step_tflop(job) == pytest.approx(2 * step_tflop(Job()) / 16)
+
+
+def test_a_dry_run_can_tell_the_cost_of_a_run_cut_short() -> None:
+    whole, short = Job(gpus=8), Job(gpus=8, steps=936)
+    assert estimate(whole).gpu_price == pytest.approx(100 * estimate(short).gpu_price)
+    told = describe_cost(short)
+    assert told["step time, estimated"] == "77 ms on 8 x H100 at 20% MFU (assumed); gpu is the limit"
+    assert told["decoding cores wanted per GPU"] == "13, if one decodes 65 videos/s"
+    assert told["price, estimated"] == "0.48 at 3.00 a GPU-hour, 0.01 for reads"
+    assert describe_cost(whole)["price, estimated"].startswith("48.02 at 3.00")
 
 
 def test_the_command_prints_the_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
