@@ -26,6 +26,7 @@ settings:
 
 other words instead of a run:
   launch/pretrain.py options                              every option, its default, its meaning
+  launch/pretrain.py doctor [--shards URL] [--run-dir URL]   is this machine ready? says the fix where not
   launch/pretrain.py export RUN --out backbone.safetensors   the bare backbone of a run or checkpoint
 
 exit status:
@@ -42,6 +43,10 @@ def main(words: list[str] | None = None) -> int:
         return _export(words[1:])
     if words[:1] == ["options"]:
         return _options()
+    if words[:1] == ["doctor"]:
+        from pal_ds.training.doctor import doctor
+
+        return doctor(words[1:])
     return _pretrain(words)
 
 
@@ -58,10 +63,22 @@ def _pretrain(words: list[str]) -> int:
     parser.add_argument("--restart", action="store_true", help="begin anew; run.dir must be empty")
     parser.add_argument("--overwrite", action="store_true", help="with --restart: delete what is in run.dir")
     parser.add_argument("--ranks", type=int, default=None, help="with --dry-run: plan for so many ranks")
+    parser.add_argument(
+        "--gpu", metavar="NAME", help="with --dry-run: estimate time and price on it, e.g. h100"
+    )
+    parser.add_argument(
+        "--price", type=float, metavar="X", help="with --gpu: money per GPU and hour (default: 3)"
+    )
     parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings over the file's")
     args = parser.parse_intermixed_args(words)
-    for flag, needs in (("json", "dry_run"), ("ranks", "dry_run"), ("overwrite", "restart")):
-        if getattr(args, flag) and not getattr(args, needs):
+    for flag, needs in (
+        ("json", "dry_run"),
+        ("ranks", "dry_run"),
+        ("gpu", "dry_run"),
+        ("price", "gpu"),
+        ("overwrite", "restart"),
+    ):
+        if getattr(args, flag) is not None and getattr(args, flag) is not False and not getattr(args, needs):
             parser.error(f"--{flag} has no effect without --{needs.replace('_', '-')}")
     _prepare_process()
     from pal_ds.config import ConfigError, load_config
@@ -75,7 +92,10 @@ def _pretrain(words: list[str]) -> int:
 
             rank = int(os.environ.get("RANK", "0"))
             world_size = args.ranks or int(os.environ.get("WORLD_SIZE", "1"))
-            return dry_run(config, world_size, as_json=args.json) if rank == 0 else 0
+            price = 3.0 if args.price is None else args.price
+            return (
+                dry_run(config, world_size, as_json=args.json, gpu=args.gpu, price=price) if rank == 0 else 0
+            )
     except (ConfigError, ShardSetError, StorageError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2

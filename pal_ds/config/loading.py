@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -169,12 +170,14 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911 (one retu
     if hint is float and not isinstance(value, bool):
         # YAML 1.1 reads 1e-4 (without a dot) as text.
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError):
-            pass
+            number = math.nan
+        if math.isfinite(number):
+            return number
     if hint is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
-    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(
+    wanted = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}.get(
         hint, str(hint)
     )
     raise ConfigError(name, value, f"expected {wanted}")

@@ -17,8 +17,10 @@ from pal_ds.shardset import Manifest
 from pal_ds.training import checkpoint
 from pal_ds.training import ranks as rank_room
 from pal_ds.training.checkpoint import Snapshot
+from pal_ds.training.cost import describe_cost, job_of
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.environment import describe_environment
+from pal_ds.training.hardware import GPUS, find_gpu
 from pal_ds.training.identity import IdentityError, check_identity, identity_of, warn_changes
 from pal_ds.training.optimizer_state import write_optimizer_state
 from pal_ds.training.plan import RunPlan, describe_plan, plan_run
@@ -44,10 +46,38 @@ _USER_ERRORS = (
 )
 
 
-def dry_run(config: Config, world_size: int, *, as_json: bool) -> int:
-    """Print what a run would do; read nothing but the manifest."""
+def dry_run(
+    config: Config, world_size: int, *, as_json: bool, gpu: str | None = None, price: float = 3.0
+) -> int:
+    """Print what a run would do; read nothing but the manifest.
+
+    Args:
+        config: the run.
+        world_size: ranks to plan for.
+        as_json: one JSON object instead of lines.
+        gpu: accelerator for an estimate of time and cost; None leaves it out.
+        price: money per GPU and hour.
+
+    Raises:
+        ConfigError: the config can't be run on that world, or the GPU is not known.
+    """
     plan = plan_run(config, shardset.load_manifest(config.data.shards), world_size)
     figures = describe_plan(config, plan)
+    if gpu is not None:
+        found = find_gpu(gpu)
+        if found is None:
+            raise ConfigError("--gpu", gpu, f"not known; use one of {', '.join(GPUS)}")
+        epoch = plan.epoch
+        job = job_of(
+            config,
+            videos=epoch.clips,
+            clip_bytes=epoch.clip_bytes,
+            gpu=found,
+            gpus=world_size,
+            price=price,
+            steps=plan.total_steps,
+        )
+        figures |= describe_cost(job)
     if as_json:
         sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     else:

@@ -30,15 +30,17 @@ def processes_mentioning(text: str) -> list[str]:
     return found
 
 
-def kill_until_done(arguments: list[str], env: dict[str, str], marker: str, *, kills: int, seed: int) -> int:
-    """Run a build again and again, killing it at random moments; returns how often it was killed."""
+def kill_until_done(
+    arguments: list[str], env: dict[str, str], marker: str, *, kills: int, seed: int, latest: float
+) -> int:
+    """Run a build again and again, killing it within ``latest`` seconds; returns how often it was killed."""
     moments = random.Random(seed)
     killed = 0
     command = [sys.executable, "-m", "shards.cli", *arguments]
     while killed < kills:
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            process.wait(moments.uniform(0.2, 4.0))
+            process.wait(moments.uniform(latest / 10, latest))
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
@@ -57,19 +59,13 @@ def test_killed_at_random_moments_the_rerun_ends_in_the_same_bytes(corpus, tmp_p
     scratch = tmp_path / "scratch-of-this-test"
     scratch.mkdir()
     env = {**os.environ, "TMPDIR": str(scratch)}
-    arguments = ["build", str(corpus), str(tmp_path / "killed"), *SMALL, "--quiet"]
-    assert kill_until_done(arguments, env, scratch.name, kills=8, seed=5) > 2
-    whole = [
-        sys.executable,
-        "-m",
-        "shards.cli",
-        "build",
-        str(corpus),
-        str(tmp_path / "whole"),
-        *SMALL,
-        "--quiet",
-    ]
-    assert subprocess.run(whole, env=env, check=False).returncode == 0
+    whole, killed = (
+        ["build", str(corpus), str(tmp_path / name), *SMALL, "--quiet"] for name in ("whole", "killed")
+    )
+    started = time.monotonic()
+    assert subprocess.run([sys.executable, "-m", "shards.cli", *whole], env=env, check=False).returncode == 0
+    half = (time.monotonic() - started) / 2
+    assert kill_until_done(killed, env, scratch.name, kills=8, seed=5, latest=half) > 2
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
     assert list(scratch.iterdir()) == []
 

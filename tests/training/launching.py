@@ -79,6 +79,35 @@ class Launcher:
         out, err = process.communicate(timeout=300)
         return Launched(process.returncode, out, err)
 
+    def run_ranks(
+        self, ranks: int, words: list[str], *, script: str = "launch/pretrain.py", **extra: str
+    ) -> Launched:
+        """Run the ranks without a launcher, by the variables that every launcher sets: saves its start-up time."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        processes = [
+            self.start(
+                0,
+                words,
+                script=script,
+                RANK=str(rank),
+                WORLD_SIZE=str(ranks),
+                LOCAL_RANK=str(rank),
+                LOCAL_WORLD_SIZE=str(ranks),
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=str(port),
+                **extra,
+            )
+            for rank in range(ranks)
+        ]
+        ended = [process.communicate(timeout=300) for process in processes]
+        return Launched(
+            max(abs(process.returncode) for process in processes),
+            "".join(out for out, _ in ended),
+            "".join(err for _, err in ended),
+        )
+
 
 def words(tiny_set: Path, run: Path | str, *more: str) -> list[str]:
     """Return the arguments of a tiny run."""
