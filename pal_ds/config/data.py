@@ -72,12 +72,6 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        check(
-            bool(self.shards),
-            "data.shards",
-            self.shards,
-            "give the URL of a shard set made by pal-shard build",
-        )
         check(self.workers >= 0, "data.workers", self.workers, "use 0 or more")
         check(
             self.group_size >= 3,
