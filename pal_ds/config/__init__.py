@@ -71,6 +71,8 @@ class Config:
     zero_stage: int = option(0, "ZeRO stage 0, 1 or 2; the whole state is 0.2 GB, so 0 is the default")
 
     def __post_init__(self) -> None:
+        shards = self.data.shards
+        check(bool(shards), "data.shards", shards, "give the URL of a shard set made by pal-shard build")
         check(
             self.precision in PRECISIONS, "precision", self.precision, f"use one of {', '.join(PRECISIONS)}"
         )

@@ -164,7 +164,7 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911 (one retu
         hint is int
         and isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and value == int(value)
+        and float(value).is_integer()
     ):
         return int(value)
     if hint is float and not isinstance(value, bool):
