@@ -59,7 +59,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     folder: Path = args.folder.resolve()
-    steps = 24 if args.fast else 420
+    steps = 24 if args.fast else 300
     journal = Journal()
     with journal.step("fetch real footage") as detail:
         recordings = footage.fetch(folder / "footage", say)
