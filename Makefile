@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt setup.sh
 demo: $(STAMP)  ## real videos to a report.html through every command (about 10 minutes on 2 cores)
 	@$(BIN)/python -m launch.demo
 
-demo-fast: $(STAMP)  ## the same road with a few training steps (under 3 minutes)
+demo-fast: $(STAMP)  ## the same road with a few training steps
 	@$(BIN)/python -m launch.demo --fast
 
 test: $(STAMP)  ## all tests, fast ones first
