@@ -47,7 +47,7 @@ def test_round_trip_range_list_and_remove(place: str) -> None:
 
 
 def test_a_range_of_several_pieces_is_whole(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(storage.objects, "PIECE_BYTES", 1000)
     data = os.urandom(5_500)
     url = storage.join(place, "pieces")
     storage.write_bytes(url, data)
@@ -60,6 +60,75 @@ def test_upload_file(place: str, tmp_path: Path) -> None:
     url = storage.join(place, "up", "loaded")
     storage.upload_file(source, url)
     assert storage.read_bytes(url) == source.read_bytes()
+
+
+def unfinished(bucket: str) -> list[str]:
+    """Keys of a bucket's unfinished uploads, asked of the store itself."""
+    import s3fs
+
+    client = s3fs.S3FileSystem(skip_instance_cache=True)
+    answer = client.call_s3("list_multipart_uploads", Bucket=bucket.removeprefix("s3://"))
+    return sorted(upload["Key"] for upload in answer.get("Uploads") or ())
+
+
+def begin_upload(bucket: str, key: str) -> None:
+    """Leave an upload of one part behind, as a killed process does."""
+    import s3fs
+
+    client = s3fs.S3FileSystem(skip_instance_cache=True)
+    place = {"Bucket": bucket.removeprefix("s3://"), "Key": key}
+    upload = client.call_s3("create_multipart_upload", **place)["UploadId"]
+    client.call_s3("upload_part", **place, UploadId=upload, PartNumber=1, Body=b"x" * (5 << 20))
+
+
+def test_a_large_file_goes_up_in_parts_and_leaves_none(s3_env, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(storage.uploads, "PART_BYTES", 5 << 20)
+    bucket = s3_env.bucket("storage-parts")
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom((17 << 20) + 3))
+    storage.upload_file(source, f"{bucket}/large")
+    assert storage.read_bytes(f"{bucket}/large") == source.read_bytes()
+    assert unfinished(bucket) == []
+
+
+def test_a_part_that_never_arrives_fails_the_upload_and_keeps_the_old_object(
+    s3_env, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(storage.uploads, "PART_BYTES", 5 << 20)
+    bucket = s3_env.bucket("storage-parts-fail")
+    storage.write_bytes(f"{bucket}/x", b"old")
+    source = tmp_path / "source"
+    source.write_bytes(bytes(11 << 20))
+    real = storage.uploads.retrying
+
+    def failing(url, attempt, retry, counters):
+        def lost(fs, path):
+            raise ConnectionResetError
+
+        return real(url, lost if retry is FAST and unfinished(bucket) else attempt, retry, counters)
+
+    monkeypatch.setattr(storage.uploads, "retrying", failing)
+    with pytest.raises(storage.StorageError, match="ConnectionResetError"):
+        storage.upload_file(source, f"{bucket}/x", retry=FAST)
+    assert storage.read_bytes(f"{bucket}/x") == b"old"
+    assert unfinished(bucket) == []
+
+
+def test_unfinished_uploads_below_a_folder_are_aborted_and_others_kept(s3_env) -> None:
+    bucket = s3_env.bucket("storage-orphans")
+    keys = [f"set/train-{number:06d}.tar" for number in range(4)] + ["set/notes.txt", "settle/x", "top"]
+    for key in keys:
+        begin_upload(bucket, key)
+    begin_upload(bucket, keys[0])
+    aborted = storage.abort_uploads(f"{bucket}/set/", lambda name: name.endswith(".tar"))
+    assert aborted == sorted(["train-000000.tar", *(key.removeprefix("set/") for key in keys[:4])])
+    assert unfinished(bucket) == ["set/notes.txt", "settle/x", "top"]
+    assert storage.abort_uploads(bucket) == ["set/notes.txt", "settle/x", "top"]
+    assert storage.abort_uploads(bucket) == []
+
+
+def test_a_local_folder_has_no_unfinished_uploads(tmp_path: Path) -> None:
+    assert storage.abort_uploads(str(tmp_path)) == []
 
 
 def test_missing_objects_and_short_ranges(place: str) -> None:

@@ -1,0 +1,25 @@
+"""How storage fails."""
+
+from __future__ import annotations
+
+from pal_ds.storage.urls import redact
+
+
+class StorageError(Exception):
+    """A place could not be read or written within the retry budget."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = redact(url)
+        self.reason = reason
+        super().__init__(f"{self.url}: {reason}")
+
+    def __reduce__(self) -> tuple[type[StorageError], tuple[str, str]]:
+        return type(self), (self.url, self.reason)
+
+
+class StorageNotFoundError(StorageError):
+    """The object, folder or bucket does not exist."""
+
+
+class StorageAccessError(StorageError):
+    """Refused: wrong or missing credentials, no permission, or no such endpoint."""

@@ -1,0 +1,129 @@
+"""Tries again what a store failed at, within a budget of time (DESIGN.md §3.3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pal_ds.storage.backend import filesystem, renew_credentials
+from pal_ds.storage.errors import StorageAccessError, StorageError, StorageNotFoundError
+from pal_ds.storage.urls import redact
+
+T = TypeVar("T")
+log = logging.getLogger("pal_ds.storage")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How long a broken read or write is tried again.
+
+    Attributes:
+        budget_seconds: time from the first failure after which the error is raised.
+        first_delay: upper bound of the first wait, in seconds; doubles with every failure.
+        max_delay: upper bound of any wait, in seconds.
+        patient_access: retry refusals (403) too, with renewed credentials; for the middle of a run, where an
+            expired token is likelier than a wrong one (DESIGN.md §3.3).
+    """
+
+    budget_seconds: float = 600.0
+    first_delay: float = 0.2
+    max_delay: float = 20.0
+    patient_access: bool = False
+
+
+#: Reads and writes in the middle of long work.
+DEFAULT_RETRY = RetryPolicy()
+
+#: For checks at start: a wrong place should be told within seconds, not minutes.
+AT_START = RetryPolicy(budget_seconds=15.0)
+
+
+@dataclasses.dataclass
+class ReadCounters:
+    """What one reader did: bytes delivered, requests sent, retries, seconds spent waiting to retry."""
+
+    bytes: int = 0
+    requests: int = 0
+    retries: int = 0
+    wait_seconds: float = 0.0
+
+    def add(self, other: ReadCounters) -> None:
+        """Add the counts of ``other`` to these."""
+        self.bytes += other.bytes
+        self.requests += other.requests
+        self.retries += other.retries
+        self.wait_seconds += other.wait_seconds
+
+
+def retrying(url: str, attempt: Callable[[Any, str], T], retry: RetryPolicy, counters: ReadCounters) -> T:
+    """Call ``attempt(file system, path in it)`` until it returns or the budget is used up.
+
+    Raises:
+        StorageNotFoundError: the object does not exist.
+        StorageAccessError: the store refuses.
+        StorageError: still failing after the budget.
+    """
+    started: float | None = None
+    failures = 0
+    while True:
+        try:
+            return attempt(*filesystem(url))
+        except StorageError:
+            raise
+        except Exception as error:
+            kind = _classify(error)
+            if kind is None:
+                raise
+            now = time.monotonic()
+            started = now if started is None else started
+            patient = kind is StorageAccessError and retry.patient_access
+            hopeless = kind is not StorageError and not patient
+            if hopeless or now - started >= retry.budget_seconds:
+                raise kind(url, _reason(error, failures)) from error
+            if kind is StorageAccessError:
+                renew_credentials()
+            failures += 1
+            counters.retries += 1
+            ceiling = min(retry.max_delay, retry.first_delay * 2.0 ** min(failures - 1, 16))
+            delay = ceiling * random.uniform(0.5, 1.0)
+            counters.wait_seconds += delay
+            log.warning("%s: %s; retry %d in %.1f s", redact(url), _first_line(error), failures, delay)
+            time.sleep(delay)
+
+
+def _classify(error: Exception) -> type[StorageError] | None:
+    """Sort an exception of any backend: not found, refused, transient, or (None) not about storage at all."""
+    name = type(error).__name__
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return StorageNotFoundError
+    if isinstance(error, PermissionError) or name in {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+    }:
+        return StorageAccessError
+    if name in {"InvalidRegionError", "UnknownEndpointError"}:
+        return StorageAccessError
+    module = type(error).__module__.split(".")[0]
+    if isinstance(error, (OSError, TimeoutError)) or module in {
+        "botocore",
+        "aiobotocore",
+        "aiohttp",
+        "fsspec",
+    }:
+        return StorageError
+    return None
+
+
+def _reason(error: Exception, failures: int) -> str:
+    tries = f" (after {failures + 1} tries)" if failures else ""
+    return f"{_first_line(error)}{tries}"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
