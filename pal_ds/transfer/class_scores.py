@@ -94,7 +94,7 @@ class SegmentClassifier(Labeller):
 
     @classmethod
     def train(cls, store: FeatureStore, videos: list[VideoAnnotation], *, seed: int = 0) -> SegmentClassifier:
-        """Fit to the annotated segments: full-batch Adam, a fixed number of steps, weight decay 1e-3.
+        """Fit to the annotated segments (:func:`fit_softmax`).
 
         Args:
             store: features of the videos.
@@ -109,19 +109,7 @@ class SegmentClassifier(Labeller):
                 spans = np.array([(segment.start, segment.end) for segment in video.segments])
                 rows.append(pool(features, spans))
                 labels += [names.index(segment.label) for segment in video.segments]
-        x_nc = np.concatenate(rows)
-        mean, scale = x_nc.mean(axis=0), x_nc.std(axis=0) + 1e-6
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            layer = torch.nn.Linear(x_nc.shape[1], len(names))
-        optimizer = torch.optim.Adam(layer.parameters(), lr=1e-2, weight_decay=1e-3)
-        inputs, targets = torch.from_numpy((x_nc - mean) / scale), torch.tensor(labels)
-        for _ in range(TRAINING_STEPS):
-            optimizer.zero_grad()
-            F.cross_entropy(layer(inputs), targets).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-        return cls(names, weight, bias, mean, scale)
+        return cls(names, *fit_softmax(np.concatenate(rows), labels, len(names), seed=seed))
 
     def label(
         self, features: VideoFeatures, segments_n2: Floats, count: int
@@ -138,6 +126,33 @@ class SegmentClassifier(Labeller):
             [(self.names[k], float(row[k])) for k in order]
             for row, order in zip(probability, best, strict=True)
         ]
+
+
+def fit_softmax(
+    x_nc: FloatArray, labels: list[int], classes: int, *, seed: int = 0
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Fit a softmax regression: full-batch Adam, a fixed number of steps, weight decay 1e-3, standardised input.
+
+    Args:
+        x_nc: features [N, C].
+        labels: class numbers [N].
+        classes: K.
+        seed: of the initial weights.
+
+    Returns:
+        Weights [K, C] and bias [K] for standardised features, and the mean [C] and scale [C] that standardise.
+    """
+    mean, scale = x_nc.mean(axis=0), x_nc.std(axis=0) + 1e-6
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = torch.nn.Linear(x_nc.shape[1], classes)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-2, weight_decay=1e-3)
+    inputs, targets = torch.from_numpy((x_nc - mean) / scale), torch.tensor(labels)
+    for _ in range(TRAINING_STEPS):
+        optimizer.zero_grad()
+        F.cross_entropy(layer(inputs), targets).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return layer.weight.detach().numpy(), layer.bias.detach().numpy(), mean, scale
 
 
 def pool(features: VideoFeatures, segments_n2: Floats) -> FloatArray:

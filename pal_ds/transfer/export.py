@@ -1,7 +1,8 @@
 """The bare backbone of a run: found, read strictly, and written with plain keys (DESIGN.md §3.5).
 
-Three kinds of source are understood everywhere a backbone is asked for: a run folder (its newest committed
-checkpoint is taken), one checkpoint folder, and an exported ``backbone.safetensors``.
+Four kinds of source are understood everywhere a backbone is asked for: a run folder (its newest committed
+checkpoint is taken), one checkpoint folder, an exported ``backbone.safetensors``, and ``random:NAME`` for a network
+that was never trained.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pal_ds.config.base import ConfigError
 from pal_ds.config.loading import build as build_section
 from pal_ds.config.model import ModelConfig
 from pal_ds.models import build_backbone
+from pal_ds.transfer.random_backbone import PREFIX as RANDOM
+from pal_ds.transfer.random_backbone import build_random
 
 FORMAT = "pal-backbone/1"
 PREFIX = "query_encoder.backbone."
@@ -101,7 +104,8 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
     """Build the backbone of a run, a checkpoint or an exported file and load its weights strictly.
 
     Args:
-        source_url: RUN folder | ``RUN/checkpoints/step-XXXXXXXX`` | ``backbone.safetensors``; path or URL.
+        source_url: RUN folder | ``RUN/checkpoints/step-XXXXXXXX`` | ``backbone.safetensors``; path or URL. Or
+            ``random:NAME[@WIDTH][#SEED]``.
 
     Returns:
         The module on the CPU in eval mode with gradients off, and what is known of it.
@@ -110,6 +114,8 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
         BackboneError: the source holds no backbone, or weights and configuration don't fit.
         StorageError: it can't be read.
     """
+    if source_url.startswith(RANDOM):
+        return _load_random(source_url)
     if source_url.endswith(".safetensors"):
         tensors, fields = _read_exported(source_url)
     else:
@@ -137,6 +143,15 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
     backbone.requires_grad_(False).eval()
     spec = BackboneSpec(**fields, digest=weights_digest(tensors), source=storage.redact(source_url))
     return backbone, spec
+
+
+def _load_random(source: str) -> tuple[nn.Module, BackboneSpec]:
+    try:
+        backbone, fields = build_random(source)
+    except ValueError as error:
+        raise BackboneError(f"{source}: {error}") from None
+    backbone.requires_grad_(False).eval()
+    return backbone, BackboneSpec(**fields, digest=weights_digest(backbone.state_dict()), source=source)
 
 
 def find_checkpoint(url: str) -> str:

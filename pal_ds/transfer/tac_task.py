@@ -13,16 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pal_ds import storage
-from pal_ds.config.base import ConfigError
 from pal_ds.config.tac import TacConfig
-from pal_ds.models import build_backbone
 from pal_ds.transfer.export import BackboneSpec, load_backbone
 from pal_ds.transfer.feature_store import FeatureError
 from pal_ds.transfer.labelled_clips import LabelledClips
+from pal_ds.transfer.random_backbone import PREFIX as RANDOM
 from pal_ds.transfer.task import Results, Task
-
-RANDOM = "random:"
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Classifier(nn.Module):
@@ -79,7 +75,7 @@ class TacTask(Task):
         self.config, self.device, self.metric = config, device, "classification"
         self.head, self.tiou, self.subset = "linear", "", "validation"
         self.truth = storage.join(config.run.dir, "truth.json")
-        backbone, spec = _start(config.model.backbone)
+        backbone, spec = load_backbone(_seeded(config.model.backbone, config.run.seed))
         data = config.data
         shape = {"frames": spec.clip_frames, "size": spec.size}
         self.training = LabelledClips(data, data.train_split, seed=config.run.seed, **shape)
@@ -164,26 +160,6 @@ def _plain_errors() -> Iterator[None]:
         ) from None
 
 
-def _start(weights: str) -> tuple[nn.Module, BackboneSpec]:
-    if not weights.startswith(RANDOM):
-        return load_backbone(weights)
-    name, _, width = weights.removeprefix(RANDOM).partition("@")
-    try:
-        backbone = build_backbone(name, width=float(width or 1.0))
-    except ValueError as error:
-        raise ConfigError(
-            "model.backbone", weights, f"{error}; write random:NAME or random:NAME@WIDTH"
-        ) from None
-    spec = BackboneSpec(
-        backbone=name,
-        width=float(width or 1.0),
-        feature_dim=int(backbone.feature_dim),
-        clip_frames=8,
-        size=112,
-        mean=IMAGENET[0],
-        std=IMAGENET[1],
-        options={},
-        digest="",
-        source=weights,
-    )
-    return backbone, spec
+def _seeded(source: str, seed: int) -> str:
+    """Draw untrained weights from the run's seed where none is given."""
+    return f"{source}#{seed}" if source.startswith(RANDOM) and "#" not in source else source

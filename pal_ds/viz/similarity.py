@@ -17,46 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pal_ds.viz.comparison import Comparison, Version, compare
+
 #: uint8 clips [B, T, 3, H, W] in, float features [B, C] out (``pal_ds.transfer.encoder.ClipEncoder`` is one).
 Encode = Callable[[Tensor], Tensor]
 #: Ascending frame numbers in, uint8 [N, 3, H, W] out; repeats allowed.
 ReadFrames = Callable[[Sequence[int]], Tensor]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Version:
-    """One arrangement of a video's frames.
-
-    Attributes:
-        title: what was done, for people.
-        frames: for every frame of the version, the number of the original frame it shows.
-        action: first frame of the action in the version, and the frame after its last.
-    """
-
-    title: str
-    frames: NDArray[np.int64]
-    action: tuple[int, int]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One matrix and its scores.
-
-    Attributes:
-        similarity: cosine of clip features, float32 [clips of the original, clips of the version].
-        matched: bool, same shape: pairs of clips that show the same moment (centres less than a stride apart).
-        contrast: mean similarity of matched pairs minus that of pairs at least two clips apart.
-        action_contrast: the same over the version's action clips only.
-        found: share of the version's action clips whose most similar original clip is a matched one.
-        chance: that share for a blind guess.
-    """
-
-    similarity: NDArray[np.float32]
-    matched: NDArray[np.bool_]
-    contrast: float
-    action_contrast: float
-    found: float
-    chance: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -230,7 +196,7 @@ def similarity_figure(
         if centred:
             features = [found - found.mean(axis=0) for found in features]
         comparisons[name] = tuple(
-            compare(features[0], found, version, clip_frames, stride)
+            compare(features[0], found, version, clip_frames, stride, span)
             for found, version in zip(features[1:], chosen, strict=True)
         )
     return SimilarityFigure(
@@ -245,46 +211,6 @@ def similarity_figure(
         ),
         centred=centred,
         altered=alteration.text if alteration else "",
-    )
-
-
-def compare(
-    original_nc: NDArray[np.float32],
-    version_mc: NDArray[np.float32],
-    version: Version,
-    clip_frames: int,
-    stride: int,
-) -> Comparison:
-    """Score how well a version's clips find the moments they were taken from.
-
-    Args:
-        original_nc: features of the original's clips [N, C].
-        version_mc: features of the version's clips [M, C].
-        version: which original frame each of its frames shows.
-        clip_frames: frames per clip.
-        stride: frames between clips.
-    """
-    similarity = _unit(original_nc) @ _unit(version_mc).T
-    middles_n = np.arange(len(original_nc)) * stride + (clip_frames - 1) / 2
-    starts_m = np.arange(len(version_mc)) * stride
-    shown_m = np.array([version.frames[start : start + clip_frames].mean() for start in starts_m])
-    # A clip across a cut shows no single moment of the original: it belongs to neither side.
-    whole_m = np.array(
-        [np.all(np.abs(np.diff(version.frames[start : start + clip_frames])) <= 8) for start in starts_m]
-    )
-    distance = np.abs(middles_n[:, None] - shown_m[None, :])
-    matched = (distance < stride) & whole_m
-    apart = (distance >= 2 * clip_frames) & whole_m
-    inside = (starts_m >= version.action[0]) & (starts_m + clip_frames <= version.action[1])
-    best = similarity.argmax(axis=0)
-    columns = np.flatnonzero(inside & matched.any(axis=0))
-    return Comparison(
-        similarity=similarity.astype(np.float32),
-        matched=matched,
-        contrast=_difference(similarity, matched, apart),
-        action_contrast=_difference(similarity, matched & inside, apart & inside),
-        found=float(matched[best[columns], columns].mean()) if len(columns) else float("nan"),
-        chance=float(matched[:, columns].mean()) if len(columns) else float("nan"),
     )
 
 
@@ -311,16 +237,3 @@ def _thumbnails(
     size = (height, max(1, round(height * frames.shape[3] / frames.shape[2])))
     small = torch.nn.functional.interpolate(frames, size=size, mode="bilinear", antialias=True)
     return places, small.permute(0, 2, 3, 1).numpy()[inverse]
-
-
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    return np.asarray(features / lengths, dtype=np.float32)
-
-
-def _difference(
-    similarity: NDArray[np.float32], matched: NDArray[np.bool_], apart: NDArray[np.bool_]
-) -> float:
-    if not matched.any() or not apart.any():
-        return float("nan")
-    return float(similarity[matched].mean() - similarity[apart].mean())

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pal_ds.viz.similarity import Comparison, SimilarityFigure, Version
+from pal_ds.viz.comparison import Comparison, Version
+from pal_ds.viz.similarity import SimilarityFigure
 from pal_ds.viz.style import ACTION, INK, new_figure, to_bytes
 
 

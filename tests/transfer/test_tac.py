@@ -22,6 +22,7 @@ from pal_ds.shardset import (
     index_name,
     shard_name,
 )
+from pal_ds.transfer.export import BackboneError
 from pal_ds.transfer.feature_store import FeatureError
 from pal_ds.transfer.labelled_clips import LabelledClips
 from pal_ds.transfer.metrics.tasks import evaluate
@@ -182,7 +183,7 @@ def test_a_frozen_backbone_does_not_move(labelled_set, tmp_path):
 def test_sets_without_labels_or_split_are_refused(labelled_set, tmp_path):
     with pytest.raises(ConfigError, match=r"'none': .* has train, val"):
         build_task("tac", config(labelled_set, tmp_path, data={"evaluate_split": "none"}))
-    with pytest.raises(ConfigError, match="random:NAME"):
+    with pytest.raises(BackboneError, match="random:NAME"):
         build_task("tac", config(labelled_set, tmp_path, model={"backbone": "random:vgg"}))
     plain = tmp_path / "plain"
     plain.mkdir()

@@ -1,0 +1,97 @@
+"""What frozen features say about trimmed clips: kNN and linear probe, ``python -m benchmarks.fidelity.probe``.
+
+A clip's feature is the mean of its clips' features. Neither number chooses anything: k and the regression's steps are
+fixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pal_ds import storage
+from pal_ds.shardset import split_samples
+from pal_ds.transfer.class_scores import fit_softmax
+from pal_ds.transfer.feature_store import FeatureStore
+from pal_ds.transfer.video_source import list_videos
+
+#: Neighbours, and the temperature of their votes (Wu et al., CVPR 2018).
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+Floats = NDArray[np.float32]
+
+
+def read_split(features: FeatureStore, shards: str, split: str) -> tuple[Floats, list[str]]:
+    """Return mean features [N, C] and labels of one split of a labelled shard set."""
+    rows, labels = [], []
+    for video in list_videos(shards, split=split):
+        assert video.offset is not None
+        (sample,) = split_samples(storage.read_range(video.url, video.offset, video.offset + video.bytes))
+        if sample.record.label is None:
+            raise ValueError(f"{video.source}: has no label; build the set --with-labels")
+        rows.append(features.load(video.id).values_tc.mean(axis=0))
+        labels.append(sample.record.label)
+    return np.stack(rows), labels
+
+
+def knn_accuracy(
+    train_nc: Floats, train: list[int], val_mc: Floats, val: list[int], *, classes: int
+) -> float:
+    """Share of validation clips named right by their neighbours' weighted votes, in percent.
+
+    Features are centred by the training mean before the cosine: after a ReLU all of them point one way.
+    """
+    mean = train_nc.mean(axis=0)
+    unit_n, unit_m = (_unit(rows - mean) for rows in (train_nc, val_mc))
+    similarity = unit_m @ unit_n.T
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :NEIGHBOURS]
+    weights = np.exp(np.take_along_axis(similarity, nearest, axis=1) / TEMPERATURE)
+    votes = np.zeros((len(val), classes))
+    np.add.at(votes, (np.arange(len(val))[:, None], np.array(train)[nearest]), weights)
+    return float(100 * (votes.argmax(axis=1) == np.array(val)).mean())
+
+
+def linear_accuracy(
+    train_nc: Floats, train: list[int], val_mc: Floats, val: list[int], *, classes: int
+) -> float:
+    """Top-1 of a softmax regression, in percent."""
+    weight, bias, mean, scale = fit_softmax(train_nc, train, classes)
+    return float(100 * ((((val_mc - mean) / scale) @ weight.T + bias).argmax(axis=1) == np.array(val)).mean())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity.probe", description=__doc__)
+    parser.add_argument("--features", required=True, help="of the shard set's clips, from launch/extract.py")
+    parser.add_argument("--shards", required=True, help="labelled shard set with the splits train and val")
+    parser.add_argument("--out", type=Path, required=True, help="folder for probe.json")
+    arguments = parser.parse_args(argv)
+    store = FeatureStore(arguments.features)
+    train_nc, train_names = read_split(store, arguments.shards, "train")
+    val_mc, val_names = read_split(store, arguments.shards, "val")
+    numbers = {name: number for number, name in enumerate(sorted(set(train_names)))}
+    train, val = ([numbers[name] for name in names] for names in (train_names, val_names))
+    found = {
+        "classes": len(numbers),
+        "train": len(train),
+        "val": len(val),
+        "chance": 100 / len(numbers),
+        "knn": knn_accuracy(train_nc, train, val_mc, val, classes=len(numbers)),
+        "linear": linear_accuracy(train_nc, train, val_mc, val, classes=len(numbers)),
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found))
+    return 0
+
+
+def _unit(rows: Floats) -> Floats:
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
