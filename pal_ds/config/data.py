@@ -141,6 +141,11 @@ class DataConfig:
 class SynthesisConfig:
     """How a pseudo action is cut and pasted into two backgrounds (paper section 3.2; DESIGN.md §4.7)."""
 
+    views: int = option(
+        2,
+        "Synthetic videos per sample, 1 to 4: the query, and the keys it is contrasted with. The paper has one key; "
+        "more keys are more positives (and decoding), none is for objectives without a key.",
+    )
     clips: int = option(8, "Clips per synthetic video, J (paper: 8).")
     clip_frames: int = option(8, "Frames per clip, T (paper: 8).")
     size: int = option(112, "Height and width of the frames a model sees, in pixels (paper: 112).")
@@ -157,8 +162,8 @@ class SynthesisConfig:
     )
     paste: str = option(
         "different",
-        "Backgrounds of the two views: different videos, the same video, or none: the region alone is the view "
-        "(needs region_min = region_max).",
+        "Backgrounds of the views: different videos, the same video, own: the video that the region is cut from, or "
+        "none: the region alone is the view (needs region_min = region_max).",
     )
     background_stride: int = option(4, "Frame stride of background clips; clamped to what a video can fill.")
     background_sampling: str = option(
@@ -169,6 +174,7 @@ class SynthesisConfig:
     beta_scope: str = option("view", "One blend share per view or per clip.")
 
     def __post_init__(self) -> None:
+        check(1 <= self.views <= 4, "synthesis.views", self.views, "use 1 to 4")
         check(self.clips >= 1, "synthesis.clips", self.clips, "use 1 or more")
         check(self.clip_frames >= 2, "synthesis.clip_frames", self.clip_frames, "use 2 or more")
         check(self.size >= 8, "synthesis.size", self.size, "use 8 or more pixels")
@@ -191,10 +197,10 @@ class SynthesisConfig:
             "use span or clip",
         )
         check(
-            self.paste in ("different", "same", "none"),
+            self.paste in ("different", "same", "own", "none"),
             "synthesis.paste",
             self.paste,
-            "use different, same or none",
+            "use different, same, own or none",
         )
         check(
             self.paste != "none" or self.region_min == self.region_max,

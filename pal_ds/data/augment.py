@@ -27,28 +27,31 @@ class Views(TypedDict):
 
     Attributes:
         query_bjcthw: float32 [B, J, 3, T, H, W], normalised.
-        key_bjcthw: likewise.
+        key_bjcthw: likewise; None where ``synthesis.views`` is 1.
         query_region_b2: int64 [B, 2], (start, length) in clips.
-        key_region_b2: likewise.
+        key_region_b2: likewise; None without a key.
+        more_keys: clips and regions of every further key.
         labels_b: int64 [B], or None where the set has no labels.
     """
 
     query_bjcthw: Tensor
-    key_bjcthw: Tensor
+    key_bjcthw: Tensor | None
     query_region_b2: Tensor
-    key_region_b2: Tensor
+    key_region_b2: Tensor | None
+    more_keys: tuple[tuple[Tensor, Tensor], ...]
     labels_b: Tensor | None
 
 
 @torch.no_grad()
 def render(micro: MicroBatch, synthesis: SynthesisConfig, augment: AugmentConfig) -> Views:
-    """Make the two synthetic views of every video of a micro-batch, on the device where its pixels are.
+    """Make the synthetic views of every video of a micro-batch, on the device where its pixels are.
 
     One view at a time through the same work space, which stays in the caches of a CPU; no step waits for the device.
     """
     device = micro.device
     clips, length, size = synthesis.view_clips, synthesis.clip_frames, synthesis.size
-    views = [torch.empty(len(micro), clips, 3, length, size, size, device=device) for _ in range(2)]
+    shape = (len(micro), clips, 3, length, size, size)
+    views = [torch.empty(shape, device=device) for _ in range(synthesis.views)]
     mean, std = _channels(tuple(augment.mean), device), _channels(tuple(augment.std), device)
     work = torch.empty(3, clips * length * 3 * size * size, device=device)
     sample = 0
@@ -62,11 +65,13 @@ def render(micro: MicroBatch, synthesis: SynthesisConfig, augment: AugmentConfig
             sample += 1
     regions = torch.cat([group.region for group in micro.groups]).to(device, non_blocking=True)
     labels = micro.labels_b
+    pairs = [(view, regions[:, number]) for number, view in enumerate(views)]
     return {
-        "query_bjcthw": views[0],
-        "key_bjcthw": views[1],
-        "query_region_b2": regions[:, 0],
-        "key_region_b2": regions[:, 1],
+        "query_bjcthw": pairs[0][0],
+        "key_bjcthw": pairs[1][0] if len(pairs) > 1 else None,
+        "query_region_b2": pairs[0][1],
+        "key_region_b2": pairs[1][1] if len(pairs) > 1 else None,
+        "more_keys": tuple(pairs[2:]),
         "labels_b": labels.to(device, non_blocking=True) if int(labels.min()) >= 0 else None,
     }
 
@@ -79,7 +84,7 @@ def _synthetic(
     Args:
         group: its group.
         video: the video whose region is pasted.
-        view: 0 query, 1 key.
+        view: 0 query, 1 and up keys.
         beta: share of the action per frame, [J * T].
         synthesis: geometry.
         work: three buffers of the size of a view.

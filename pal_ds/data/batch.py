@@ -11,16 +11,16 @@ from torch import Tensor
 
 #: Columns of ``Group.sources``.
 OFFSET, FRAMES, HEIGHT, WIDTH = range(4)
-#: Sources of a video come in this order, for the two views each.
+#: Sources of a video come in this order, for all views each.
 ROLES = ("region", "background")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-    """One group of G videos, each cut into 2 regions and lent as 2 backgrounds. Nothing is blended yet.
+    """One group of G videos, each cut into V regions and lent as V backgrounds. Nothing is blended yet.
 
-    Source rows are ordered (role, video, view): row ``(role * G + video) * 2 + view``, with role 0 the region of
-    the video's own two synthetic views, role 1 the video as a background (rows 2G..4G are absent where nothing is
+    Source rows are ordered (role, video, view): row ``(role * G + video) * V + view``, with role 0 the region of
+    the video's own synthetic views, role 1 the video as a background (rows VG..2VG are absent where nothing is
     pasted). The sources are ragged: each has its own crop size, unless the worker has resized it already.
 
     Attributes:
@@ -31,9 +31,9 @@ class Group:
         blur: float32 [S] on the host: standard deviation in output pixels, 0 for none.
         colour: float32 [S, 3, 3], the source's colour matrix.
         contrast: float32 [S], share of the source's mean grey that is added.
-        region: int64 [G, 2, 2] on the host: (start, length) in clips, per view.
-        beta: float32 [G, 2, J] on the host: share of the action per view and clip.
-        pairs: int64 [G, 2] on the host: the video whose background each view takes; -1 where nothing is pasted.
+        region: int64 [G, V, 2] on the host: (start, length) in clips, per view.
+        beta: float32 [G, V, J] on the host: share of the action per view and clip.
+        pairs: int64 [G, V] on the host: the video whose background each view takes; -1 where nothing is pasted.
         labels: int64 [G] on the host: class numbers, -1 where unknown.
         digest: 8 bytes, BLAKE2b of the ordered keys and all draws.
         keys: keys of the clips, in order.
@@ -63,9 +63,14 @@ class Group:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def views(self) -> int:
+        """V, the views of a video: the query (0) and the keys (from 1)."""
+        return self.region.shape[1]
+
     def row(self, role: str, video: int, view: int) -> int:
-        """Return the source row of a video in a role ("region" or "background") and view (0 query, 1 key)."""
-        return (ROLES.index(role) * len(self) + video) * 2 + view
+        """Return the source row of a video in a role ("region" or "background") and view (0 query, 1.. keys)."""
+        return (ROLES.index(role) * len(self) + video) * self.views + view
 
     def frames(self, row: int) -> Tensor:
         """Return one source as it was shipped: uint8 [frames, height, width, 3]."""

@@ -16,7 +16,8 @@ from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.draws import Draws
 
 IntArray = npt.NDArray[np.int64]
-VIEWS = ("query", "key")
+#: Names of the views in the draws; a sample has the first ``synthesis.views`` of them.
+VIEWS = ("query", "key", "key 2", "key 3")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +76,11 @@ class ClipDraws:
         background_looks: augmentation of the background in each view.
     """
 
-    regions: tuple[Region, Region]
+    regions: tuple[Region, ...]
     background: IntArray
     background_stride: int
-    region_looks: tuple[Look, Look]
-    background_looks: tuple[Look, Look]
+    region_looks: tuple[Look, ...]
+    background_looks: tuple[Look, ...]
 
 
 def draw_clip(
@@ -102,20 +103,14 @@ def draw_clip(
         background, stride = np.zeros(0, dtype=np.int64), 0
     else:
         background, stride = draw_background(draws("background"), frames, synthesis)
+    views = VIEWS[: synthesis.views]
     return ClipDraws(
-        regions=(
-            draw_region(draws("region query"), frames, synthesis),
-            draw_region(draws("region key"), frames, synthesis),
-        ),
+        regions=tuple(draw_region(draws(f"region {view}"), frames, synthesis) for view in views),
         background=background,
         background_stride=stride,
-        region_looks=(
-            draw_look(draws("region look query"), height, width, augment),
-            draw_look(draws("region look key"), height, width, augment),
-        ),
-        background_looks=(
-            draw_look(draws("background look query"), height, width, augment),
-            draw_look(draws("background look key"), height, width, augment),
+        region_looks=tuple(draw_look(draws(f"region look {view}"), height, width, augment) for view in views),
+        background_looks=tuple(
+            draw_look(draws(f"background look {view}"), height, width, augment) for view in views
         ),
     )
 
@@ -215,30 +210,32 @@ def _crop(
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
-def draw_pairs(seed: int, epoch: int, keys: list[str], paste: str) -> IntArray:
-    """Draw who is whose background: row g holds n(g) and m(g), the background videos of its two views.
+def draw_pairs(seed: int, epoch: int, keys: list[str], paste: str, views: int = 2) -> IntArray:
+    """Draw who is whose background: row g holds the background videos of the views of video g.
 
-    The group is put in a random circle; n and m are its rotations by two different amounts. So both are
-    derangements, they are disjoint, and (n(g), m(g)) is uniform over all ordered pairs of others.
+    The group is put in a random circle; each view's backgrounds are a rotation of it, all by different amounts. So
+    all are derangements, disjoint from one another, and every choice of others is equally likely.
 
     Args:
         seed: the run's seed.
         epoch: number of the epoch.
-        keys: keys of the group's clips in order; at least three.
-        paste: "different", "same" (n = m), or "none" (all -1).
+        keys: keys of the group's clips in order; at least three, and more than ``views`` for "different".
+        paste: "different", "same" (one background for all views), "own" (the video itself), or "none" (all -1).
+        views: views of a video.
 
     Returns:
-        int64 [len(keys), 2].
+        int64 [len(keys), views].
     """
     size = len(keys)
     if paste == "none":
-        return np.full((size, 2), -1, dtype=np.int64)
+        return np.full((size, views), -1, dtype=np.int64)
+    if paste == "own":
+        return np.repeat(np.arange(size, dtype=np.int64)[:, None], views, axis=1)
     draws = Draws(seed, epoch, "\n".join(keys), "pairs")
     circle = draws.permutation(size)
-    first = draws.integer(1, size - 1)
-    second = draws.integer(1, size - 2)
-    second += second >= first
-    pairs = np.empty((size, 2), dtype=np.int64)
-    pairs[circle, 0] = np.roll(circle, first)
-    pairs[circle, 1] = np.roll(circle, first if paste == "same" else second)
+    amounts = list(range(1, size))
+    drawn = [amounts.pop(draws.integer(1, len(amounts)) - 1) for _ in range(views)]
+    pairs = np.empty((size, views), dtype=np.int64)
+    for view, amount in enumerate(drawn):
+        pairs[circle, view] = np.roll(circle, drawn[0] if paste == "same" else amount)
     return pairs

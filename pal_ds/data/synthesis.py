@@ -56,9 +56,9 @@ class _Decoded(NamedTuple):
 
 def slot_bytes(synthesis: SynthesisConfig, group_clips: int, resize: str) -> int:
     """Return the bytes that the sources of one group can need at most."""
-    roles = 2 * synthesis.region_max * synthesis.clip_frames
+    roles = synthesis.views * synthesis.region_max * synthesis.clip_frames
     if synthesis.paste != "none":
-        roles += 2 * synthesis.clips * synthesis.clip_frames
+        roles += synthesis.views * synthesis.clips * synthesis.clip_frames
     area = synthesis.size**2 * (SHIP_AREA if resize == "device" else 1)
     return group_clips * roles * area * 3
 
@@ -189,7 +189,7 @@ class GroupBuilder:
             synthesis=self._synthesis,
             augment=self._augment,
         )
-        wanted = np.concatenate([draws.regions[0].frames, draws.regions[1].frames, draws.background])
+        wanted = np.concatenate([*(region.frames for region in draws.regions), draws.background])
         self._watch(clip.key)
         begun = time.perf_counter()
         try:
@@ -203,7 +203,7 @@ class GroupBuilder:
     ) -> Group:
         keys = [record.key for record, _ in members]
         draws = [drawn for _, drawn in members]
-        pairs = draw_pairs(self._seed, task.epoch, keys, self._synthesis.paste)
+        pairs = draw_pairs(self._seed, task.epoch, keys, self._synthesis.paste, self._synthesis.views)
         looks = [look for drawn in draws for look in drawn.region_looks]
         if self._synthesis.paste != "none":
             looks += [look for drawn in draws for look in drawn.background_looks]
@@ -240,7 +240,7 @@ class _Writer:
         self._rows: list[list[tuple[int, int, int, int]]] = [[], []]
 
     def write(self, decoded: _Decoded) -> None:
-        """Write a video's two regions and its two backgrounds."""
+        """Write a video's region and background of every view."""
         draws, first = decoded.draws, 0
         for region, look in zip(draws.regions, draws.region_looks, strict=True):
             count = len(region.frames)

@@ -14,21 +14,34 @@ from pal_ds.models.weights import load_backbone_weights
 
 @dataclass(kw_only=True)
 class ViewBatch:
-    """Two synthetic videos of each sample, with the place of the sample's action in both.
+    """The synthetic videos of each sample, with the place of the sample's action in them.
 
     Attributes:
         query_bjcthw: float, normalised, [B, J, 3, T, H, W]: J = 8 clips of T = 8 frames.
-        key_bjcthw: the other view, same shape.
+        key_bjcthw: the other view, same shape; None where the objective has no use for one.
         query_region_b2: int64 [B, 2], (start, length) of the action region in clips.
         key_region_b2: the same for the key view.
-        labels_b: int64 [B] class ids where the objective is supervised.
+        more_keys: clips and regions of further key views, more positives of the same query.
+        labels_b: int64 [B] class ids, where the shard set is labelled.
     """
 
     query_bjcthw: Tensor
-    key_bjcthw: Tensor
     query_region_b2: Tensor
-    key_region_b2: Tensor
+    key_bjcthw: Tensor | None = None
+    key_region_b2: Tensor | None = None
+    more_keys: tuple[tuple[Tensor, Tensor], ...] = ()
     labels_b: Tensor | None = None
+
+    @property
+    def keys(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Clips and regions of every key view.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.key_bjcthw is None or self.key_region_b2 is None:
+            raise ValueError("synthesis.views = 1: this objective contrasts views; use at least 2")
+        return ((self.key_bjcthw, self.key_region_b2), *self.more_keys)
 
 
 @dataclass(kw_only=True)
@@ -40,10 +53,13 @@ class ObjectiveOutput:
         staged: detached keys [B, D], to be gathered in global sample order and handed to ``after_step`` once
             the optimizer has stepped; None where the objective keeps no queue.
         metrics: detached scalars, means over B.
+        features: in eval mode, detached backbone features [B, C] of each sample's action, for a probe with
+            labels; None in train mode.
     """
 
     loss: Tensor
     staged: Tensor | None = None
+    features: Tensor | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
