@@ -12,7 +12,8 @@ from pathlib import Path
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.config.loading import apply_overrides, build, describe, load_tree, to_tree, to_yaml
-from pal_ds.config.model import ModelConfig, ObjectiveConfig, QueueConfig, check_objective
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig, check_objective, check_views
 from pal_ds.config.run import (
     PRECISIONS,
     CheckpointConfig,
@@ -96,6 +97,7 @@ class Config:
             f"{self.data.retry_seconds:g}",
         )
         check_objective(self.objective, self.model, self.queue)
+        check_views(self.objective, self.synthesis, self.data.group_size)
         plateau = self.schedule.name == "plateau"
         check(
             not plateau or self.validation.wanted,

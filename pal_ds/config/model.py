@@ -1,4 +1,4 @@
-"""What is trained: backbone and heads (``model``), negatives (``queue``) and the loss (``objective``).
+"""What is trained: backbone and heads (``model``) and negatives (``queue``); the loss is in ``objective.py``.
 
 The defaults are PAL to the letter (CVPR 2022, sections 3 and 4.1): Inception-I3D on 8 x 112 x 112 clips, a
 projection head, two temporal convolutions with kernel 3 each followed by ReLU, L2 norm of the clip features,
@@ -7,16 +7,13 @@ average over the region, normalised again so that logits are cosines; queue 1638
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from pal_ds.config.base import ConfigError, check, option
+from pal_ds.config.base import check, option
 
 BACKBONES = ("i3d", "resnet3d50", "r2plus1d18", "s3d", "tsm_resnet50")
 NORMS = ("clip_and_region", "region", "clip")
-OBJECTIVES = ("pal", "moco", "supervised")
-NEGATIVES = ("queue", "batch", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,97 +121,3 @@ class QueueConfig:
 
     def __post_init__(self) -> None:
         check(self.size >= 1, "queue.size", self.size, "use at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """Which loss trains the backbone.
-
-    Raises:
-        ConfigError: a value out of its range.
-    """
-
-    name: str = option(
-        "pal",
-        "pal (region contrast, Eq. 7), moco (MoCo-v2 on the whole clip sequence, Table 3 row 0) or "
-        "supervised (action classification, needs a labelled shard set)",
-    )
-    negatives: str = option(
-        "queue", "queue, batch (keys of the other samples of the global micro-batch, no queue) or both"
-    )
-    dense_weight: float = option(
-        0.0,
-        "pal: weight of a clip-level term that contrasts clips at equal relative positions of the regions",
-    )
-    dropout: float = option(0.5, "supervised: dropout before the classifier")
-    label_smoothing: float = option(0.0, "supervised: label smoothing of the cross-entropy")
-
-    def __post_init__(self) -> None:
-        check(self.name in OBJECTIVES, "objective.name", self.name, f"use one of {', '.join(OBJECTIVES)}")
-        check(
-            self.negatives in NEGATIVES,
-            "objective.negatives",
-            self.negatives,
-            f"use one of {', '.join(NEGATIVES)}",
-        )
-        check(self.dense_weight >= 0, "objective.dense_weight", self.dense_weight, "use 0 or more")
-        check(0 <= self.dropout < 1, "objective.dropout", self.dropout, "use a share from 0 to below 1")
-        check(
-            0 <= self.label_smoothing < 1,
-            "objective.label_smoothing",
-            self.label_smoothing,
-            "use 0 to below 1",
-        )
-
-
-_SUPERVISED_ONLY = ("dropout", "label_smoothing")
-_CONTRASTIVE_ONLY = (
-    "embedding_dim",
-    "projector_layers",
-    "projector_hidden",
-    "head_bn",
-    "temporal_layers",
-    "final_relu",
-    "norm",
-    "momentum",
-    "momentum_steps",
-    "temperature",
-    "symmetric",
-)
-
-
-def check_objective(objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig) -> None:
-    """Refuse settings that the chosen objective would ignore.
-
-    An option counts as set when it differs from its default. ``queue.size`` is exempt, since every
-    pre-training configuration names it.
-
-    Raises:
-        ConfigError: naming the first option without effect.
-    """
-    if objective.name == "supervised":
-        _refuse_set("objective", objective, ("negatives", "dense_weight"), objective.name)
-        _refuse_set("model", model, _CONTRASTIVE_ONLY, objective.name)
-        _refuse_set("queue", queue, ("mask_unfilled",), objective.name)
-        return
-    _refuse_set("objective", objective, _SUPERVISED_ONLY, objective.name)
-    if objective.name == "moco":
-        _refuse_set("objective", objective, ("dense_weight",), objective.name)
-        check(
-            model.temporal_layers in {0, 2},
-            "model.temporal_layers",
-            model.temporal_layers,
-            "moco has no temporal head; remove it",
-        )
-    if objective.negatives == "batch" and queue.mask_unfilled:
-        raise ConfigError(
-            "queue.mask_unfilled", True, "has no effect with objective.negatives=batch; remove it"
-        )
-
-
-def _refuse_set(section: str, values: Any, names: tuple[str, ...], objective: str) -> None:
-    defaults = {field.name: field.default for field in dataclasses.fields(values)}
-    for name in names:
-        value = getattr(values, name)
-        fix = f"has no effect with objective.name={objective}; remove it"
-        check(value == defaults[name], f"{section}.{name}", value, fix)

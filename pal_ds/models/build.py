@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from pal_ds.config.model import ModelConfig, ObjectiveConfig, QueueConfig, check_objective
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig, check_objective
 from pal_ds.models.moco import MocoObjective
 from pal_ds.models.objective import Objective
 from pal_ds.models.pal import PalObjective
+from pal_ds.models.rspnet import RspObjective
+from pal_ds.models.speed import SpeedObjective
 from pal_ds.models.supervised import SupervisedObjective
+from pal_ds.models.videomoco import VideoMocoObjective
+
+_CONTRASTIVE = {
+    "pal": PalObjective,
+    "moco": MocoObjective,
+    "rspnet": RspObjective,
+    "videomoco": VideoMocoObjective,
+}
 
 
 def build_objective(
@@ -31,6 +42,8 @@ def build_objective(
         ValueError: a supervised objective without classes.
     """
     check_objective(objective, model, queue)
+    if objective.name == "speed":
+        return SpeedObjective(objective, model)
     if objective.name == "supervised":
         if num_classes is None or num_classes < 2:
             raise ValueError(
@@ -38,6 +51,4 @@ def build_objective(
                 " build it --with-labels"
             )
         return SupervisedObjective(objective, model, num_classes=num_classes)
-    if objective.name == "moco":
-        return MocoObjective(objective, model, queue)
-    return PalObjective(objective, model, queue)
+    return _CONTRASTIVE[objective.name](objective, model, queue)

@@ -51,9 +51,16 @@ class ClipSequenceEncoder(nn.Module):
         Returns:
             Features before any norm, [B, J, D], at least fp32.
         """
-        batch, clips = clips_bjcthw.shape[:2]
+        return self.heads(self.features(clips_bjcthw))
+
+    def features(self, clips_bjcthw: Tensor) -> Tensor:
+        """Backbone features of every clip, [B, J, C]: what is exported and used downstream."""
         features_nc = encode_clips(self.backbone, clips_bjcthw, channels_last=self.channels_last)
-        embeddings_bjd = self.projector(features_nc).unflatten(0, (batch, clips))
+        return features_nc.unflatten(0, clips_bjcthw.shape[:2])
+
+    def heads(self, features_bjc: Tensor) -> Tensor:
+        """Projection and temporal head, [B, J, D], at least fp32."""
+        embeddings_bjd = self.projector(features_bjc.flatten(0, 1)).unflatten(0, features_bjc.shape[:2])
         return at_least_fp32(self.temporal(embeddings_bjd))
 
 

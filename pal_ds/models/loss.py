@@ -32,6 +32,7 @@ def info_nce(
     *,
     temperature: float,
     excluded: Tensor | None = None,
+    log_weights_n: Tensor | None = None,
 ) -> ContrastiveResult:
     """Contrast each query with its key against shared negatives.
 
@@ -41,6 +42,7 @@ def info_nce(
         negatives_nd: [N, D].
         temperature: tau.
         excluded: bool [N] or [B, N], True where a negative does not count.
+        log_weights_n: log of each negative's weight in the sum; None weighs all alike.
 
     Returns:
         Loss -log(exp(q.k/tau) / (exp(q.k/tau) + sum_n exp(q.n/tau))), averaged over the batch. With nothing
@@ -56,6 +58,8 @@ def info_nce(
         else:
             masked_bn = negative_bn
         logits_bn = torch.cat((positive_b1, masked_bn), dim=1) / temperature
+        if log_weights_n is not None:
+            logits_bn = logits_bn + F.pad(log_weights_n, (1, 0))
         target_b = torch.zeros(len(logits_bn), dtype=torch.int64, device=logits_bn.device)
         loss = F.cross_entropy(logits_bn, target_b)
     with torch.no_grad():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pal_ds.config.model import ModelConfig, ObjectiveConfig, QueueConfig
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models.pal import PalObjective
 
 

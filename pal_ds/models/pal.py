@@ -1,24 +1,29 @@
-"""PAL: contrast the features of one action pasted into two videos (CVPR 2022, section 3)."""
+"""PAL: contrast the features of one action pasted into several videos (CVPR 2022, section 3)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pal_ds.config.model import ModelConfig, ObjectiveConfig, QueueConfig
-from pal_ds.models.compiled import compile_backbone
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig
+from pal_ds.models.contrastive import MomentumObjective
 from pal_ds.models.encoder import ClipSequenceEncoder
-from pal_ds.models.gather import batch_negatives
-from pal_ds.models.heads import region_embedding
+from pal_ds.models.heads import region_embedding, region_mean
 from pal_ds.models.loss import ContrastiveResult, info_nce
-from pal_ds.models.momentum import MomentumUpdate, momentum_copy
 from pal_ds.models.numerics import unit
-from pal_ds.models.objective import Objective, ObjectiveOutput, ViewBatch
-from pal_ds.models.quality import chance_localisation_iou, feature_std, localisation_iou
-from pal_ds.models.queue import KeyQueue
+from pal_ds.models.objective import ObjectiveOutput, ViewBatch
+from pal_ds.models.quality import (
+    alignment,
+    chance_localisation_iou,
+    feature_std,
+    localisation_iou,
+    uniformity,
+)
+
+Term = tuple[Tensor, dict[str, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +34,21 @@ class EncodedView:
         sequence_bjd: output of the temporal head, before any norm.
         region_b2: the region that was cut out.
         region_bd: region vectors, normalised as ``model.norm`` says.
+        features_bjc: the backbone's features of the clips.
     """
 
     sequence_bjd: Tensor
     region_b2: Tensor
     region_bd: Tensor
+    features_bjc: Tensor | None = None
 
 
-class PalObjective(Objective):
+class PalObjective(MomentumObjective):
     """Region-level InfoNCE between a query encoder and its momentum copy, negatives from a queue (Eq. 7).
 
-    In eval mode the metrics include ``localisation_iou`` (does the query region find itself in the key view?)
-    and ``localisation_iou_chance``, what a random window scores.
+    Every key view is a positive of the query; their losses are averaged. In eval mode the metrics include
+    alignment and uniformity of the region vectors, ``localisation_iou`` (does the query region find itself in
+    the key view?) and ``localisation_iou_chance``, what a random window scores.
 
     Args:
         objective: negatives and the optional dense term.
@@ -51,36 +59,32 @@ class PalObjective(Objective):
 
     localises = True
     query_encoder: ClipSequenceEncoder
+    key_encoder: ClipSequenceEncoder
 
     def __init__(
         self, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig, *, temporal: bool = True
     ) -> None:
-        super().__init__()
-        self.options = objective
-        self.model = model
-        self.query_encoder = ClipSequenceEncoder(model, temporal=temporal)
-        self.key_encoder = momentum_copy(self.query_encoder)
-        self.momentum = MomentumUpdate(model.momentum, steps=model.momentum_steps)
-        self.queue: KeyQueue | None = None
-        if objective.negatives != "batch":
-            self.queue = KeyQueue(queue.size, model.embedding_dim, mask_unfilled=queue.mask_unfilled)
-        if model.compile:
-            compile_backbone(self.query_encoder.backbone)
-            compile_backbone(self.key_encoder.backbone)
+        super().__init__(ClipSequenceEncoder(model, temporal=temporal), objective, model, queue)
 
     def encode_query(self, clips_bjcthw: Tensor, region_b2: Tensor) -> EncodedView:
         """One view through the query encoder, with gradient in train mode."""
-        return self._view(self.query_encoder(clips_bjcthw), region_b2)
+        return self._view(self.query_encoder, clips_bjcthw, region_b2)
 
     @torch.no_grad()
     def encode_key(self, clips_bjcthw: Tensor, region_b2: Tensor) -> EncodedView:
         """One view through the key encoder, without gradient."""
-        return self._view(self.key_encoder(clips_bjcthw), region_b2)
+        return self._view(self.key_encoder, clips_bjcthw, region_b2)
 
-    def _view(self, sequence_bjd: Tensor, region_b2: Tensor) -> EncodedView:
+    def _view(self, encoder: ClipSequenceEncoder, clips_bjcthw: Tensor, region_b2: Tensor) -> EncodedView:
+        features_bjc = encoder.features(clips_bjcthw)
+        sequence_bjd = encoder.heads(features_bjc)
         region_b2 = self._region(sequence_bjd, region_b2)
-        region_bd = region_embedding(sequence_bjd, region_b2, self.model.norm)
-        return EncodedView(sequence_bjd=sequence_bjd, region_b2=region_b2, region_bd=region_bd)
+        return EncodedView(
+            sequence_bjd=sequence_bjd,
+            region_b2=region_b2,
+            region_bd=region_embedding(sequence_bjd, region_b2, self.model.norm),
+            features_bjc=features_bjc.detach(),
+        )
 
     def _region(self, sequence_bjd: Tensor, region_b2: Tensor) -> Tensor:
         del sequence_bjd
@@ -89,26 +93,25 @@ class PalObjective(Objective):
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:
         """Loss of a micro-batch; see :class:`Objective`."""
         query = self.encode_query(batch.query_bjcthw, batch.query_region_b2)
-        key = self.encode_key(batch.key_bjcthw, batch.key_region_b2)
-        loss, metrics = self._contrast(query, key)
+        keys = [self.encode_key(clips_bjcthw, region_b2) for clips_bjcthw, region_b2 in batch.keys]
+        loss, metrics = _mean([self._contrast(query, key) for key in keys])
         if self.model.symmetric:
-            back_query = self.encode_query(batch.key_bjcthw, batch.key_region_b2)
+            back_query = self.encode_query(*batch.keys[0])
             back_key = self.encode_key(batch.query_bjcthw, batch.query_region_b2)
-            back_loss, back_metrics = self._contrast(back_query, back_key)
-            loss = (loss + back_loss) / 2
-            metrics = {name: (value + back_metrics[name]) / 2 for name, value in metrics.items()}
-        # Only this direction's keys are queued, so that K / batch steps renew the queue either way.
-        staged = key.region_bd.detach() if self.queue is not None else None
-        return ObjectiveOutput(loss=loss, staged=staged, metrics=metrics)
+            loss, metrics = _mean([(loss, metrics), self._contrast(back_query, back_key)])
+        # Only the first key of a sample is queued, so that K / batch steps renew the queue whatever the recipe.
+        staged = keys[0].region_bd.detach() if self.queue is not None else None
+        return ObjectiveOutput(loss=loss, staged=staged, metrics=metrics, features=self._features(query))
 
-    def _contrast(self, query: EncodedView, key: EncodedView) -> tuple[Tensor, dict[str, Tensor]]:
-        negatives_nd, excluded = self._negatives(key.region_bd)
+    def _contrast(self, query: EncodedView, key: EncodedView) -> Term:
+        negatives_nd, excluded = self.negatives(key.region_bd)
         result = info_nce(
             query.region_bd,
             key.region_bd,
             negatives_nd,
             temperature=self.model.temperature,
             excluded=excluded,
+            log_weights_n=self._log_weights(),
         )
         loss, metrics = result.loss, dict(result.metrics)
         if self.options.dense_weight > 0:
@@ -118,19 +121,6 @@ class PalObjective(Objective):
         metrics |= self._diagnostics(query, key)
         return loss, metrics
 
-    def _negatives(self, key_bd: Tensor) -> tuple[Tensor, Tensor | None]:
-        queued = None if self.queue is None else (self.queue.keys, self.queue.excluded())
-        if queued is not None and self.options.negatives == "queue":
-            return queued
-        keys_nd, own_bn = batch_negatives(key_bd, joint=self.training)
-        if queued is None:
-            return keys_nd, own_bn
-        queue_kd, unfilled_k = queued
-        if unfilled_k is None:
-            unfilled_k = own_bn.new_zeros(len(queue_kd))
-        excluded = torch.cat((unfilled_k.expand(len(own_bn), -1), own_bn), dim=1)
-        return torch.cat((queue_kd, keys_nd.to(queue_kd.dtype))), excluded
-
     def _dense(
         self, query: EncodedView, key: EncodedView, negatives_nd: Tensor, excluded: Tensor | None
     ) -> ContrastiveResult:
@@ -139,41 +129,34 @@ class PalObjective(Objective):
             excluded = excluded[sample_m]
         return info_nce(query_md, key_md, negatives_nd, temperature=self.model.temperature, excluded=excluded)
 
+    def _log_weights(self) -> Tensor | None:
+        """Log of each negative's weight; None weighs all alike."""
+        return None
+
+    def _features(self, query: EncodedView) -> Tensor | None:
+        if self.training or query.features_bjc is None:
+            return None
+        return region_mean(query.features_bjc, query.region_b2)
+
     @torch.no_grad()
     def _diagnostics(self, query: EncodedView, key: EncodedView) -> dict[str, Tensor]:
         metrics = {"feature_std": feature_std(unit(query.region_bd))}
-        if self.localises and not self.training:
+        if self.training:
+            return metrics
+        metrics["alignment"] = alignment(query.region_bd, key.region_bd)
+        if len(query.region_bd) > 1:
+            metrics["uniformity"] = uniformity(query.region_bd)
+        if self.localises:
             iou_b = localisation_iou(query.region_bd, key.sequence_bjd, key.region_b2, norm=self.model.norm)
             chance_b = chance_localisation_iou(key.region_b2, clips=key.sequence_bjd.shape[1])
             metrics |= {"localisation_iou": iou_b.mean(), "localisation_iou_chance": chance_b.mean()}
         return metrics
 
-    def warm_start(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """Start both encoders from given backbone weights; see :class:`Objective`."""
-        super().warm_start(state, source=source)
-        self.key_encoder.load_state_dict(self.query_encoder.state_dict())
 
-    @torch.no_grad()
-    def after_step(self, staged_global: Tensor | None) -> None:
-        """Move the key encoder once and enqueue the keys of the whole optimizer step once.
-
-        Args:
-            staged_global: staged keys of all ranks and micro-batches in global sample order, [N, D]; None
-                only where there is no queue.
-
-        Raises:
-            ValueError: keys are missing, or given without a queue to hold them.
-        """
-        if (self.queue is None) != (staged_global is None):
-            raise ValueError("after_step takes the staged keys exactly where the objective has a queue")
-        self.momentum.update(self.key_encoder, self.query_encoder)
-        if self.queue is not None and staged_global is not None:
-            self.queue.enqueue(staged_global)
-
-    @property
-    def queue_fill(self) -> float:
-        """Share of the queue that holds real keys."""
-        return 1.0 if self.queue is None else self.queue.fill
+def _mean(terms: list[Term]) -> Term:
+    losses, metrics = zip(*terms, strict=True)
+    means = {name: torch.stack([each[name] for each in metrics]).mean() for name in metrics[0]}
+    return torch.stack(losses).mean(), means
 
 
 def matched_clips(query: EncodedView, key: EncodedView) -> tuple[Tensor, Tensor, Tensor]:

@@ -51,6 +51,10 @@ class KeyQueue(nn.Module):
             return None
         return torch.arange(self.size, device=self.keys.device) >= self.filled
 
+    def ages(self) -> Tensor:
+        """How many keys came after each row's, int64 [K]; 0 for the newest."""
+        return (self.pointer - 1 - torch.arange(self.size, device=self.keys.device)) % self.size
+
     @torch.no_grad()
     def enqueue(self, keys_nd: Tensor) -> None:
         """Write keys in order, oldest rows first; of more than K keys the last K stay.

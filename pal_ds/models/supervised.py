@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pal_ds.config.model import ModelConfig, ObjectiveConfig
+from pal_ds.config.model import ModelConfig
+from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models.backbones import build_backbone
 from pal_ds.models.compiled import compile_backbone
 from pal_ds.models.encoder import encode_clips
@@ -81,5 +82,7 @@ class SupervisedObjective(Objective):
             )
         with torch.no_grad():
             correct = (logits_bjk.argmax(dim=2) == target_bj).to(loss.dtype).mean()
-            metrics = {"top1": correct, "feature_std": feature_std(at_least_fp32(features_nc))}
-        return ObjectiveOutput(loss=loss, metrics=metrics)
+            features_nc = at_least_fp32(features_nc.detach())
+            metrics = {"top1": correct, "feature_std": feature_std(features_nc)}
+        features = features_nc.unflatten(0, batch.query_bjcthw.shape[:2]).mean(dim=1)
+        return ObjectiveOutput(loss=loss, metrics=metrics, features=None if self.training else features)

@@ -27,7 +27,7 @@ MOCO = {
     "synthesis.stride_max": 2,
 }
 DENSE = {name: value for name, value in MOCO.items() if name != "objective.name"}
-SCALE = {name: value for name, value in DENSE.items() if "stride" not in name}
+SCALE = {"synthesis.paste": "own", "synthesis.beta_min": 1.0}
 ROWS: dict[str, tuple[float, dict[str, Any]]] = {
     "table3_0_moco": (29.6, MOCO),
     "table3_1_dense": (30.1, DENSE),
@@ -129,15 +129,17 @@ def test_a_config_trains_a_narrow_network_on_its_views(path: Path) -> None:
     config = load(path, "model.width=0.0625", "queue.size=16")
     objective = build_objective(config.objective, config.model, config.queue, num_classes=3)
     synthesis = config.synthesis
-    views = torch.randn(2, 2, synthesis.view_clips, 3, synthesis.clip_frames, 32, 32)
+    shape = (2, synthesis.view_clips, 3, synthesis.clip_frames, 32, 32)
     region = torch.tensor([[synthesis.view_clips - synthesis.region_max, synthesis.region_max]] * 2)
-    labels = torch.tensor([0, 2]) if config.objective.name == "supervised" else None
+    keys = [(torch.randn(shape), region) for _ in range(synthesis.views - 1)]
+    first = keys[0] if keys else (None, None)
     batch = ViewBatch(
-        query_bjcthw=views[0],
-        key_bjcthw=views[1],
+        query_bjcthw=torch.randn(shape),
         query_region_b2=region,
-        key_region_b2=region,
-        labels_b=labels,
+        key_bjcthw=first[0],
+        key_region_b2=first[1],
+        more_keys=tuple(keys[1:]),
+        labels_b=torch.tensor([0, 2]) if config.objective.name == "supervised" else None,
     )
     loss = objective(batch).loss
     loss.backward()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pal_ds.config.base import ConfigError
-from pal_ds.config.model import ModelConfig, ObjectiveConfig, QueueConfig, check_objective
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig, check_objective
 
 
 def test_defaults_are_the_paper() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from pal_ds.config.model import ModelConfig, ObjectiveConfig, QueueConfig
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models import Objective, ViewBatch, build_objective
 
 CLIPS = 8

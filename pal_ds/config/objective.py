@@ -1,0 +1,194 @@
+"""Which loss trains the backbone, and which other settings go with it.
+
+PAL (CVPR 2022, Eq. 7) is the default; the others are the methods that its Table 1 compares with, each small, on the
+same data, engine and evaluation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from pal_ds.config.base import ConfigError, check, option
+from pal_ds.config.data import SynthesisConfig
+from pal_ds.config.model import ModelConfig, QueueConfig
+
+OBJECTIVES = ("pal", "moco", "supervised", "speed", "rspnet", "videomoco")
+NEGATIVES = ("queue", "batch", "both")
+#: Objectives that look at one view of a video, without a key encoder.
+SINGLE_VIEW = ("supervised", "speed")
+#: Objectives that cut clips of several speeds out of a view, which must be one run of frames for that.
+MULTI_SPEED = ("speed", "rspnet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Which loss trains the backbone.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    name: str = option(
+        "pal",
+        "pal (region contrast, Eq. 7), moco (MoCo-v2 on the whole clip sequence, Table 3 row 0), supervised (action "
+        "classification, needs a labelled shard set), speed (SpeedNet: how fast does a clip play?), rspnet (RSPNet: "
+        "which clip plays as fast?) or videomoco (VideoMoCo: keys that age, frames dropped by an adversary)",
+    )
+    negatives: str = option(
+        "queue", "queue, batch (keys of the other samples of the global micro-batch, no queue) or both"
+    )
+    dense_weight: float = option(
+        0.0,
+        "pal: weight of a clip-level term that contrasts clips at equal relative positions of the regions",
+    )
+    dropout: float = option(0.5, "supervised, speed: dropout before the classifier")
+    label_smoothing: float = option(0.0, "supervised: label smoothing of the cross-entropy")
+    speeds: tuple[int, ...] = option(
+        (1, 2), "speed, rspnet: playback speeds to tell apart, ascending; at most synthesis.clips"
+    )
+    margin: float = option(0.15, "rspnet: margin by which equal speeds must be more similar (paper: 0.15)")
+    speed_weight: float = option(1.0, "rspnet: weight of the speed ranking beside the appearance contrast")
+    queue_decay: float = option(
+        0.99999, "videomoco: factor on a key's weight for every later key in the queue; 1 is MoCo's"
+    )
+    drop_share: float = option(0.25, "videomoco: share of a query clip's frames that the adversary drops")
+
+    def __post_init__(self) -> None:
+        check(self.name in OBJECTIVES, "objective.name", self.name, f"use one of {', '.join(OBJECTIVES)}")
+        check(
+            self.negatives in NEGATIVES,
+            "objective.negatives",
+            self.negatives,
+            f"use one of {', '.join(NEGATIVES)}",
+        )
+        check(self.dense_weight >= 0, "objective.dense_weight", self.dense_weight, "use 0 or more")
+        check(0 <= self.dropout < 1, "objective.dropout", self.dropout, "use a share from 0 to below 1")
+        check(
+            0 <= self.label_smoothing < 1,
+            "objective.label_smoothing",
+            self.label_smoothing,
+            "use 0 to below 1",
+        )
+        check(
+            len(self.speeds) >= 2 and list(self.speeds) == sorted(set(self.speeds)) and self.speeds[0] >= 1,
+            "objective.speeds",
+            self.speeds,
+            "list at least two whole numbers from 1 up, ascending, e.g. [1, 2]",
+        )
+        check(self.margin >= 0, "objective.margin", self.margin, "use 0 or more")
+        check(self.speed_weight > 0, "objective.speed_weight", self.speed_weight, "use more than 0")
+        check(0 < self.queue_decay <= 1, "objective.queue_decay", self.queue_decay, "use above 0, at most 1")
+        check(0 <= self.drop_share < 1, "objective.drop_share", self.drop_share, "use 0 to below 1")
+
+
+#: Options of the objective section that some objectives use; ``name`` is everyone's.
+_USED = {
+    "pal": ("negatives", "dense_weight"),
+    "moco": ("negatives",),
+    "supervised": ("dropout", "label_smoothing"),
+    "speed": ("dropout", "speeds"),
+    "rspnet": ("negatives", "speeds", "margin", "speed_weight"),
+    "videomoco": ("queue_decay", "drop_share"),
+}
+_HEADS = ("embedding_dim", "projector_layers", "projector_hidden", "head_bn")
+_TEMPORAL = ("temporal_layers", "final_relu")
+_MOMENTUM = ("momentum", "momentum_steps", "temperature")
+#: Options of the model section that an objective ignores.
+_IGNORED: dict[str, tuple[str, ...]] = {
+    "pal": (),
+    "moco": (),
+    "supervised": (*_HEADS, *_TEMPORAL, *_MOMENTUM, "norm", "symmetric"),
+    "speed": (*_HEADS, *_TEMPORAL, *_MOMENTUM, "norm", "symmetric"),
+    "rspnet": (*_TEMPORAL, "norm", "symmetric"),
+    "videomoco": ("symmetric",),
+}
+
+
+def check_objective(objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig) -> None:
+    """Refuse settings that the chosen objective would ignore.
+
+    An option counts as set when it differs from its default. ``queue.size`` is exempt, since every
+    pre-training configuration names it; so is the absence of temporal layers where there are none.
+
+    Raises:
+        ConfigError: naming the first option without effect.
+    """
+    name = objective.name
+    unused = [
+        field.name for field in dataclasses.fields(objective) if field.name not in ("name", *_USED[name])
+    ]
+    _refuse_set("objective", objective, unused, name)
+    _refuse_set("model", model, _IGNORED[name], name)
+    if name in ("moco", "videomoco"):
+        check(
+            model.temporal_layers in {0, 2},
+            "model.temporal_layers",
+            model.temporal_layers,
+            f"{name} has no temporal head; remove it",
+        )
+    if name in SINGLE_VIEW:
+        _refuse_set("queue", queue, ("mask_unfilled",), name)
+    if objective.negatives == "batch" and queue.mask_unfilled:
+        raise ConfigError(
+            "queue.mask_unfilled", True, "has no effect with objective.negatives=batch; remove it"
+        )
+
+
+def check_views(objective: ObjectiveConfig, synthesis: SynthesisConfig, group_size: int) -> None:
+    """Refuse views that the chosen objective would not look at, or cannot use.
+
+    Raises:
+        ConfigError: naming the setting of the synthesis section to change.
+    """
+    name, views = objective.name, synthesis.views
+    if name in SINGLE_VIEW:
+        check(views == 1, "synthesis.views", views, f"objective.name={name} looks at the query alone; use 1")
+    elif name == "rspnet":
+        check(views == 2, "synthesis.views", views, "objective.name=rspnet compares two views; use 2")
+    else:
+        check(views >= 2, "synthesis.views", views, f"objective.name={name} contrasts views; use 2 or more")
+    check(
+        synthesis.paste != "different" or group_size > views,
+        "synthesis.views",
+        views,
+        f"every view wants another background: use data.group_size above it, not {group_size}",
+    )
+    if name in MULTI_SPEED:
+        _check_run(objective, synthesis)
+
+
+def _check_run(objective: ObjectiveConfig, synthesis: SynthesisConfig) -> None:
+    whole = synthesis.region_min == synthesis.region_max == synthesis.clips
+    for field, value, holds, fix in (
+        ("paste", synthesis.paste, synthesis.paste == "none", "use none"),
+        ("region_min", synthesis.region_min, whole, "set region_min = region_max = clips"),
+        ("stride_mode", synthesis.stride_mode, synthesis.stride_mode == "span", "use span"),
+        (
+            "stride_max",
+            synthesis.stride_max,
+            synthesis.stride_min == synthesis.stride_max,
+            "set stride_min = stride_max",
+        ),
+    ):
+        check(
+            holds,
+            f"synthesis.{field}",
+            value,
+            f"objective.name={objective.name} cuts its speeds out of one run of frames; {fix}",
+        )
+    check(
+        objective.speeds[-1] <= synthesis.clips,
+        "objective.speeds",
+        objective.speeds,
+        f"a view has frames for speeds up to synthesis.clips = {synthesis.clips}",
+    )
+
+
+def _refuse_set(section: str, values: Any, names: list[str] | tuple[str, ...], objective: str) -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(values)}
+    for name in names:
+        value = getattr(values, name)
+        fix = f"has no effect with objective.name={objective}; remove it"
+        check(value == defaults[name], f"{section}.{name}", value, fix)

@@ -1,0 +1,91 @@
+"""What all objectives with a momentum encoder share: the copy, the queue, their one move per optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig
+from pal_ds.models.compiled import compile_backbone
+from pal_ds.models.gather import batch_negatives
+from pal_ds.models.momentum import MomentumUpdate, momentum_copy
+from pal_ds.models.objective import Objective
+from pal_ds.models.queue import KeyQueue
+
+
+class MomentumObjective(Objective):
+    """A query encoder that trains, a key encoder that follows it, and negatives from a queue, the batch or both.
+
+    Args:
+        encoder: the query encoder; has a ``backbone``.
+        objective: where negatives come from.
+        model: momentum, compilation and embedding size.
+        queue: size of the memory.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig
+    ) -> None:
+        super().__init__()
+        self.options = objective
+        self.model = model
+        self.query_encoder = encoder
+        self.key_encoder = momentum_copy(encoder)
+        self.momentum = MomentumUpdate(model.momentum, steps=model.momentum_steps)
+        self.queue: KeyQueue | None = None
+        if objective.negatives != "batch":
+            self.queue = KeyQueue(queue.size, model.embedding_dim, mask_unfilled=queue.mask_unfilled)
+        if model.compile:
+            compile_backbone(encoder.get_submodule("backbone"))
+            compile_backbone(self.key_encoder.get_submodule("backbone"))
+
+    def negatives(self, key_bd: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the queries of a micro-batch are contrasted with, beside their own keys.
+
+        Args:
+            key_bd: this rank's keys.
+
+        Returns:
+            Negatives [N, D] and what to leave out of them, bool [N] or [B, N], or None.
+        """
+        queued = None if self.queue is None else (self.queue.keys, self.queue.excluded())
+        if queued is not None and self.options.negatives == "queue":
+            return queued
+        keys_nd, own_bn = batch_negatives(key_bd, joint=self.training)
+        if queued is None:
+            return keys_nd, own_bn
+        queue_kd, unfilled_k = queued
+        if unfilled_k is None:
+            unfilled_k = own_bn.new_zeros(len(queue_kd))
+        excluded = torch.cat((unfilled_k.expand(len(own_bn), -1), own_bn), dim=1)
+        return torch.cat((queue_kd, keys_nd.to(queue_kd.dtype))), excluded
+
+    def warm_start(self, state: Mapping[str, Tensor], *, source: str) -> None:
+        """Start both encoders from given backbone weights; see :class:`Objective`."""
+        super().warm_start(state, source=source)
+        self.key_encoder.load_state_dict(self.query_encoder.state_dict())
+
+    @torch.no_grad()
+    def after_step(self, staged_global: Tensor | None) -> None:
+        """Move the key encoder once and enqueue the keys of the whole optimizer step once.
+
+        Args:
+            staged_global: staged keys of all ranks and micro-batches in global sample order, [N, D]; None
+                only where there is no queue.
+
+        Raises:
+            ValueError: keys are missing, or given without a queue to hold them.
+        """
+        if (self.queue is None) != (staged_global is None):
+            raise ValueError("after_step takes the staged keys exactly where the objective has a queue")
+        self.momentum.update(self.key_encoder, self.query_encoder)
+        if self.queue is not None and staged_global is not None:
+            self.queue.enqueue(staged_global)
+
+    @property
+    def queue_fill(self) -> float:
+        """Share of the queue that holds real keys."""
+        return 1.0 if self.queue is None else self.queue.fill
