@@ -1,0 +1,1 @@
+"""What the models cost and whether every pre-training config trains: figures behind README.md in this folder."""

@@ -1,0 +1,76 @@
+"""What the benchmarks of this folder share: a batch of noise, where they run, how they call the trainer."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pal_ds.config import Config
+from pal_ds.models import ViewBatch
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = Path(__file__).resolve().parent
+
+
+def noise_batch(config: Config, videos: int, device: torch.device | str = "cpu") -> ViewBatch:
+    """Views of Gaussian noise in the shapes that a config asks for; what they show does not change their cost."""
+    synthesis = config.synthesis
+    shape = (videos, synthesis.view_clips, 3, synthesis.clip_frames, synthesis.size, synthesis.size)
+    length = (synthesis.region_min + synthesis.region_max) // 2
+    region = torch.tensor([[synthesis.view_clips - length, length]] * videos, device=device)
+    keys = [(torch.randn(shape, device=device), region) for _ in range(synthesis.views - 1)]
+    return ViewBatch(
+        query_bjcthw=torch.randn(shape, device=device),
+        query_region_b2=region,
+        key_bjcthw=keys[0][0] if keys else None,
+        key_region_b2=region if keys else None,
+        more_keys=tuple(keys[1:]),
+    )
+
+
+def machine() -> dict[str, Any]:
+    """Where a figure was taken: processor, cores, versions, commit."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], check=False, cwd=ROOT, capture_output=True, text=True
+    )
+    found: dict[str, Any] = {
+        "processor": models[0] if models else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+    }
+    if torch.cuda.is_available():
+        found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return found
+
+
+def pretrain(
+    config: Path, run: Path, *settings: str
+) -> tuple[int, list[dict[str, Any]], dict[str, Any], str]:
+    """Run ``launch/pretrain.py`` as one process; return its status, metrics rows, STATUS.json and stderr."""
+    words = [sys.executable, "launch/pretrain.py", "--config", str(config), f"run.dir={run}", *settings]
+    done = subprocess.run(words, check=False, cwd=ROOT, capture_output=True, text=True)
+    log, status = run / "metrics.jsonl", run / "STATUS.json"
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    state = json.loads(status.read_text()) if status.exists() else {}
+    return done.returncode, rows, state, done.stderr
+
+
+def finite(value: Any) -> bool:
+    """Whether a logged value is a finite number."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
