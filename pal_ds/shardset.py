@@ -34,12 +34,16 @@ class ShardSetError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardEntry:
-    """One shard as the manifest lists it: file name, number of clips, size in bytes, SHA-256 of the tar."""
+    """One shard as the manifest lists it: file name, number of clips, size in bytes, SHA-256 of the tar.
+
+    ``copied`` counts the clips packed as their sources were; None, and left out, where the recipe leaves no choice.
+    """
 
     name: str
     clips: int
     bytes: int
     sha256: str
+    copied: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ class Manifest:
         document: dict[str, Any] = {
             "format": FORMAT,
             "recipe": self.recipe,
-            "splits": {name: dataclasses.asdict(self.splits[name]) for name in sorted(self.splits)},
+            "splits": {name: _split_document(self.splits[name]) for name in sorted(self.splits)},
             "rejected": self.rejected,
         }
         if self.labels is not None:
@@ -102,6 +106,7 @@ class Manifest:
                             clips=int(shard["clips"]),
                             bytes=int(shard["bytes"]),
                             sha256=str(shard["sha256"]),
+                            copied=shard.get("copied"),
                         )
                         for shard in split["shards"]
                     ),
@@ -329,6 +334,14 @@ def split_samples(tar_bytes: bytes) -> Iterator[SampleMembers]:
         yield SampleMembers(
             key=key, video=video, video_extension=extension, record=SampleRecord.from_json(record)
         )
+
+
+def _split_document(split: SplitEntry) -> dict[str, Any]:
+    document = dataclasses.asdict(split)
+    for shard in document["shards"]:
+        if shard["copied"] is None:
+            del shard["copied"]
+    return document
 
 
 def _parse(data: bytes, what: str, expected: str) -> dict[str, Any]:

@@ -198,6 +198,7 @@ def make(
         limits=options.limits,
         with_labels=options.catalog.with_labels,
     )
+    journal.try_to_abort_uploads({shardset.shard_name(shard.split, shard.number) for shard in todo})
     with Progress(sum(shard.clips for shard in todo), quiet=options.quiet) as progress:
         if len(todo) < len(mine):
             progress.note(f"{len(mine) - len(todo)} of {len(mine)} shards were finished before: going on")

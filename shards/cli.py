@@ -22,7 +22,8 @@ examples:
   pal-shard build videos/ shards/ --num-tasks 8 --task-index $SLURM_ARRAY_TASK_ID, then: pal-shard finish shards/
   pal-shard verify shards/ --decode                            read all of it again
   pal-shard reshard shards/ smaller/ --shard-bytes 32MiB       deal the same clips anew, bytes unchanged
-  pal-shard preview shards/ --out sheet.html ; pal-shard retry videos/ shards/ --timeout 1800
+  pal-shard preview shards/ --out sheet.html
+  pal-shard retry videos/ shards/ --timeout 1800 --only transcode     try rejects again, of one stage or error
   pal-shard stats shards/ ; pal-shard ls shards/ --shard train-000000.tar
 
 Run the same 'build' again after any interruption: finished shards are kept, and the result is the same to the byte.
@@ -87,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         commands, "retry", "try rejects of a passing cause again (give the build's arguments)", _retry
     )
     add_build_arguments(retry)
+    retry.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="retry the rejects of this stage, or with this in their error, whatever the cause (repeatable)",
+    )
     finish = _command(commands, "finish", "check that all tasks are done and write the manifest", _finish)
     verify = _command(commands, "verify", "read a set again: checksums, indexes, counts", _verify)
     verify.add_argument("--decode", action="store_true", help="decode every clip too")
@@ -98,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("--out", required=True, metavar="FILE", help="where to, ending in .html or .png")
     preview.add_argument("--clips", type=int, default=24, metavar="N", help="how many (default: 24)")
     preview.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
-    clean = _command(commands, "clean", "remove what interrupted builds left behind", _clean)
+    clean = _command(
+        commands, "clean", "remove what interrupted builds left behind, unfinished uploads too", _clean
+    )
     clean.add_argument("--unfinished", action="store_true", help="remove an unfinished build as a whole")
     for command in (finish, verify, stats, ls, preview, clean):
         command.add_argument("dest", metavar="DEST", help="the shard set's folder")
@@ -133,7 +143,7 @@ def _retry(arguments: argparse.Namespace) -> int:
     from shards import report
     from shards.retry import retry
 
-    result = retry(build_options(arguments))
+    result = retry(build_options(arguments), arguments.only)
     _print(arguments, {**result.to_json(), "exit_status": result.exit_status}, report.build_lines(result))
     return result.exit_status
 

@@ -100,7 +100,7 @@ def probe(path: Path, *, timeout: float = _TOOL_TIMEOUT) -> VideoInfo:
     Raises:
         Rejected: at stage ``probe``: not a video, damaged, or without a video stream.
     """
-    document, _ = _ffprobe(path, [], timeout)
+    document, _ = describe(path, [], timeout)
     return _video_info(document)
 
 
@@ -111,7 +111,7 @@ def count_frames(path: Path, *, timeout: float) -> VideoInfo:
         Rejected: at stage ``verify``: the decoder complains or ends early.
     """
     try:
-        document, finished = _ffprobe(path, ["-count_frames", "-select_streams", "v:0"], timeout)
+        document, finished = describe(path, ["-count_frames", "-select_streams", "v:0"], timeout)
         info = _video_info(document)
     except Rejected as rejected:
         raise Rejected("verify", rejected.error) from rejected
@@ -153,7 +153,12 @@ def _clean(line: str, path: Path | None) -> str:
     return _HEX.sub("0x", _ADDRESS.sub(r"[\1] ", line)).strip()
 
 
-def _ffprobe(path: Path, options: list[str], timeout: float) -> tuple[dict[str, Any], Finished]:
+def describe(path: Path, options: list[str], timeout: float) -> tuple[dict[str, Any], Finished]:
+    """Return what ffprobe says of a file's streams and container, and how it ended.
+
+    Raises:
+        Rejected: at stage ``probe``: it can't be opened.
+    """
     arguments = [
         *("ffprobe", "-hide_banner", "-v", "error", *options, "-show_streams", "-show_format", "-of", "json"),
         *input_arguments(str(path)),

@@ -33,6 +33,7 @@ class BuildResult:
         splits: clips, shards, bytes and seconds of each split.
         equal_content: clips whose bytes are equal to another clip's under a different name.
         redone: shards made by this run.
+        copied: clips packed as their sources were, None where the recipe leaves no choice.
     """
 
     dest: str
@@ -44,6 +45,7 @@ class BuildResult:
     splits: dict[str, dict[str, float]]
     equal_content: int = 0
     redone: int = 0
+    copied: int | None = None
 
     @property
     def exit_status(self) -> int:
@@ -52,7 +54,10 @@ class BuildResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
-        return {**dataclasses.asdict(self), "rejects_file": shardset.REJECTS_NAME if self.rejected else None}
+        document = dataclasses.asdict(self)
+        if self.copied is None:
+            del document["copied"]
+        return {**document, "rejects_file": shardset.REJECTS_NAME if self.rejected else None}
 
 
 def finish(journal: Journal, plan: PlanRecord, scratch: Path, *, redone: int = 0) -> BuildResult:
@@ -116,7 +121,15 @@ def result_of(
         },
         equal_content=equal_content,
         redone=redone,
+        copied=copied_clips(manifest),
     )
+
+
+def copied_clips(manifest: Manifest) -> int | None:
+    """Return how many clips of a set were packed as their sources were; None where its recipe leaves no choice."""
+    if not manifest.recipe.get("copy_if_conforming"):
+        return None
+    return sum(entry.copied or 0 for split in manifest.splits.values() for entry in split.shards)
 
 
 def reject_line(reject: Reject) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pal_ds.shardset import ShardEntry
 from shards.errors import BuildError, UsageError
 from shards.plan import PlannedShard
 from shards.rows import Reject
+
+log = logging.getLogger(__name__)
 
 FOLDER = "_unfinished"
 _PLAN = "plan.json"
@@ -93,13 +96,13 @@ class Journal:
         self.dest = dest
         self._folder = storage.join(dest, FOLDER)
 
-    def names(self) -> list[str]:
-        """Return what lies at DEST; leftovers of interrupted local writes are not counted."""
+    def names(self, *, leftovers: bool = False) -> list[str]:
+        """Return what lies at DEST, with or without the leftovers of interrupted local writes."""
         names = storage.list_names(self.dest, retry=storage.AT_START)
         # Some object stores go on listing a folder whose last object is gone.
         if FOLDER in names and not storage.list_names(self._folder, retry=storage.AT_START):
             names.remove(FOLDER)
-        return [name for name in names if not _TEMPORARY.fullmatch(name)]
+        return [name for name in names if leftovers or not _TEMPORARY.fullmatch(name)]
 
     def check_bucket(self) -> None:
         """Refuse a bucket that does not exist: some stores would make it at the first write.
@@ -169,8 +172,32 @@ class Journal:
         names = storage.list_names(self._folder)
         return {name.removesuffix(".part.json") + ".tar" for name in names if name.endswith(".part.json")}
 
+    def abort_uploads(self, shards: Collection[str] | None = None) -> list[str]:
+        """Abort uploads of this set's files that killed builds left unfinished; returns the files' names.
+
+        Args:
+            shards: only these shards' uploads, where other tasks may be uploading theirs; None for all.
+
+        Raises:
+            StorageError: the store refuses to list or to abort them, or fails.
+        """
+
+        def chosen(relative: str) -> bool:
+            first = relative.partition("/")[0]
+            return bool(_OURS.fullmatch(first)) if shards is None else relative in shards
+
+        return storage.abort_uploads(self.dest, chosen, retry=storage.AT_START)
+
+    def try_to_abort_uploads(self, shards: Collection[str] | None = None) -> None:
+        """Abort unfinished uploads; where the store does not let us, say so and go on: they only cost money."""
+        try:
+            self.abort_uploads(shards)
+        except storage.StorageError as error:
+            log.warning("unfinished uploads of killed builds could not be looked for: %s", error)
+
     def remove(self) -> None:
-        """Remove the unfinished state and what interrupted local writes left behind."""
+        """Remove the unfinished state and what interrupted writes left behind."""
+        self.try_to_abort_uploads()
         storage.remove(self._folder, recursive=True)
         for name in storage.list_names(self.dest):
             if _TEMPORARY.fullmatch(name):
@@ -201,20 +228,25 @@ def clean(dest: str, *, unfinished: bool) -> list[str]:
         dest: the shard set's folder.
         unfinished: remove a build that has no manifest yet as a whole.
 
+    Returns:
+        What was removed, unfinished uploads as ``NAME (unfinished upload)``.
+
     Raises:
         UsageError: the build is not finished and ``unfinished`` was not given.
+        StorageError: the store refuses or fails.
     """
     journal = Journal(dest)
-    before = set(storage.list_names(dest, retry=storage.AT_START))
+    before = set(journal.names(leftovers=True))
+    if before and shardset.MANIFEST_NAME not in before and not unfinished:
+        raise UsageError(
+            f"DEST {storage.redact(dest)}: its build is not finished: run it again, or give --unfinished to remove it"
+        )
+    uploads = [f"{name} (unfinished upload)" for name in journal.abort_uploads()]
     if shardset.MANIFEST_NAME in before:
         journal.remove()
     elif unfinished:
         journal.clear()
-    elif before:
-        raise UsageError(
-            f"DEST {storage.redact(dest)}: its build is not finished: run it again, or give --unfinished to remove it"
-        )
-    return sorted(before - set(journal.names()))
+    return sorted(before - set(journal.names())) + uploads
 
 
 def recipe_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

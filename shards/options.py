@@ -84,6 +84,11 @@ def _add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
     encoding.add_argument(
         "--copy", action="store_true", help="pack the files unchanged (the same as --profile copy)"
     )
+    encoding.add_argument(
+        "--copy-if-conforming",
+        action="store_true",
+        help="pack files unchanged that already are what the profile makes; encode the others",
+    )
     encoding.add_argument("--short-side", type=int, metavar="PX", help="of the output (fast: 128)")
     encoding.add_argument("--fps", type=float, help="upper bound of the constant frame rate (30)")
     encoding.add_argument(
@@ -184,7 +189,7 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
 def as_reshard(arguments: argparse.Namespace) -> None:
     """Fill in what ``reshard`` does unless told otherwise: clips unchanged, splits as they are."""
     encoding = (arguments.short_side, arguments.fps, arguments.gop, arguments.crf)
-    if arguments.profile is None and all(value is None for value in encoding):
+    if arguments.profile is None and not arguments.copy_if_conforming and set(encoding) == {None}:
         arguments.copy = True
     if arguments.split is None and arguments.val_fraction is None:
         arguments.split_column = True
@@ -199,6 +204,8 @@ def _profile(arguments: argparse.Namespace) -> Profile:
         for name in ("short_side", "fps", "gop", "crf")
         if getattr(arguments, name) is not None
     }
+    if profile.copy and arguments.copy_if_conforming:
+        raise UsageError("--copy-if-conforming has no effect with --copy: give one of them")
     if profile.copy and changes:
         raise UsageError(f"--{next(iter(changes)).replace('_', '-')} has no effect with --copy")
-    return dataclasses.replace(profile, **changes)
+    return dataclasses.replace(profile, **changes, copy_if_conforming=arguments.copy_if_conforming)

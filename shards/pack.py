@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from pal_ds.shardset import SampleEntry, ShardEntry, ShardIndex
+from pal_ds.shardset import SampleEntry, ShardEntry, ShardIndex, dump_json
 from shards.transcode import Clip
 
 
@@ -44,7 +45,7 @@ def write_shard(path: Path, name: str, clips: Sequence[Clip]) -> tuple[ShardEntr
             for clip in clips:
                 offset = file.tell()
                 _add(tar, f"{clip.record.key}.{clip.extension}", clip.path.read_bytes())
-                _add(tar, f"{clip.record.key}.json", clip.record.to_json())
+                _add(tar, f"{clip.record.key}.json", _record(clip))
                 samples.append(
                     SampleEntry(
                         key=clip.record.key,
@@ -54,8 +55,21 @@ def write_shard(path: Path, name: str, clips: Sequence[Clip]) -> tuple[ShardEntr
                         fps=clip.record.fps,
                     )
                 )
-    entry = ShardEntry(name=name, clips=len(samples), bytes=file.written, sha256=file.sha256.hexdigest())
+    known = [clip.copied for clip in clips if clip.copied is not None]
+    entry = ShardEntry(
+        name=name,
+        clips=len(samples),
+        bytes=file.written,
+        sha256=file.sha256.hexdigest(),
+        copied=sum(known) if known else None,
+    )
     return entry, ShardIndex(shard=name, samples=tuple(samples))
+
+
+def _record(clip: Clip) -> bytes:
+    """Return a clip's ``<key>.json``; where the recipe left a choice it says what was done."""
+    data = clip.record.to_json()
+    return data if clip.copied is None else dump_json({**json.loads(data), "copied": clip.copied})
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -29,6 +29,7 @@ class Profile:
         crf: x264's quality, lower is better.
         preset: x264's preset.
         tune: x264's tune, or "" for none.
+        copy_if_conforming: sources that already are what the recipe makes are packed unchanged.
         bytes_per_second: expected output, to plan shards where the catalog knows the span.
         bytes_share: expected output as a share of the source's bytes, where it knows only those.
     """
@@ -41,6 +42,7 @@ class Profile:
     crf: int = 23
     preset: str = "veryfast"
     tune: str = "fastdecode"
+    copy_if_conforming: bool = False
     bytes_per_second: float = 22_000.0
     bytes_share: float = 0.4
 
@@ -69,7 +71,8 @@ class Profile:
         if self.copy:
             return {"profile": self.name, "copy": True}
         fields = ("short_side", "fps", "gop", "crf", "preset", "tune")
-        return {"profile": self.name, **{field: getattr(self, field) for field in fields}, "bframes": 0}
+        recipe = {"profile": self.name, **{field: getattr(self, field) for field in fields}, "bframes": 0}
+        return {**recipe, "copy_if_conforming": True} if self.copy_if_conforming else recipe
 
     def filters(self) -> str:
         """Return the filter graph: time starts at 0, constant rate, square pixels, even sides, 8-bit 4:2:0."""

@@ -27,6 +27,10 @@ def build_lines(result: BuildResult) -> list[str]:
         expected = " expected" if result.state == "planned" else ""
         line = f"  {name}: {split['clips']} clips in {split['shards']} shards, {size_text(split['bytes'])}{expected}"
         lines.append(line + (f", {split['seconds']:.0f} s of video" if "seconds" in split else ""))
+    if result.copied is not None:
+        lines.append(
+            f"  {result.copied} clips were packed as they are, {result.clips - result.copied} encoded"
+        )
     if result.equal_content:
         lines.append(
             f"  {result.equal_content} clips have the same bytes as another clip under a different name"
@@ -58,6 +62,8 @@ def stats_lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"{found['dest']}: {found['clips']} clips, profile {found['profile']}, {found['rejected']} rejected"
     ]
+    if found["copied"] is not None:
+        lines.append(f"  {found['copied']} packed as they were, {found['clips'] - found['copied']} encoded")
     if found["labels"] is not None:
         lines.append(f"  {found['labels']} labels")
     for name, split in found["splits"].items():

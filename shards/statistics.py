@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pal_ds import shardset, storage
-from shards.finish import read_stages
+from shards.finish import copied_clips, read_stages
 
 _BINS = 10
 
@@ -58,6 +58,7 @@ def statistics(dest: str) -> dict[str, Any]:
         "clips": sum(split["clips"] for split in splits.values()),
         "rejected": manifest.rejected,
         "rejects": stages,
+        "copied": copied_clips(manifest),
         "labels": None if manifest.labels is None else len(manifest.labels),
         "profile": manifest.recipe.get("profile"),
         "splits": splits,

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from pal_ds.shardset import SampleRecord
 from shards import ffmpeg
+from shards.conforming import mismatch
 from shards.decoding import Decoded, decode_clips, decode_copy
 from shards.errors import BuildError, Rejected
 from shards.origins import Fetched, Origins
 from shards.process import Finished, run_tool
 from shards.profiles import Profile, input_arguments
 from shards.rows import AUTO, CUT, WHOLE, Reject, Row, extension_of
+from shards.spans import resolve_span, too_long
 
 #: Sources above this size are probed before they are encoded, to refuse overlong ones early (bytes).
 PROBE_FIRST_BYTES = 48 << 20
@@ -44,11 +46,19 @@ class ClipLimits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One clip ready to be packed: a scratch file, its extension in the tar, and its record."""
+    """One clip ready to be packed.
+
+    Attributes:
+        path: scratch file.
+        extension: in the tar.
+        record: its ``<key>.json``.
+        copied: whether its source was packed as it is; None where the recipe leaves no choice.
+    """
 
     path: Path
     extension: str
     record: SampleRecord
+    copied: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +73,7 @@ class _Draft:
     expected_seconds: float | None
     source: str
     label: str | None
+    promised: int | None = None  # frames, where a conforming source was taken as it is
 
 
 class Transcoder:
@@ -91,8 +102,14 @@ class Transcoder:
             StorageError: a source's store fails beyond its budget.
         """
         drafts = [self._attempt(row, folder) for row in rows]
-        made = [draft for draft in drafts if isinstance(draft, _Draft)]
-        decoded = self._decode([draft.path for draft in made]) if made else {}
+        decoded = self._decode(drafts)
+        for place, draft in enumerate(drafts):
+            if isinstance(draft, _Draft) and draft.promised is not None:
+                found = decoded[draft.path]
+                if isinstance(found, str) or found[0] != draft.promised:
+                    # It looked right from outside and does not decode so: encoding may mend it.
+                    drafts[place] = self._attempt(draft.row, folder, may_copy=False)
+                    decoded |= self._decode([drafts[place]])
         results: list[Clip | Reject] = []
         for draft in drafts:
             if isinstance(draft, Reject):
@@ -105,18 +122,18 @@ class Transcoder:
                 results.append(Reject(draft.source, rejected.stage, rejected.error))
         return results
 
-    def _attempt(self, row: Row, folder: Path) -> _Draft | Reject:
+    def _attempt(self, row: Row, folder: Path, *, may_copy: bool = True) -> _Draft | Reject:
         for is_last in (False, True):
             try:
                 with self.origins.open(row, folder) as fetched:
-                    return self._draft(row, fetched, folder / row.key)
+                    return self._draft(row, fetched, folder / row.key, may_copy=may_copy)
             except Rejected as rejected:
                 # A tool that was killed by someone else (out of memory, say) gets a second chance.
                 if is_last or "killed by signal" not in rejected.error:
                     return Reject(row.source, rejected.stage, rejected.error)
         raise AssertionError("unreachable")
 
-    def _draft(self, row: Row, fetched: Fetched, stem: Path) -> _Draft:
+    def _draft(self, row: Row, fetched: Fetched, stem: Path, *, may_copy: bool) -> _Draft:
         start, end = row.start, row.end
         seek, length = None, None
         limit = self.limits.max_seconds
@@ -127,12 +144,12 @@ class Transcoder:
         if span == AUTO or (span == WHOLE and large):
             info = ffmpeg.probe(fetched.path, timeout=self.limits.timeout)
             if span == AUTO:
-                span = _resolve_span(row, info.duration)
+                span = resolve_span(row, info.duration)
             if span == WHOLE and info.duration > limit:
-                raise Rejected("probe", _too_long(info.duration, limit))
+                raise Rejected("probe", too_long(info.duration, limit))
         if span == CUT:
             seek, length = start, row.seconds
-        if self.profile.copy:
+        if self.profile.copy or (may_copy and self._conforms(fetched, span)):
             return self._copied(row, fetched, stem, span)
         path = stem.with_suffix(".mp4")
         expected = self._encode(fetched.path, path, seek, length)
@@ -149,12 +166,17 @@ class Transcoder:
             label=row.label if fetched.record is None else fetched.record.label,
         )
 
+    def _conforms(self, fetched: Fetched, span: str) -> bool:
+        if not self.profile.copy_if_conforming or span == CUT:
+            return False
+        return mismatch(fetched.path, self.profile, timeout=self.limits.timeout) is None
+
     def _copied(self, row: Row, fetched: Fetched, stem: Path, span: str) -> _Draft:
         if span == CUT:
             raise Rejected("transcode", "--copy can't cut a span out of a video: use a transcoding profile")
         info = ffmpeg.probe(fetched.path, timeout=self.limits.timeout)
         if info.duration > self.limits.max_seconds:
-            raise Rejected("probe", _too_long(info.duration, self.limits.max_seconds))
+            raise Rejected("probe", too_long(info.duration, self.limits.max_seconds))
         if "avi" in info.container.split(",") and info.b_frames:
             raise Rejected(
                 "verify", "B-frames in AVI fail at the tail in decoders: use a transcoding profile"
@@ -175,6 +197,7 @@ class Transcoder:
             expected_seconds=info.duration or None,
             source=row.source if record is None else record.source,
             label=row.label if record is None else record.label,
+            promised=None if self.profile.copy else info.frames,
         )
 
     def _encode(self, source: Path, target: Path, seek: float | None, length: float | None) -> float | None:
@@ -199,7 +222,7 @@ class Transcoder:
         duration = ffmpeg.source_seconds(finished.stderr)
         if length is None and duration is not None and duration > limit + 0.5:
             target.unlink(missing_ok=True)
-            raise Rejected("probe", _too_long(duration, limit))
+            raise Rejected("probe", too_long(duration, limit))
         return duration
 
     def _failure(self, source: Path, finished: Finished) -> Rejected:
@@ -214,7 +237,10 @@ class Transcoder:
             return rejected
         return Rejected("transcode", line)
 
-    def _decode(self, paths: Sequence[Path]) -> dict[Path, Decoded]:
+    def _decode(self, drafts: Sequence[_Draft | Reject]) -> dict[Path, Decoded]:
+        paths = [draft.path for draft in drafts if isinstance(draft, _Draft)]
+        if not paths:
+            return {}
         with self._cpu:
             if self.profile.copy:
                 return {path: decode_copy(path, timeout=self.limits.timeout) for path in paths}
@@ -248,7 +274,8 @@ class Transcoder:
             sha256=hashlib.sha256(data).hexdigest(),
             label=draft.label if self.with_labels else None,
         )
-        return Clip(path=draft.path, extension=draft.extension, record=record)
+        copied = draft.promised is not None if self.profile.copy_if_conforming else None
+        return Clip(path=draft.path, extension=draft.extension, record=record, copied=copied)
 
     def _check_complete(self, draft: _Draft, duration: float) -> None:
         """Refuse a source of which much less can be decoded than its container promises."""
@@ -261,27 +288,6 @@ class Transcoder:
                 expected = ffmpeg.probe(fetched.path, timeout=self.limits.timeout).duration
         if duration < 0.9 * expected - 0.5:
             raise Rejected("verify", f"only {duration:.1f} of {expected:.1f} s can be decoded: truncated?")
-
-
-def _resolve_span(row: Row, duration: float) -> str:
-    """Tell whether a file named only by its video's id is that video, or already the clip.
-
-    Kinetics copies come both ways. A span that lies inside the file is cut out; a file about as long as the
-    span whose end lies beyond the file is the clip itself.
-    """
-    assert row.start is not None and row.end is not None
-    length = row.end - row.start
-    if duration <= 0 or row.end <= duration + 0.5:
-        return CUT
-    if abs(duration - length) <= max(1.5, 0.15 * length):
-        return WHOLE
-    if row.start < duration:
-        return CUT
-    raise Rejected("probe", f"the span {row.start:g}-{row.end:g} s lies beyond the video's {duration:.1f} s")
-
-
-def _too_long(seconds: float, limit: float) -> str:
-    return f"{seconds:.1f} s are more than --max-seconds {limit:g}: cut it with a CSV of spans"
 
 
 def _scratch_or_read(error: OSError) -> Exception:

@@ -12,6 +12,8 @@ from pal_ds.storage.urls import is_local, join, local_path
 
 #: A range is read in pieces of this size, so that a cut body costs at most one piece (bytes).
 PIECE_BYTES = 8 << 20
+#: A piece that fails is asked for in quarters, down to this: a connection that never lasts long still gets on.
+SMALLEST_PIECE_BYTES = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ def read_range(
 ) -> bytes:
     """Read bytes ``[start, end)`` of an object: exactly ``end - start`` bytes.
 
-    A failure costs at most the piece under way; what has arrived is kept.
+    A failure costs at most the piece under way; what has arrived is kept, and the next pieces are smaller.
 
     Raises:
         StorageNotFoundError: it does not exist.
@@ -63,18 +65,23 @@ def read_range(
     """
     counters = counters if counters is not None else ReadCounters()
     pieces: list[bytes] = []
-    for piece_start in range(start, end, PIECE_BYTES):
-        piece_end = min(end, piece_start + PIECE_BYTES)
+    good, length = start, PIECE_BYTES
 
-        def attempt(fs: Any, path: str, first: int = piece_start, last: int = piece_end) -> bytes:
-            counters.requests += 1
-            data = bytes(fs.cat_file(path, start=first, end=last))
-            if len(data) != last - first:
-                raise OSError(f"{len(data)} bytes for the range {first}-{last}")
-            return data
+    def attempt(fs: Any, path: str) -> bytes:
+        nonlocal length
+        counters.requests += 1
+        wanted = min(length, end - good)
+        length = min(PIECE_BYTES, max(SMALLEST_PIECE_BYTES, length // 4))
+        data = bytes(fs.cat_file(path, start=good, end=good + wanted))
+        if len(data) != wanted:
+            raise OSError(f"{len(data)} bytes for the range {good}-{good + wanted}")
+        length = min(PIECE_BYTES, 2 * max(wanted, length))
+        return data
 
+    while good < end:
         pieces.append(retrying(url, attempt, retry, counters))
-        counters.bytes += piece_end - piece_start
+        good += len(pieces[-1])
+        counters.bytes += len(pieces[-1])
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

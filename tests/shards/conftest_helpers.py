@@ -29,3 +29,17 @@ def records_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 def rejects_of(folder: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in (folder / "rejects.jsonl").read_text().splitlines()]
+
+
+def processes_mentioning(text: str) -> list[str]:
+    """Command lines of living processes that hold ``text``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            except OSError:
+                continue
+            if text in line:
+                found.append(line)
+    return found

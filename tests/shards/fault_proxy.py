@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server that drops a share of the HTTP requests that pass (seeded)."""
+"""A TCP proxy in front of a server that drops a share of the HTTP requests (seeded), or slows uploads down."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import re
 import socket
 import threading
+import time
 
 _REQUEST = re.compile(rb"(GET|PUT|POST|HEAD|DELETE) ")
 
@@ -18,9 +19,13 @@ class FaultProxy:
     own address; the server behind does not look at it.
     """
 
-    def __init__(self, port: int, *, share: float, seed: int) -> None:
+    def __init__(
+        self, port: int, *, share: float = 0.0, seed: int = 0, bytes_per_second: float | None = None
+    ) -> None:
         self._server_port = port
         self._share = share
+        self._rate = bytes_per_second
+        self._wire = threading.Lock()
         self._dice = random.Random(seed)
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -54,6 +59,9 @@ class FaultProxy:
                             fate["left"] = self._dice.choice([0, 30, 20_000])
                 if fate["left"] == 0:
                     break
+                if self._rate is not None:
+                    with self._wire:
+                        time.sleep(len(data) / self._rate)
                 server.sendall(data)
         except OSError:
             pass

@@ -8,26 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from conftest_helpers import files_of
+from conftest_helpers import files_of, processes_mentioning
 
 SMALL = ("--shard-bytes", "60KB", "--workers", "2")
-
-
-def processes_mentioning(text: str) -> list[str]:
-    """Command lines of living processes that hold ``text``."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            except OSError:
-                continue
-            if text in line:
-                found.append(line)
-    return found
 
 
 def kill_until_done(

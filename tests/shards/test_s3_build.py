@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -68,29 +66,6 @@ def test_a_server_that_drops_a_fifth_of_the_requests_changes_nothing(store, loca
     finally:
         proxy.close()
     assert remote_files(store, "shards-test/flaky") == local_set
-
-
-@pytest.mark.slow
-def test_killed_during_work_and_uploads_the_rerun_leaves_the_same_objects(store, local_set) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "shards.cli",
-        "build",
-        "s3://shards-test/videos",
-        "s3://shards-test/killed",
-        *SMALL,
-    ]
-    env = {**os.environ, **store.env}
-    for moment in (1.5, 2.5, 3.0, 4.0):
-        process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert subprocess.run(command, env=env, check=False, capture_output=True).returncode == 0
-    assert remote_files(store, "shards-test/killed") == local_set
-    uploads = store.client.call_s3("list_multipart_uploads", Bucket="shards-test")
-    assert not uploads.get("Uploads")
 
 
 @pytest.mark.slow

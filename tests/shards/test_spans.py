@@ -11,7 +11,7 @@ from conftest_helpers import records_of, rejects_of
 
 from shards.errors import Rejected
 from shards.rows import AUTO, CUT, WHOLE, Row
-from shards.transcode import _resolve_span
+from shards.spans import resolve_span
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def test_a_file_named_by_its_id_is_the_video_or_the_clip(start, end, duration, e
     row = Row(source="x", root=0, location="x.mp4", start=start, end=end, span=AUTO)
     if expected is None:
         with pytest.raises(Rejected, match="beyond"):
-            _resolve_span(row, duration)
+            resolve_span(row, duration)
     else:
-        assert _resolve_span(row, duration) == expected
+        assert resolve_span(row, duration) == expected
 
 
 @pytest.mark.slow

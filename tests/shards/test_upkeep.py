@@ -35,6 +35,32 @@ def test_retry_gives_the_set_that_an_undisturbed_build_makes(corpus, tmp_path, p
     assert sum(now[name] != moment for name, moment in kept.items()) == 1
 
 
+def test_retry_of_one_stage_leaves_the_other_rejects_as_they_are(corpus, tmp_path, pal_shard) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(corpus, videos)
+    for name in ("broken.mp4", "short.mp4", "sound.mp4"):
+        shutil.copy(corpus / "class 0" / "v000.mp4", videos / name)
+    (videos / "broken.mp4").write_text("no video")
+    make_video(videos / "short.mp4", seconds=0.1)
+    (tmp_path / "twin").mkdir()
+    shutil.copy(corpus / "class 0" / "v002.mp4", tmp_path / "twin" / "sound.mp4")
+    arguments = (videos, tmp_path / "twin", tmp_path / "out", *SMALL)
+    assert pal_shard("build", *arguments).returncode == 3
+    before = files_of(tmp_path / "out")
+    stages = {reject["source"]: reject["stage"] for reject in rejects_of(tmp_path / "out")}
+    assert stages == {"broken.mp4": "probe", "short.mp4": "verify", "sound.mp4": "duplicate"}
+    wrong = pal_shard("retry", *arguments, "--only", "transcode")
+    assert (wrong.returncode, "duplicate 1, probe 1, verify 1" in wrong.stderr) == (2, True)
+    assert pal_shard("retry", *arguments, "--only", "duplicate").returncode == 2
+    # Nothing has changed, so that the retry ends in the same set; only the short clip's shard is made again.
+    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")}
+    assert pal_shard("retry", *arguments, "--only", "fewer than --min-frames").returncode == 3
+    assert files_of(tmp_path / "out") == before
+    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")}
+    assert sum(now[name] != moment for name, moment in made.items()) == 1
+    assert pal_shard("verify", tmp_path / "out").returncode == 0
+
+
 def test_clean_keeps_a_begun_build_unless_told_otherwise(corpus, tmp_path, pal_shard) -> None:
     task = ("--num-tasks", 2, "--task-index", 0)
     assert pal_shard("build", corpus, tmp_path / "out", *SMALL, *task).returncode == 0
