@@ -40,7 +40,8 @@ class Budget:
         ]
 
 
-#: ``two-core`` fits a small machine; ``gpu`` is the paper's network and input on one card; ``smoke`` shows that the road works.
+#: ``two-core`` fits a small machine; ``gpu`` is the paper's network and input on one card; ``smoke`` shows that the
+#: road works.
 BUDGETS = {
     "smoke": Budget(
         width=0.125,
@@ -58,13 +59,13 @@ BUDGETS = {
         width=0.125,
         size=56,
         batch=16,
-        steps=300,
+        steps=240,
         workers=1,
         queue=128,
         short_side=64,
         stride=8,
         epochs=15,
-        figures=0,
+        figures=20,
     ),
     "gpu": Budget(
         width=1.0,

@@ -1,8 +1,8 @@
 """The paper's central comparison, as one command: ``python -m benchmarks.fidelity --work DIR``.
 
-Corpus, shards, pre-training of each variant, frozen features, heads, probes and Fig. 3 are the normal commands, each in
-its own process, each done once for its inputs. Stop it when you like; the same command goes on. Several may run on one
-work folder, such as one for each seed.
+Corpus, shards, pre-training of each variant, frozen features, heads, probes and Fig. 3 are the normal commands, each
+in its own process, each done once for its inputs. Stop it when you like; the same command goes on. Several may run on
+one work folder, such as one for each seed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from benchmarks.fidelity.results import FIGURES, markdown, orderings, read_row, 
 from benchmarks.fidelity.stage import EXIT_PREEMPTED, OutOfTime, Runner, Stage, StageError
 from benchmarks.fidelity.variants import VARIANTS
 
+_SIZES = tuple(field.name for field in dataclasses.fields(Budget))
 _EPILOG = """
 examples
   The main rows with two seeds, on a corpus made before:
@@ -55,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
         for seed in seeds
         for name in names
     ]
+    if arguments.plan:
+        _print_plan(runner, roads)
+        return 0
     status = 0 if arguments.report_only else _run(runner, roads)
     _report(runner, corpus, budget, names, seeds, arguments)
     return status
@@ -74,6 +79,21 @@ def _run(runner: Runner, roads: list[Road]) -> int:
     return 0
 
 
+def _print_plan(runner: Runner, roads: list[Road]) -> None:
+    shown: set[str] = set()
+
+    def show(stage: Stage) -> None:
+        for needed in stage.inputs:
+            show(needed)
+        if stage.key not in shown:
+            shown.add(stage.key)
+            print(f"{'done' if runner.done(stage) else 'to do'}  {shlex.join(stage.command(runner.work))}")
+
+    for road in roads:
+        for stage in road.stages:
+            show(stage)
+
+
 def _report(
     runner: Runner,
     corpus: Stage,
@@ -82,7 +102,7 @@ def _report(
     seeds: list[int],
     arguments: argparse.Namespace,
 ) -> None:
-    """Write results.json, results.md and index.html from all rows of this corpus and budget, asked for now or before."""
+    """Write results.json, results.md and index.html from all rows of this corpus and budget, now or before."""
     from benchmarks.fidelity.page import build_page
     from pal_ds.viz.report import write_report
 
@@ -106,7 +126,7 @@ def _report(
             "commit": ", ".join(commits),
             "machine": next((row.machine for row in rows), ""),
             "hours": round(sum(sum(row.seconds.values()) for row in rows) / 3600, 2),
-            **{name: value for name, value in dataclasses.asdict(budget).items()},
+            **dataclasses.asdict(budget),
         },
         "evaluated": "Heads are trained on the training videos and scored on the validation videos of pal-mocap.",
         "chance": "5.6 % with 18 classes",
@@ -137,10 +157,13 @@ def _report(
 
 def _budget(arguments: argparse.Namespace) -> Budget:
     """Return the named budget with single values replaced."""
-    given = {field.name: getattr(arguments, f"budget_{field.name}") for field in dataclasses.fields(Budget)}
-    return dataclasses.replace(
-        BUDGETS[arguments.budget], **{name: value for name, value in given.items() if value is not None}
-    )
+    given: dict[str, float | int] = {}
+    for word in arguments.set:
+        name, _, value = word.partition("=")
+        if name not in _SIZES:
+            raise ValueError(f"--set {word}: use {', '.join(_SIZES)}")
+        given[name] = float(value) if name == "width" else int(value)
+    return dataclasses.replace(BUDGETS[arguments.budget], **given)  # type: ignore[arg-type]
 
 
 def _names(text: str) -> list[str]:
@@ -177,20 +200,15 @@ def _parser() -> argparse.ArgumentParser:
         help="seeds below this are looked for when the page is written (default: 5)",
     )
     add("--budget", choices=list(BUDGETS), default="two-core", help="sizes (default: two-core)")
-    for field in dataclasses.fields(Budget):
-        kind = float if field.name == "width" else int
-        add(
-            f"--{field.name.replace('_', '-')}",
-            dest=f"budget_{field.name}",
-            type=kind,
-            metavar="N",
-            help=argparse.SUPPRESS,
-        )
+    add(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help=f"of the budget: {', '.join(_SIZES)}"
+    )
     add(
         "--ranks", type=int, default=1, help="processes of a pre-training; more than one go through deepspeed"
     )
     add("--workers", type=int, default=2, help="processes that make the corpus")
     add("--minutes", type=float, default=0.0, help="stop after so long and exit 75; 0 has no limit")
+    add("--plan", action="store_true", help="print the commands and stop")
     add("--report-only", action="store_true", help="run nothing; write the page from what is there")
     add("--json", action="store_true", help="print results.json to stdout")
     return parser

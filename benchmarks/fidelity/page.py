@@ -1,4 +1,4 @@
-"""The comparison as one page: the paper's Fig. 1 for these variants, the table, the orderings, the training curves."""
+"""The comparison as one page: the paper's Fig. 1 for these variants, table, orderings, training curves."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def build_page(document: Mapping[str, Any], rows: Sequence[Row]) -> ReportData:
     sections = [
         Section(
             title="Localization against classification (the paper's Fig. 1)",
-            text="Frozen features of each pre-training: action classification of trimmed clips by a linear probe, across, and "
-            "temporal localization in untrimmed videos, up. The paper's point: the two do not go together.",
+            text="Frozen features of each pre-training: action classification of trimmed clips by a linear probe, "
+            "across, and temporal localization in untrimmed videos, up. The paper's point: they do not go together.",
             picture=Picture(
                 data=_figure_1(rows),
                 alt="scatter of localization mAP over classification accuracy, a colour for each pre-training",
@@ -43,8 +43,8 @@ def build_page(document: Mapping[str, Any], rows: Sequence[Row]) -> ReportData:
     ]
     return ReportData(
         title="What the pre-training learns, measured",
-        subtitle="Every variant with the same clips, steps and heads, through the normal commands; nothing was tuned on the "
-        "scores shown.",
+        subtitle="Every variant with the same clips, steps and heads, through the normal commands; nothing was "
+        "tuned on the scores shown.",
         facts=tuple((name.replace("_", " "), str(value)) for name, value in document["facts"].items()),
         sections=tuple(sections),
     )
@@ -121,15 +121,15 @@ def _table_text(document: Mapping[str, Any]) -> str:
     return (
         f"{document['evaluated']} ± is half the range over seeds. kNN and linear: top-1 on trimmed validation clips "
         f"(chance {document['chance']}). Equivariance: overlap of an action, moved and played at another speed in a "
-        "mirrored, paler video, with the stretch most like it. The paper's column is G-TAD on ActivityNet after 100 epochs "
-        "(TAC: 200) of Kinetics-400: another scale altogether, shown for its order."
+        "mirrored, paler video, with the stretch most like it. The paper's column is G-TAD on ActivityNet after 100 "
+        "epochs (TAC: 200) of Kinetics-400: another scale altogether, shown for its order."
     )
 
 
 def _ordering_text() -> str:
     return (
-        "By G-TAD's average mAP. Clear means: two seeds or more, and a gap beyond the sum of both half ranges. Two seeds "
-        "are few, and the validation set is small: treat what isn't clear as undecided."
+        "By G-TAD's average mAP. Clear means: two seeds or more, and a gap beyond the sum of both half ranges. Two "
+        "seeds are few, and the validation set is small: treat what isn't clear as undecided."
     )
 
 

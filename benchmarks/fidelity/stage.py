@@ -41,8 +41,8 @@ class Stage:
     Attributes:
         name: what it does, such as ``features``.
         owner: for whom, such as ``pal-seed0``; ``all`` where it is shared.
-        words: the command; ``{python}``, ``{deepspeed}``, ``{out}`` (its folder) and ``{0}``, ``{1}`` … (folders of ``inputs``) are
-            filled in, other braces are not allowed.
+        words: the command; ``{python}``, ``{deepspeed}``, ``{out}`` (its folder) and ``{0}``, ``{1}`` … (folders of
+            ``inputs``) are filled in, other braces are not allowed.
         inputs: stages that must be done before.
         files: files whose content decides the result.
         places: what stands for a path in ``words`` but does not decide the result, such as where a corpus lies.

@@ -32,7 +32,13 @@ class CorpusError(ValueError):
 
 
 def build(
-    root: Path, size: str, seed: int, workers: int, progress: Progress | None = None
+    root: Path,
+    size: str,
+    seed: int,
+    workers: int,
+    progress: Progress | None = None,
+    *,
+    only: str | None = None,
 ) -> dict[str, object]:
     """Make a corpus in a local folder.
 
@@ -42,6 +48,7 @@ def build(
         seed: of every draw.
         workers: processes; the result doesn't depend on it.
         progress: called with (videos done, videos in all).
+        only: ``trimmed`` or ``untrimmed`` leaves the other kind out; the videos made are the same.
 
     Returns:
         What ``corpus.json`` says, which is written last: recipe and counts.
@@ -56,9 +63,9 @@ def build(
     if workers < 1:
         raise CorpusError(f"workers = {workers}: at least 1")
     motion_folder()
-    recipe = _recipe(size, seed)
+    recipe = _recipe(size, seed) | ({"only": only} if only else {})
     _claim(root, recipe)
-    videos = plan(SIZES[size], seed)
+    videos = [video for video in plan(SIZES[size], seed) if only in (None, video.kind)]
     labels: dict[str, Labels] = {}
     for number, (name, known) in enumerate(_made(videos, seed, root, workers), 1):
         labels[name] = known
@@ -104,7 +111,8 @@ def _claim(root: Path, recipe: dict[str, object]) -> None:
     for name in ("corpus.json", "recipe.json"):
         if (root / name).exists():
             found = json.loads((root / name).read_text())
-            differing = [key for key, value in recipe.items() if found.get(key) != value]
+            wanted = {"only": None, **recipe}
+            differing = [key for key, value in wanted.items() if found.get(key) != value]
             if differing:
                 key = differing[0]
                 raise CorpusError(

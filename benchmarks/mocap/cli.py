@@ -29,8 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         with _Bar() as bar:
-            summary = build(local, options.size, options.seed, options.workers, bar.update)
-        if not options.no_page:
+            summary = build(
+                local, options.size, options.seed, options.workers, bar.update, only=options.only
+            )
+        if not (options.no_page or options.only):
             write_page(local)
         if local != _as_path(options.out):
             _upload(local, options.out)
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes; default: all cores"
     )
+    parser.add_argument("--only", choices=("trimmed", "untrimmed"), help="leave the other kind out, and the page")
     parser.add_argument("--no-page", action="store_true", help="leave the HTML page out")
     parser.add_argument("--json", action="store_true", help="print one object to stdout")
     return parser

@@ -10,7 +10,9 @@ import dataclasses
 
 from pal_ds.config.base import ConfigError, check, option
 
-HEADS = {"tad": ("gtad", "bmn"), "apg": ("bmn", "gtad"), "vg": ("lgi",)}
+HEADS = {"tad": ("gtad", "bmn", "actionformer"), "apg": ("bmn", "gtad", "actionformer"), "vg": ("lgi",)}
+#: Heads that score a map of all candidate segments.
+MAP_HEADS = ("gtad", "bmn")
 SHAPES = ("rescale", "windows")
 BOUNDARIES = ("none", "peaks", "product")
 SELECT = ("last", "loss", "metric")
@@ -95,20 +97,30 @@ class TransferData:
 class HeadConfig:
     """The downstream model; channel numbers are the releases'."""
 
-    name: str = option("gtad", "tad, apg: gtad or bmn; vg: lgi")
-    snippets: int = option(100, "T: input length; ActivityNet 100, THUMOS'14 256, LGI 128")
+    name: str = option("gtad", "tad, apg: gtad, bmn or actionformer; vg: lgi")
+    snippets: int = option(
+        100, "T: input length; ActivityNet 100 (actionformer: 192), THUMOS'14 256 (2304), LGI 128"
+    )
     durations: int = option(
         100, "D: longest candidate in snippets (gtad, bmn); ActivityNet 100, THUMOS'14 64"
     )
     hidden_1d: int = option(256, "channels of temporal layers (gtad, bmn)")
     hidden_2d: int = option(128, "channels of map convolutions (gtad, bmn)")
     hidden_3d: int = option(512, "channels after the sampled features are merged (gtad, bmn)")
-    hidden: int = option(512, "channels throughout (lgi)")
+    hidden: int = option(512, "channels throughout (lgi, actionformer)")
     word_dim: int = option(300, "channels of the word vectors (lgi)")
     words: int = option(10, "words of a sentence that are read (lgi)")
     phrases: int = option(3, "semantic phrases (lgi)")
     kernel: int = option(15, "temporal size of the local context block, odd (lgi)")
-    dropout: float = option(0.5, "dropout of words, LSTM and segment embeddings (lgi)")
+    dropout: float = option(
+        0.5,
+        "dropout of words, LSTM and segment embeddings (lgi), or in the transformer blocks (actionformer)",
+    )
+    levels: int = option(
+        6, "levels of the feature pyramid, each half as long as the one before (actionformer)"
+    )
+    window: int = option(19, "moments that attention sees, odd (actionformer)")
+    attention_heads: int = option(4, "heads of attention (actionformer)")
 
     def __post_init__(self) -> None:
         names = sorted({name for names in HEADS.values() for name in names})
@@ -116,7 +128,7 @@ class HeadConfig:
         for name in ("snippets", "durations", "hidden_2d", "hidden_3d", "word_dim", "words", "phrases"):
             check(getattr(self, name) >= 1, f"head.{name}", getattr(self, name), "use at least 1")
         check(
-            self.name == "lgi" or self.durations <= self.snippets,
+            self.name not in MAP_HEADS or self.durations <= self.snippets,
             "head.durations",
             self.durations,
             f"use at most head.snippets = {self.snippets}",
@@ -125,6 +137,15 @@ class HeadConfig:
         check(self.hidden % 8 == 0, "head.hidden", self.hidden, "use a multiple of 8 (heads, directions)")
         check(self.kernel % 2 == 1, "head.kernel", self.kernel, "use an odd number")
         check(0 <= self.dropout < 1, "head.dropout", self.dropout, "use a share in [0, 1)")
+        check(1 <= self.levels <= 10, "head.levels", self.levels, "use 1 to 10")
+        check(self.window % 2 == 1, "head.window", self.window, "use an odd number")
+        heads = self.attention_heads
+        check(
+            heads >= 1 and self.hidden % heads == 0,
+            "head.attention_heads",
+            heads,
+            f"use a divisor of head.hidden = {self.hidden}",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +159,7 @@ class TransferOptimizer:
         (5,), "epochs after which the learning rate is multiplied by drop_factor"
     )
     drop_factor: float = option(0.1, "see drop_after")
+    decoupled: bool = option(False, "AdamW: weight decay beside the gradient instead of in it")
     clip: float = option(0.0, "clip the global gradient norm to this; 0 is off")
 
     def __post_init__(self) -> None:

@@ -57,14 +57,18 @@ class VideoScores(Labeller):
     def label(
         self, features: VideoFeatures, segments_n2: Floats, count: int
     ) -> list[list[tuple[str, float]]]:
-        """Give every proposal the video's best classes.
+        """Give every proposal the video's best classes (see :meth:`best`)."""
+        return [self.best(features.video, count)] * len(segments_n2)
+
+    def best(self, video: str, count: int) -> list[tuple[str, float]]:
+        """Give a video's best classes with their scores.
 
         Raises:
             ConfigError: the file has no scores for the video.
         """
-        if features.video not in self.scores:
-            raise ConfigError("data.class_scores", self.url, f"has no scores for video {features.video!r}")
-        return [self.scores[features.video][:count]] * len(segments_n2)
+        if video not in self.scores:
+            raise ConfigError("data.class_scores", self.url, f"has no scores for video {video!r}")
+        return self.scores[video][:count]
 
 
 class SegmentClassifier(Labeller):

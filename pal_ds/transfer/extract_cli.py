@@ -16,7 +16,7 @@ from pal_ds.transfer import import_cli
 from pal_ds.transfer.annotation_rows import read_database
 from pal_ds.transfer.encoder import CROPS, ClipEncoder
 from pal_ds.transfer.export import BackboneError, load_backbone
-from pal_ds.transfer.feature_set import FeatureSet, FeatureSetError
+from pal_ds.transfer.feature_store import FeatureError, FeatureStore
 from pal_ds.transfer.features import (
     ExtractOptions,
     Tally,
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     try:
         return _run(arguments)
-    except (ConfigError, BackboneError, VideoSourceError, ShardSetError, FeatureSetError) as error:
+    except (ConfigError, BackboneError, VideoSourceError, ShardSetError, FeatureError) as error:
         return _say(error, USAGE)
     except (storage.StorageAccessError, storage.StorageNotFoundError) as error:
         return _say(error, USAGE)
@@ -141,7 +141,7 @@ def _write_formats(out_url: str, names: Sequence[str], database: Mapping[str, An
     wanted = [name for name in dict.fromkeys(names) if name != "npy"]
     if not wanted:
         return
-    features = FeatureSet(out_url)
+    features = FeatureStore(out_url)
     for name in wanted:
         FORMATS[name].write(features, storage.join(out_url, name), database)
 

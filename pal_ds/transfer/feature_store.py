@@ -1,10 +1,10 @@
-"""Features of videos as extracted: ``v_<id>.npy`` with its sidecar, read by id from a folder URL."""
+"""A folder of extracted features: ``v_<id>.npy`` with its sidecar, listed, read and checked, by URL."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float32]
 
 
 class FeatureError(ValueError):
-    """A feature file that doesn't fit its sidecar or the others; one line."""
+    """A folder without features, or a file that doesn't fit its sidecar or the others; one line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,43 +40,90 @@ class VideoFeatures:
 
 
 class FeatureStore:
-    """Features in one folder.
+    """The finished videos of a destination of ``launch/extract.py``.
 
     Args:
         url: the folder.
 
+    Attributes:
+        ids: sorted video ids that have both array and sidecar.
+
     Raises:
-        ConfigError: it holds no feature file.
+        FeatureError: there are none.
+        StorageError: the folder can't be listed.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        names = set(storage.list_names(url))
-        self.videos = {name[2:-4] for name in names if name.startswith("v_") and name.endswith(".npy")} & {
-            name[2:-5] for name in names if name.startswith("v_") and name.endswith(".json")
-        }
-        if not self.videos:
-            problem = "holds no v_<id>.npy with a v_<id>.json; give the folder that launch/extract.py wrote"
-            raise ConfigError("data.features", storage.redact(url), problem)
+        names = set(storage.list_names(url, retry=storage.AT_START))
+        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        self.ids = sorted(
+            stem.removeprefix("v_") for stem in stems if stem.startswith("v_") and f"{stem}.npy" in names
+        )
+        self._known = frozenset(self.ids)
+        if not self.ids:
+            raise FeatureError(
+                f"{storage.redact(url)}: holds no v_<id>.npy with a v_<id>.json; give the folder that "
+                "launch/extract.py wrote"
+            )
 
-    def load(self, video: str) -> VideoFeatures:
-        """Read one video.
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def sidecar(self, video: str) -> Sidecar:
+        """Read one video's sidecar.
 
         Raises:
-            FeatureError: the array isn't [T, C] of finite numbers or doesn't fit its sidecar.
+            FeatureError: it can't be understood.
             StorageError: it can't be read.
         """
-        place = storage.join(storage.redact(self.url), array_name(video))
+        url = storage.join(self.url, sidecar_name(video))
         try:
-            sidecar = Sidecar.from_json(storage.read_bytes(storage.join(self.url, sidecar_name(video))))
-            data = io.BytesIO(storage.read_bytes(storage.join(self.url, array_name(video))))
-            values = np.load(data, allow_pickle=False).astype(np.float32, copy=False)
-        except (SidecarError, ValueError, EOFError) as error:
-            raise FeatureError(f"{place}: {error}") from None
-        if values.ndim != 2 or len(values) == 0 or values.shape != (sidecar.features, sidecar.feature_dim):
+            return Sidecar.from_json(storage.read_bytes(url))
+        except SidecarError as error:
+            raise FeatureError(f"{storage.redact(url)}: {error}") from None
+
+    def array(self, video: str) -> FloatArray:
+        """Read one video's features, float32 [T, C].
+
+        Raises:
+            FeatureError: not a two-dimensional array of numbers.
+            StorageError: it can't be read.
+        """
+        url = storage.join(self.url, array_name(video))
+        return load_array(storage.read_bytes(url), storage.redact(url))
+
+    def read(self, video: str) -> tuple[Sidecar, FloatArray]:
+        """Read sidecar and array of one video.
+
+        Raises:
+            FeatureError: the array's shape is not what its sidecar says.
+            StorageError: they can't be read.
+        """
+        sidecar, array = self.sidecar(video), self.array(video)
+        if array.shape != (sidecar.features, sidecar.feature_dim) or len(array) == 0:
+            place = storage.redact(storage.join(self.url, array_name(video)))
             wanted = f"[{sidecar.features}, {sidecar.feature_dim}]"
-            raise FeatureError(f"{place}: shape {list(values.shape)}, its sidecar says {wanted}")
+            raise FeatureError(
+                f"{place}: shape {list(array.shape)}, its sidecar says {wanted}; delete both and extract again"
+            )
+        return sidecar, array
+
+    def items(self) -> Iterator[tuple[Sidecar, FloatArray]]:
+        """Yield sidecar and array of every video in order of id (see :meth:`read`)."""
+        for video in self.ids:
+            yield self.read(video)
+
+    def load(self, video: str) -> VideoFeatures:
+        """Read one video for a head.
+
+        Raises:
+            FeatureError: the array doesn't fit its sidecar or isn't finite.
+            StorageError: it can't be read.
+        """
+        sidecar, values = self.read(video)
         if not np.isfinite(values).all():
+            place = storage.redact(storage.join(self.url, array_name(video)))
             raise FeatureError(f"{place}: holds values that aren't finite")
         return VideoFeatures(
             video=video,
@@ -98,16 +145,32 @@ class FeatureStore:
             ConfigError: more are absent than allowed, or all.
         """
         wanted = list(videos)
-        found = [video for video in wanted if video in self.videos]
+        found = [video for video in wanted if video in self._known]
         absent = len(wanted) - len(found)
         if not found or absent > missing * len(wanted):
-            example = next(video for video in [*wanted, "?"] if video not in self.videos)
+            example = next(video for video in [*wanted, "?"] if video not in self._known)
             problem = (
                 f"{absent} of {len(wanted)} {name} videos have no features in {storage.redact(self.url)}, such as "
                 f"{example!r}; extract them, or raise data.missing"
             )
             raise ConfigError("data.features", storage.redact(self.url), problem)
         return found
+
+
+def load_array(data: bytes, where: str) -> FloatArray:
+    """Parse the bytes of a ``.npy`` file into float32 [T, C]; pickled objects are refused.
+
+    Raises:
+        FeatureError: not a two-dimensional array of numbers.
+    """
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise FeatureError(f"{where}: not a plain .npy array: {error}") from error
+    array = np.squeeze(array) if array.ndim > 2 else array
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
+        raise FeatureError(f"{where}: expected [T, C] numbers, found {array.dtype} {array.shape}")
+    return np.asarray(array, dtype=np.float32)
 
 
 def rescale(features: VideoFeatures, snippets: int) -> FloatArray:

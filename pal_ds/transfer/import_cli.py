@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.transfer.annotation_rows import read_database
-from pal_ds.transfer.feature_set import FeatureSetError
+from pal_ds.transfer.feature_store import FeatureError
 from pal_ds.transfer.formats.importing import KINDS, ImportOptions, import_features
 
 _EXAMPLES = """
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         written, unknown = import_features(
             arguments.features, arguments.out, options, read_database(arguments.annotations)
         )
-    except (ConfigError, FeatureSetError, storage.StorageAccessError, storage.StorageNotFoundError) as error:
+    except (ConfigError, FeatureError, storage.StorageAccessError, storage.StorageNotFoundError) as error:
         sys.stderr.write(f"import: {error}\n")
         return 2
     except storage.StorageError as error:

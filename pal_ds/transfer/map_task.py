@@ -47,8 +47,10 @@ class MapTask(Task):
         self.store = FeatureStore(data.features)
         other = data.evaluate_features
         self.evaluate_store = FeatureStore(other) if other and other != data.features else self.store
-        training = _annotated(self.store, data.annotations, data.train_subset, data.missing, "training")
-        self.evaluated = _annotated(self.evaluate_store, self.truth, self.subset, data.missing, "evaluated")
+        training = annotated_videos(self.store, data.annotations, data.train_subset, data.missing, "training")
+        self.evaluated = annotated_videos(
+            self.evaluate_store, self.truth, self.subset, data.missing, "evaluated"
+        )
         self.pieces = [piece for video in training for piece in self._cut(self.store, video, training=True)]
         if not self.pieces:
             raise AnnotationError(data.annotations, "", "no training video shows an annotated segment")
@@ -162,8 +164,13 @@ def build_map_head(head: HeadConfig, feature_dim: int) -> torch.nn.Module:
     return GTAD(feature_dim, **sizes) if head.name == "gtad" else BMN(feature_dim, **sizes)
 
 
-def _annotated(
+def annotated_videos(
     store: FeatureStore, annotations: str, subset: str, missing: float, name: str
 ) -> list[VideoAnnotation]:
+    """Give the annotated videos of a subset that have features.
+
+    Raises:
+        ConfigError: more than the share ``missing`` has none.
+    """
     videos = {video.video: video for video in read_detection(annotations, subset) if video.segments}
     return [videos[video] for video in store.present(videos, missing=missing, name=name)]

@@ -27,6 +27,8 @@ class Piece:
         extent: seconds covered.
         duration: of the video, seconds.
         segments_n2: annotated segments as shares of the covered time, clipped to [0, 1] [N, 2].
+        labels: their classes [N].
+        shown: how many of the T features are the video's; those after them are padding.
     """
 
     video: str
@@ -35,6 +37,8 @@ class Piece:
     extent: float
     duration: float
     segments_n2: NDArray[np.float64]
+    labels: tuple[str, ...]
+    shown: int
 
     def seconds(self, shares_n2: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn shares of the covered time into seconds of the video, clipped to it."""
@@ -43,13 +47,16 @@ class Piece:
 
 def whole(features: VideoFeatures, annotation: VideoAnnotation, snippets: int) -> Piece:
     """Cover a whole video with ``snippets`` interpolated features (ActivityNet)."""
+    segments, labels = _shares(annotation, 0.0, features.duration)
     return Piece(
         video=features.video,
         values_tc=rescale(features, snippets),
         origin=0.0,
         extent=features.duration,
         duration=features.duration,
-        segments_n2=_shares(annotation, 0.0, features.duration),
+        segments_n2=segments,
+        labels=labels,
+        shown=snippets,
     )
 
 
@@ -82,6 +89,7 @@ def windows(
         shown = values[start : start + snippets]
         padded = np.zeros((snippets, values.shape[1]), dtype=np.float32)
         padded[: len(shown)] = shown
+        segments, labels = _shares(annotation, origin, extent)
         pieces.append(
             Piece(
                 video=features.video,
@@ -89,7 +97,9 @@ def windows(
                 origin=origin,
                 extent=extent,
                 duration=features.duration,
-                segments_n2=_shares(annotation, origin, extent),
+                segments_n2=segments,
+                labels=labels,
+                shown=len(shown),
             )
         )
     return pieces
@@ -113,10 +123,15 @@ def cut(
     return [] if training and len(piece.segments_n2) == 0 else [piece]
 
 
-def _shares(annotation: VideoAnnotation, origin: float, extent: float) -> NDArray[np.float64]:
+def _shares(
+    annotation: VideoAnnotation, origin: float, extent: float
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Give the segments that lie in the covered time, as shares of it, and their classes."""
     spans = np.array([(segment.start, segment.end) for segment in annotation.segments], dtype=np.float64)
     shares = np.clip((spans.reshape(-1, 2) - origin) / extent, 0.0, 1.0)
-    return shares[shares[:, 1] > shares[:, 0]]
+    kept = shares[:, 1] > shares[:, 0]
+    labels = tuple(segment.label for segment, here in zip(annotation.segments, kept, strict=True) if here)
+    return shares[kept], labels
 
 
 def _holds_a_segment(annotation: VideoAnnotation, origin: float, extent: float) -> bool:

@@ -22,6 +22,7 @@ from pal_ds.transfer.grounding_task import GroundingTask
 from pal_ds.transfer.map_task import MapTask
 from pal_ds.transfer.metrics.segments import ACTIVITYNET_TIOU, parse_thresholds
 from pal_ds.transfer.metrics.tasks import Report, evaluate
+from pal_ds.transfer.moment_task import MomentTask
 from pal_ds.transfer.run_folder import RunFolder
 from pal_ds.transfer.tac_task import TacTask
 from pal_ds.transfer.task import Task
@@ -63,7 +64,8 @@ def build_task(name: str, config: TransferConfig | TacConfig) -> Task:
         raise ConfigError("tiou", config.tiou, str(error)) from None
     if name == "vg":
         return GroundingTask(config, device=device)
-    return MapTask(config, labelled=name == "tad", device=device)
+    kind = MomentTask if config.head.name == "actionformer" else MapTask
+    return kind(config, labelled=name == "tad", device=device)
 
 
 def train(name: str, config: TransferConfig | TacConfig) -> dict[str, Any]:
@@ -115,7 +117,8 @@ class Trainer:
         self.task, self.config, self.folder = task, config, folder
         rate = config.optimizer
         learned = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(learned, lr=rate.lr, weight_decay=rate.weight_decay)
+        kind = torch.optim.AdamW if rate.decoupled else torch.optim.Adam
+        self.optimizer = kind(learned, lr=rate.lr, weight_decay=rate.weight_decay)
         self.best: dict[str, Any] = {}
 
     def resume(self) -> int:

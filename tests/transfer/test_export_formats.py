@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pal_ds.transfer.extract_cli import main as extract_main
-from pal_ds.transfer.feature_set import FeatureSet, FeatureSetError
+from pal_ds.transfer.feature_store import FeatureError, FeatureStore
 from pal_ds.transfer.formats import FORMATS
 from pal_ds.transfer.formats.hdf5 import per_frame, read_items
 from pal_ds.transfer.formats.tables import INFO_COLUMNS, from_csv, resize_endpoints, to_csv
@@ -39,21 +39,21 @@ def sidecar(video_id: str, features: int, *, fps: float = 25.0, clip: int = 8, s
 
 
 @pytest.fixture
-def features(tmp_path: Path) -> FeatureSet:
+def features(tmp_path: Path) -> FeatureStore:
     generator = np.random.default_rng(0)
     for video_id, length in (("a", 5), ("b", 130), ("c", 1)):
         array = generator.standard_normal((length, 6)).astype(np.float32)
         np.save(tmp_path / f"v_{video_id}.npy", array)
         (tmp_path / f"v_{video_id}.json").write_bytes(sidecar(video_id, length).to_json())
-    return FeatureSet(str(tmp_path))
+    return FeatureStore(str(tmp_path))
 
 
-def write(features: FeatureSet, name: str, out: Path) -> Path:
+def write(features: FeatureStore, name: str, out: Path) -> Path:
     FORMATS[name].write(features, str(out), DATABASE)
     return out
 
 
-def test_gtad_hdf5_has_a_native_rate_data_set_per_video(features: FeatureSet, tmp_path: Path) -> None:
+def test_gtad_hdf5_has_a_native_rate_data_set_per_video(features: FeatureStore, tmp_path: Path) -> None:
     out = write(features, "anet-hdf5", tmp_path / "out")
     with h5py.File(out / "features.h5") as file:
         assert sorted(file) == ["v_a", "v_b", "v_c"]
@@ -64,7 +64,7 @@ def test_gtad_hdf5_has_a_native_rate_data_set_per_video(features: FeatureSet, tm
     np.testing.assert_array_equal(found["a"], features.array("a"))
 
 
-def test_video_info_has_the_published_columns_and_subsets(features: FeatureSet, tmp_path: Path) -> None:
+def test_video_info_has_the_published_columns_and_subsets(features: FeatureStore, tmp_path: Path) -> None:
     out = write(features, "bmn-csv", tmp_path / "out")
     rows = list(csv.DictReader(io.StringIO((out / "video_info_new.csv").read_text())))
     assert tuple(rows[0]) == INFO_COLUMNS
@@ -77,7 +77,7 @@ def test_video_info_has_the_published_columns_and_subsets(features: FeatureSet, 
     )
 
 
-def test_bmn_csv_has_a_header_and_a_hundred_rows(features: FeatureSet, tmp_path: Path) -> None:
+def test_bmn_csv_has_a_header_and_a_hundred_rows(features: FeatureStore, tmp_path: Path) -> None:
     out = write(features, "bmn-csv", tmp_path / "out")
     for video_id in "abc":
         data = (out / "csv_mean_100" / f"v_{video_id}.csv").read_bytes()
@@ -114,7 +114,7 @@ def test_per_frame_rows_are_the_nearest_features() -> None:
     )
 
 
-def test_lgi_opentad_and_actionformer_layouts(features: FeatureSet, tmp_path: Path) -> None:
+def test_lgi_opentad_and_actionformer_layouts(features: FeatureStore, tmp_path: Path) -> None:
     lgi = write(features, "lgi", tmp_path / "lgi")
     np.testing.assert_array_equal(np.load(lgi / "b.npy"), features.array("b"))
     opentad = write(features, "opentad", tmp_path / "opentad")
@@ -134,7 +134,7 @@ def test_lgi_opentad_and_actionformer_layouts(features: FeatureSet, tmp_path: Pa
     np.testing.assert_allclose(times, features.sidecar("b").centres())
 
 
-def test_what_was_exported_is_imported_unchanged(features: FeatureSet, tmp_path: Path) -> None:
+def test_what_was_exported_is_imported_unchanged(features: FeatureStore, tmp_path: Path) -> None:
     annotations = tmp_path / "gt.json"
     durations = {name: {"duration": features.sidecar(name).duration, "fps": 25.0} for name in "ab"}
     annotations.write_text(json.dumps({"database": durations}))
@@ -159,7 +159,7 @@ def test_what_was_exported_is_imported_unchanged(features: FeatureSet, tmp_path:
         ]
         assert extract_main([*words, *more]) == 0
         assert extract_main([*words, *more]) == 2
-        found = FeatureSet(str(out))
+        found = FeatureStore(str(out))
         assert found.ids == ["a", "b"]
         for about, array in found.items():
             if kind == "csv":
@@ -175,7 +175,7 @@ def test_what_was_exported_is_imported_unchanged(features: FeatureSet, tmp_path:
     [[], ["--clip-frames", "8"], ["--rescaled", "--fps", "5"], ["--clip-frames", "8", "--stride", "-1"]],
 )
 def test_import_needs_one_time_axis(
-    features: FeatureSet, tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+    features: FeatureStore, tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "gt.json").write_text('{"database": {"a": {"duration": 3.0}}}')
     words = [
@@ -199,10 +199,10 @@ def test_sidecars_come_back_and_others_are_refused() -> None:
             Sidecar.from_json(data)
 
 
-def test_array_that_contradicts_its_sidecar_is_refused(features: FeatureSet, tmp_path: Path) -> None:
+def test_array_that_contradicts_its_sidecar_is_refused(features: FeatureStore, tmp_path: Path) -> None:
     np.save(tmp_path / "v_a.npy", np.zeros((4, 6), np.float32))
-    with pytest.raises(FeatureSetError, match="shape"):
+    with pytest.raises(FeatureError, match="shape"):
         list(features.items())
     np.save(tmp_path / "v_a.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(FeatureSetError, match="plain"):
+    with pytest.raises(FeatureError, match="plain"):
         features.array("a")

@@ -20,7 +20,7 @@ from launch.demo.s3_server import S3Server
 from pal_ds import storage
 from pal_ds.transfer import video_source
 from pal_ds.transfer.extract_cli import main
-from pal_ds.transfer.feature_set import FeatureSet
+from pal_ds.transfer.feature_store import FeatureStore
 from pal_ds.transfer.video_source import VideoRef, VideoSourceError, deal_videos, list_videos, open_video
 
 SCRIPT = Path(__file__).resolve().parents[2] / "launch" / "extract.py"
@@ -102,13 +102,13 @@ def test_broken_videos_are_listed_and_the_rest_goes_on(
     rows = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["audio", "empty", "noise"]
     assert all(row["error"] and row["source"] for row in rows)
-    assert FeatureSet(str(out)).ids == ["good"]
+    assert FeatureStore(str(out)).ids == ["good"]
     assert "errors.jsonl" in capsys.readouterr().out
     for name in ("noise.mp4", "empty.webm", "audio.mp4"):
         (folder / name).write_bytes(good)
     assert extract(run, folder, out) == 0
     assert not (out / "errors.jsonl").exists()
-    assert len(FeatureSet(str(out))) == 4
+    assert len(FeatureStore(str(out))) == 4
 
 
 def test_other_settings_need_another_folder_or_overwrite(

@@ -15,7 +15,7 @@ from torchcodec.decoders import VideoDecoder
 from pal_ds.transfer import frames as frames_module
 from pal_ds.transfer.encoder import ClipEncoder
 from pal_ds.transfer.export import load_backbone
-from pal_ds.transfer.feature_set import FeatureSet
+from pal_ds.transfer.feature_store import FeatureStore
 from pal_ds.transfer.features import ExtractOptions, count_clips, encode_stream, extract_videos
 from pal_ds.transfer.frames import FrameStream
 from pal_ds.transfer.video_source import list_videos
@@ -64,7 +64,7 @@ def test_feature_at_a_time_equals_that_of_the_clip_cut_by_ffmpeg_there(
     video: Path, encoder: ClipEncoder, tmp_path: Path
 ) -> None:
     extract_videos(list_videos(str(video)), encoder, str(tmp_path / "out"), ExtractOptions(stride=5))
-    features = FeatureSet(str(tmp_path / "out"))
+    features = FeatureStore(str(tmp_path / "out"))
     sidecar, array = features.sidecar("a"), features.array("a")
     for number in (0, 7, len(array) - 1):
         start = sidecar.centres()[number] - sidecar.clip_frames / 2 / sidecar.fps
@@ -138,7 +138,7 @@ def test_short_video_repeats_its_last_frame(tmp_path: Path, encoder: ClipEncoder
     padded = torch.cat([frames, frames[-1:].expand(3, -1, -1, -1)])
     torch.testing.assert_close(stream_features(path, encoder), encoder(padded[None]), rtol=1e-4, atol=1e-5)
     extract_videos(list_videos(str(path)), encoder, str(tmp_path / "out"), ExtractOptions())
-    sidecar = FeatureSet(str(tmp_path / "out")).sidecar("s")
+    sidecar = FeatureStore(str(tmp_path / "out")).sidecar("s")
     assert (sidecar.features, sidecar.frames, sidecar.padded) == (1, 5, 3)
 
 

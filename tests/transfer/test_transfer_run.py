@@ -175,7 +175,7 @@ def test_damaged_features_are_named(tmp_path):
     (tmp_path / "v_good.npy").write_bytes(b"x")
     with pytest.raises(FeatureError, match=r"v_good\.npy"):
         store.load("good")
-    with pytest.raises(ConfigError, match=r"data\.features"):
+    with pytest.raises(FeatureError, match=r"empty: holds no v_<id>\.npy"):
         FeatureStore(str(tmp_path / "empty"))
 
 

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pal_ds.transfer.feature_set import FeatureSet
+from pal_ds.transfer.feature_store import FeatureStore
 from pal_ds.transfer.formats import hdf5, tables, toolboxes
 
 #: ``write(features, out_url, database)``; ``database`` holds the annotations by video id, or nothing.
-Writer = Callable[[FeatureSet, str, Mapping[str, Any]], None]
+Writer = Callable[[FeatureStore, str, Mapping[str, Any]], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
-from pal_ds.transfer.feature_set import FeatureSet
+from pal_ds.transfer.feature_store import FeatureStore
 from pal_ds.transfer.formats.tables import write_video_info
 from pal_ds.transfer.sidecar import Sidecar
 
 Rows = Callable[[Sidecar, NDArray[np.float32]], tuple[str, NDArray[np.float32]]]
 
 
-def write_anet(features: FeatureSet, out_url: str, database: Mapping[str, Any]) -> None:
+def write_anet(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
     """Write one HDF5 with a data set ``v_<id>`` [T, C] per video at native rate; the reader resizes to 100."""
     _write(features, storage.join(out_url, "features.h5"), lambda sidecar, array: (f"v_{sidecar.id}", array))
     write_video_info(features, storage.join(out_url, "video_info_new.csv"), database)
 
 
-def write_per_frame(features: FeatureSet, out_url: str, database: Mapping[str, Any]) -> None:
+def write_per_frame(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
     """Write one HDF5 with a data set ``<id>`` [frames, C] per video, the form of G-TAD's THUMOS'14 reader.
 
     That reader keeps every 5th row as the feature of that frame. Each frame gets the feature whose clip is
@@ -60,7 +60,7 @@ def read_items(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
             yield stem.removeprefix("v_") or stem, np.asarray(file[name], dtype=np.float32)
 
 
-def _write(features: FeatureSet, url: str, rows: Rows) -> None:
+def _write(features: FeatureStore, url: str, rows: Rows) -> None:
     h5py = _h5py()
     # HDF5 needs a file it can seek in; it is published whole.
     with tempfile.TemporaryDirectory(prefix="pal-hdf5-") as folder:

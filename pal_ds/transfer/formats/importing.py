@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pal_ds import storage
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.shardset import dump_json
-from pal_ds.transfer.feature_set import FeatureSetError, load_array
+from pal_ds.transfer.feature_store import FeatureError, load_array
 from pal_ds.transfer.features import SETTINGS_NAME
 from pal_ds.transfer.formats.hdf5 import read_items
 from pal_ds.transfer.formats.tables import from_csv
@@ -73,7 +73,7 @@ def import_features(
 
     Raises:
         ConfigError: the destination is taken, or an annotation lacks what is needed.
-        FeatureSetError: a file is no features, or nothing was found.
+        FeatureError: a file is no features, or nothing was found.
     """
     if any(name.startswith("v_") for name in storage.list_names(out_url, retry=storage.AT_START)):
         raise ConfigError("--out", storage.redact(out_url), "holds features already; choose another folder")
@@ -92,7 +92,7 @@ def import_features(
         storage.write_bytes(storage.join(out_url, sidecar_name(video_id)), sidecar.to_json())
         written += 1
     if not written:
-        raise FeatureSetError(
+        raise FeatureError(
             f"{storage.redact(source_url)}: no {options.kind} features of annotated videos "
             f"({len(unknown)} videos without annotation)"
         )
@@ -146,7 +146,7 @@ def _items(url: str, kind: str) -> Iterator[tuple[str, str, NDArray[np.float32]]
                 for name, array in read_items(path):
                     yield name, f"{path.name}/{name}", array
             except OSError as error:
-                raise FeatureSetError(f"{storage.redact(url)}: no HDF5 file: {error}") from error
+                raise FeatureError(f"{storage.redact(url)}: no HDF5 file: {error}") from error
         return
     for info in storage.iter_files(url, retry=storage.AT_START):
         stem, _, extension = info.relative.rsplit("/", 1)[-1].rpartition(".")
@@ -156,5 +156,5 @@ def _items(url: str, kind: str) -> Iterator[tuple[str, str, NDArray[np.float32]]
         try:
             array = from_csv(data) if kind == "csv" else load_array(data, info.relative)
         except ValueError as error:
-            raise FeatureSetError(f"{info.relative}: {error}") from error
+            raise FeatureError(f"{info.relative}: {error}") from error
         yield stem.removeprefix("v_") or stem, info.relative, array

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pal_ds import storage
-from pal_ds.transfer.feature_set import FeatureSet
+from pal_ds.transfer.feature_store import FeatureStore
 
 BMN_ROWS = 100
 INFO_COLUMNS = ("video", "numFrame", "seconds", "fps", "rfps", "subset", "featureFrame")
 
 
-def write_bmn(features: FeatureSet, out_url: str, database: Mapping[str, Any]) -> None:
+def write_bmn(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
     """Write ``csv_mean_100/v_<id>.csv``: a header line, then 100 rows of C values."""
     for sidecar, array in features.items():
         url = storage.join(out_url, "csv_mean_100", f"v_{sidecar.id}.csv")
@@ -55,7 +55,7 @@ def from_csv(data: bytes) -> NDArray[np.float32]:
     return np.loadtxt(io.StringIO(data.decode()), delimiter=",", skiprows=1, dtype=np.float32, ndmin=2)
 
 
-def write_video_info(features: FeatureSet, url: str, database: Mapping[str, Any]) -> None:
+def write_video_info(features: FeatureStore, url: str, database: Mapping[str, Any]) -> None:
     """Write the video list with the columns of G-TAD's and BMN's ``video_info_new.csv``.
 
     ``featureFrame`` is the number of sampled frames that the features cover, as in the published file (frames

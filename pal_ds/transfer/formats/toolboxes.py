@@ -12,11 +12,11 @@ import yaml
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.shardset import dump_json
-from pal_ds.transfer.feature_set import FeatureSet
+from pal_ds.transfer.feature_store import FeatureStore
 from pal_ds.transfer.sidecar import Sidecar
 
 
-def write_lgi(features: FeatureSet, out_url: str, database: Mapping[str, Any]) -> None:
+def write_lgi(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
     """Write ``<id>.npy`` [T, C]; LGI looks a video up by its bare id."""
     del database
     for sidecar, array in features.items():
@@ -25,7 +25,7 @@ def write_lgi(features: FeatureSet, out_url: str, database: Mapping[str, Any]) -
         storage.write_bytes(storage.join(out_url, f"{sidecar.id}.npy"), file.getvalue())
 
 
-def write_opentad(features: FeatureSet, out_url: str, database: Mapping[str, Any]) -> None:
+def write_opentad(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
     """Write the data set's part of an OpenTAD config, annotations, and the list of videos without features."""
     sidecars = [features.sidecar(video_id) for video_id in features.ids]
     first = _one_grid(sidecars)
@@ -51,7 +51,7 @@ def write_opentad(features: FeatureSet, out_url: str, database: Mapping[str, Any
     )
 
 
-def write_actionformer(features: FeatureSet, out_url: str, database: Mapping[str, Any]) -> None:
+def write_actionformer(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
     """Write the ``dataset`` section of an ActionFormer config and its annotation file.
 
     ActionFormer computes times from one ``num_frames`` and ``feat_stride`` and the fps of each video (or one
