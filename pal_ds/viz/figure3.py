@@ -192,7 +192,8 @@ def _page(document: Mapping[str, Any], pictures: Sequence[Picture]) -> ReportDat
     text = (
         "Means over all measured videos and both versions. Found again: share of the version's action clips whose "
         "most similar original clip shows the same moment. Stands out: mean cosine of equal moments minus that of "
-        "others, times 100. Localised: overlap of the true place with the stretch most similar to the original action."
+        "others, times 100. Localised: overlap of the true place with the stretch most similar to the original "
+        "action."
     )
     return ReportData(
         title="Is an action found again, faster or slower, at another place?",
