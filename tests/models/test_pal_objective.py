@@ -199,6 +199,37 @@ def test_symmetric_loss_is_the_mean_of_both_ways() -> None:
     assert torch.equal(output.staged, one_way(batch).staged)
 
 
+def test_more_keys_are_more_positives_of_the_same_query() -> None:
+    objective = tiny_objective().eval()
+    first, second = tiny_batch(3, seed=0), tiny_batch(3, seed=1)
+    both = copy.deepcopy(first)
+    both.more_keys = ((second.key_bjcthw, second.key_region_b2),)
+    other = copy.deepcopy(first)
+    other.key_bjcthw, other.key_region_b2 = second.key_bjcthw, second.key_region_b2
+    output, one, two = objective(both), objective(first), objective(other)
+    torch.testing.assert_close(output.loss, (one.loss + two.loss) / 2)
+    for name, value in output.metrics.items():
+        torch.testing.assert_close(value, (one.metrics[name] + two.metrics[name]) / 2, msg=name)
+    assert torch.equal(output.staged, one.staged), "the first key of a sample is queued"
+
+
+def test_a_missing_key_view_is_named() -> None:
+    batch = tiny_batch(2)
+    batch.key_bjcthw = None
+    with pytest.raises(ValueError, match=r"synthesis\.views = 1"):
+        tiny_objective()(batch)
+
+
+def test_eval_gives_backbone_features_of_the_region() -> None:
+    objective = tiny_objective()
+    batch = tiny_batch(2)
+    assert objective(batch).features is None
+    features = objective.eval()(batch).features
+    start, length = batch.query_region_b2[0].tolist()
+    clips = batch.query_bjcthw[0, start : start + length]
+    torch.testing.assert_close(features[0], objective.backbone(clips).mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
 def test_batch_negatives_are_the_other_samples() -> None:
     objective = tiny_objective(objective={"negatives": "batch"}).eval()
     assert not any(name.startswith("queue") for name in objective.state_dict())

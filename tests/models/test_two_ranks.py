@@ -57,10 +57,14 @@ OPTIONS: list[dict[str, Any]] = [
     {"head_bn": True, "symmetric": True, "objective": {"dense_weight": 0.3}},
     {"objective": {"negatives": "both"}},
     {"objective": {"negatives": "batch"}},
+    {"objective": {"name": "rspnet", "negatives": "both"}},
+    {"objective": {"name": "videomoco", "queue_decay": 0.9}},
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=["pal", "symmetric-dense-bn", "both", "batch"])
+@pytest.mark.parametrize(
+    "options", OPTIONS, ids=["pal", "symmetric-dense-bn", "both", "batch", "rspnet", "videomoco"]
+)
 def test_two_ranks_equal_one(rank_pool: RankPool, options: dict[str, Any]) -> None:
     ranks = rank_pool.run(train, options)
     alone = train(None, options)
