@@ -70,8 +70,8 @@ def describe(results: dict[str, dict[str, Any]]) -> tuple[Section, str]:
     text = (
         "Rendered motion capture with every action annotated: a narrow G-TAD learns on 6 videos, from frozen "
         "features, where actions begin and end, and is scored on 4 others (pal-eval detection, in percent). All "
-        "actions count as one class. It shows that the road from checkpoint to mAP works; 4 videos are far too few to "
-        "rank features by, and these encoders never saw rendered people. The honest comparison is "
+        "actions count as one class. It shows that the road from checkpoint to mAP works; 4 videos are far too few "
+        "to rank features by, and these encoders never saw rendered people. The honest comparison is "
         "benchmarks/fidelity."
     )
     width = max(len(name) for name, *_ in rows)

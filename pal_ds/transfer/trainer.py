@@ -217,8 +217,6 @@ class Trainer:
             )
 
     def _page(self, report: Report) -> None:
-        if report.task != "detection":
-            return
         try:
             from pal_ds.transfer.metrics.page import render
 

@@ -58,3 +58,20 @@ def test_page_is_self_contained_and_escapes_names(files, tmp_path, capsys):
     assert not re.search(r"(src|href)=\"https?:", html)
     assert "double detection" in html
     assert "average mAP" in capsys.readouterr().out
+
+
+def test_pages_of_the_other_tasks_show_their_figures(files, tmp_path):
+    queries = tmp_path / "queries.txt"
+    queries.write_text("v 0.0 10.0##someone <b>jumps</b>\n")
+    spans = {"results": {"v": [{"segment": [0, 5], "score": 1.0, "sentence": "someone <b>jumps</b>"}]}}
+    (tmp_path / "spans.json").write_text(json.dumps(spans))
+    for task, truth, predictions, wanted in (
+        ("proposals", files[0], files[1], ["AUC", "AR@100", "Recall against the number of proposals"]),
+        ("classification", files[0], files[1], ["top-1 50.00", "Taken for another"]),
+        ("grounding", str(queries), str(tmp_path / "spans.json"), ["mIoU 50.00", "R@1, tIoU 0.5"]),
+    ):
+        page = tmp_path / f"{task}.html"
+        assert main([task, "--ground-truth", truth, "--predictions", predictions, "--html", str(page)]) == 0
+        html = page.read_text()
+        assert all(text in html for text in wanted), task
+        assert not re.search(r"(src|href)=\"https?:", html)

@@ -24,7 +24,7 @@ examples:
     pal-eval proposals --ground-truth activity_net.v1-3.min.json --predictions proposals.json --json
   Charades-STA grounding, R@1 at 0.3/0.5/0.7 and mIoU:
     pal-eval grounding --ground-truth charades_sta_test.txt --predictions spans.json
-  a page with per-class table, reliability and error breakdown:
+  a page with per-class table, reliability and error breakdown (--html goes with every task):
     pal-eval detection --ground-truth GT.json --predictions PRED.json --html report.html
 
 predictions, all tasks:
@@ -76,8 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
                 help="thresholds, STOP included (default: 0.5:0.95:0.05; grounding 0.3:0.7:0.2)",
             )
         task.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-        if name == "detection":
-            task.add_argument("--html", metavar="FILE", help="also write a self-contained page")
+        task.add_argument("--html", metavar="FILE", help="also write a self-contained page")
     return parser
 
 
@@ -98,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             subset=options.subset,
             tiou=getattr(options, "tiou", None),
         )
-        if getattr(options, "html", None):
+        if options.html:
             tasks.write_html(report, options.html)
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"pal-eval: error: {' '.join(str(error).split())}\n")

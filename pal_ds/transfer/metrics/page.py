@@ -1,15 +1,16 @@
-"""A detection report as one page: per-class table, error breakdown, reliability; self-contained."""
+"""A report as one self-contained page; for detection with per-class table, error breakdown and reliability."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jinja2
 
 from pal_ds.transfer.metrics.detection import DetectionResult
 from pal_ds.transfer.metrics.errors import KINDS, Breakdown, Reliability, break_down, hit_rows, reliability
+from pal_ds.transfer.metrics.plain_page import render_plain
+from pal_ds.transfer.metrics.plots import new_axes, to_svg
 from pal_ds.transfer.metrics.segments import threshold_name
 
 if TYPE_CHECKING:
@@ -49,24 +50,23 @@ expected calibration error {{ calibration }}.</p>
 
 
 def write_page(report: Report, path: str) -> None:
-    """Write the page of a detection report.
+    """Write a report's page.
 
     Args:
-        report: of the task ``detection``.
+        report: of any task.
         path: file to write.
 
     Raises:
         ImportError: matplotlib isn't installed.
-        ValueError: the report is of another task.
     """
     Path(path).write_text(render(report), encoding="utf-8")
 
 
 def render(report: Report) -> str:
-    """Give the page of a detection report as HTML."""
+    """Give a report's page as HTML."""
     result, truth, predictions = report.result, report.truth, report.predictions
     if not isinstance(result, DetectionResult) or truth is None or predictions is None:
-        raise ValueError("--html takes a detection report")
+        return render_plain(report)
     at = float(result.thresholds[0])
     hits = hit_rows(truth, predictions, at)
     calibrated = reliability(predictions.scores, hits)
@@ -103,7 +103,7 @@ def render(report: Report) -> str:
 
 
 def _draw_errors(breakdown: Breakdown) -> str:
-    figure, axes = _figure(8.0, 3.2)
+    figure, axes = new_axes(8.0, 3.2)
     total = breakdown.counts_sk.sum(axis=1).clip(min=1)
     names = [f"{place + 1}G" for place in range(len(total))]
     base = 0.0 * total
@@ -113,33 +113,14 @@ def _draw_errors(breakdown: Breakdown) -> str:
         base = base + share
     axes.set_ylabel("share of predictions, %")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def _draw_reliability(calibrated: Reliability) -> str:
-    figure, axes = _figure(4.6, 3.6)
+    figure, axes = new_axes(4.6, 3.6)
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
     axes.plot(calibrated.score_b, calibrated.precision_b, marker="o", color="#2a6f97")
     axes.set_xlabel("mean score")
     axes.set_ylabel("precision")
     axes.set_ylim(-0.02, 1.02)
-    return _svg(figure)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("--html needs matplotlib: pip install 'pal-ds[viz]'") from None
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Any) -> str:
-    target = io.StringIO()
-    figure.savefig(target, format="svg", metadata={"Date": None})
-    # An XML header and a document type have no place inside an HTML page.
-    text = target.getvalue()
-    return text[text.index("<svg") :]
+    return to_svg(figure)

@@ -98,7 +98,7 @@ def evaluate(
 
 
 def write_html(report: Report, path: str) -> None:
-    """Write a detection report as one self-contained page.
+    """Write a report as one self-contained page.
 
     Raises:
         ImportError: matplotlib isn't installed (extra ``viz``).

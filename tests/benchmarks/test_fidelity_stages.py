@@ -1,0 +1,125 @@
+"""The comparison of pre-trainings: what a stage's key depends on, resuming, the time limit, tables, orderings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fidelity.budget import BUDGETS
+from benchmarks.fidelity.cli import main
+from benchmarks.fidelity.pipeline import build_road, given_corpus
+from benchmarks.fidelity.results import FIGURES, Row, cell, markdown, orderings, summarise
+from benchmarks.fidelity.stage import OutOfTime, Runner, Stage, StageError
+from benchmarks.fidelity.variants import VARIANTS
+from pal_ds.config import load_config
+
+
+def shell(text: str, *inputs: Stage, **more: object) -> Stage:
+    return Stage(name="s", owner="me", words=("sh", "-c", text, "{out}"), inputs=inputs, **more)  # type: ignore[arg-type]
+
+
+def test_a_stage_runs_once_and_again_only_if_its_command_inputs_or_files_change(tmp_path: Path) -> None:
+    settings = tmp_path / "settings"
+    settings.write_text("1")
+    work = tmp_path / "work"
+    count = f"mkdir -p $0 && echo x >> {tmp_path}/count"
+    first = shell(count, files=(settings,))
+    second = shell(count + " ", first)
+    runner = Runner(work)
+    runner.run(second)
+    runner.run(second)
+    assert len((tmp_path / "count").read_text().split()) == 2
+    record = runner.done(second)
+    assert record is not None and record.starts == 1
+    settings.write_text("2")
+    changed = shell(count, files=(settings,))
+    assert changed.key != first.key
+    assert shell(count + " ", changed).key != second.key
+    assert dataclasses.replace(first, places=(("given", "elsewhere"),)).key == first.key
+
+
+def test_a_failed_stage_says_where_its_output_is_and_runs_again(tmp_path: Path) -> None:
+    stage = shell(f"test -e {tmp_path}/ready || (echo sad >&2; exit 3)")
+    runner = Runner(tmp_path / "work")
+    with pytest.raises(StageError, match=r"(?s)status 3.*sad"):
+        runner.run(stage)
+    assert runner.done(stage) is None
+    (tmp_path / "ready").touch()
+    runner.run(stage)
+    record = runner.done(stage)
+    assert record is not None and record.starts == 2
+
+
+def test_a_stage_out_of_time_is_stopped_and_goes_on(tmp_path: Path) -> None:
+    # Endless until the second start finds what the first left.
+    stage = shell(f"test -e {tmp_path}/begun && exit 0; touch {tmp_path}/begun; while :; do sleep 0.05; done")
+    with pytest.raises(OutOfTime):
+        Runner(tmp_path / "work", minutes=1 / 60).run(stage)
+    runner = Runner(tmp_path / "work")
+    runner.run(stage)
+    assert runner.done(stage) is not None
+
+
+def test_a_command_that_says_preempted_is_not_done(tmp_path: Path) -> None:
+    with pytest.raises(OutOfTime, match="goes on next time"):
+        Runner(tmp_path / "work").run(shell("exit 75"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_every_variant_has_a_valid_config_and_an_equal_budget(variant, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "corpus.json").write_text("{}")
+    road = build_road(given_corpus(corpus), variant, 3, BUDGETS["two-core"], ranks=1)
+    words = road.pretrain.command(tmp_path)
+    config = load_config(words[words.index("--config") + 1], words[words.index("--config") + 2 :])
+    assert (config.run.seed, config.data.global_batch, config.synthesis.clips) == (3, 16, 7)
+    assert config.run.max_steps == (BUDGETS["two-core"].steps if variant.trained else 30)
+    assert len({stage.key for stage in road.stages}) == len(road.stages)
+
+
+def row(variant: str, seed: int, value: float) -> Row:
+    figures = {key: value for key, _, _ in FIGURES}
+    return Row(variant=variant, seed=seed, figures=figures, seconds={}, commits={}, machine="", steps=[])
+
+
+def test_table_gives_mean_and_half_range_and_orderings_tell_clear_from_undecided() -> None:
+    rows = [
+        row("random", 0, 1.0),
+        row("random", 1, 3.0),
+        row("moco", 0, 9.0),
+        row("pal", 0, 4.0),
+        row("pal", 1, 5.0),
+    ]
+    summary = summarise(rows)
+    assert [entry["variant"] for entry in summary] == ["random", "moco", "pal"]
+    assert cell(summary[0]["average_mAP"], 2) == "2.00 ± 1.00"
+    assert cell(summary[1]["average_mAP"], 2) == "9.00"
+    found = {(entry["above"], entry["below"]): entry for entry in orderings(summary)}
+    assert found["pal", "random"]["holds"] and found["pal", "random"]["clear"]
+    assert not found["pal", "moco"]["holds"] and not found["pal", "moco"]["clear"]  # one seed of MoCo
+    assert ("pal", "tac") not in found
+    assert "| PAL (#4) | 2 | 4.50 ± 0.50 |" in markdown(summary)
+
+
+def test_command_plans_and_reports_without_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "corpus.json").write_text("{}")
+    words = ["--work", str(tmp_path / "work"), "--corpus", str(corpus), "--variants", "pal", "--seeds", "0"]
+    assert main([*words, "--plan"]) == 0
+    plan = capsys.readouterr().out
+    assert plan.count("to do") == 9
+    assert "run.max_steps=240" in plan
+    assert main([*words, "--set", "steps=7", "--plan"]) == 0
+    assert "run.max_steps=7" in capsys.readouterr().out
+    assert main([*words, "--report-only", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == ["pal seed 0"]
+    assert "Not run: pal seed 0." in (tmp_path / "work/index.html").read_text()
+    assert main([*words, "--set", "stepz=7"]) == 2
+    assert main(["--work", str(tmp_path), "--corpus", str(tmp_path / "none")]) == 2
