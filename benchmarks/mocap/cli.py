@@ -29,9 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         with _Bar() as bar:
-            summary = build(
-                local, options.size, options.seed, options.workers, bar.update, only=options.only
-            )
+            summary = build(local, options.size, options.seed, options.workers, bar.update, only=options.only)
         if not (options.no_page or options.only):
             write_page(local)
         if local != _as_path(options.out):
@@ -57,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes; default: all cores"
     )
-    parser.add_argument("--only", choices=("trimmed", "untrimmed"), help="leave the other kind out, and the page")
+    parser.add_argument(
+        "--only", choices=("trimmed", "untrimmed"), help="leave the other kind out, and the page"
+    )
     parser.add_argument("--no-page", action="store_true", help="leave the HTML page out")
     parser.add_argument("--json", action="store_true", help="print one object to stdout")
     return parser

@@ -221,6 +221,14 @@ class TransferConfig:
         "", "thresholds START:STOP:STEP of the evaluation; empty: the task's own (pal-eval --help)"
     )
 
+    def __post_init__(self) -> None:
+        check(
+            self.head.name != "actionformer" or self.post.boundary == "none",
+            "post.boundary",
+            self.post.boundary,
+            "has no effect with head.name=actionformer; set it to none",
+        )
+
     def check_task(self, task: str) -> None:
         """Refuse a head that doesn't do the task.
 

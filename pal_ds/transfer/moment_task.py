@@ -148,6 +148,8 @@ class MomentTask(Task):
                 )
                 seconds = piece.seconds(span / self.config.head.snippets)
                 whole = seconds[:, 1] > seconds[:, 0]
+                if longest := self.config.post.longest_seconds:
+                    whole &= seconds[:, 1] - seconds[:, 0] < longest
                 segments.append(seconds[whole] / piece.duration)
                 scores.append(score[whole])
                 classes.append(named[whole])

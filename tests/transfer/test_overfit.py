@@ -41,6 +41,21 @@ def test_detection_heads_overfit(tmp_path, head, boundary):
     assert result["figures"]["mAP"][0] >= 95
 
 
+MOMENTS = {"snippets": 64, "hidden": 64, "levels": 4, "window": 9, "attention_heads": 4, "dropout": 0.0}
+
+
+@pytest.mark.parametrize(("task", "grid"), [("tad", 0), ("apg", 32)])
+def test_anchor_free_head_overfits(tmp_path, task, grid):
+    make_set(tmp_path, grid=grid)
+    post = {"boundary": "none", "sigma": 0.5, "keep": 100}
+    schedule = {"lr": 2e-3, "drop_after": [30], "decoupled": True}
+    settings = config(
+        tmp_path, "actionformer", sizes=MOMENTS, run={"epochs": 40}, optimizer=schedule, post=post
+    )
+    figures = train(task, settings)["figures"]
+    assert (figures["mAP"][0] if task == "tad" else figures["AR"]["100"]) >= 95
+
+
 def test_proposal_head_overfits(tmp_path):
     make_set(tmp_path, grid=32)
     post = {"boundary": "product", "sigma": 0.75, "low": 0.65, "high": 0.9, "keep": 100}

@@ -101,14 +101,19 @@ def test_the_result_is_what_pal_eval_says_of_the_predictions(small_set, tmp_path
     assert set(results) == {f"video{number}" for number in range(4)}
 
 
-def test_windows_cover_long_and_short_videos(small_set, tmp_path):
+@pytest.mark.parametrize(
+    "head",
+    [{"durations": 12}, {"name": "actionformer", "hidden": 16, "levels": 3, "window": 5}],
+    ids=["map", "moments"],
+)
+def test_windows_cover_long_and_short_videos(small_set, tmp_path, head):
     result = train(
         "apg",
         config(
             small_set,
             run={"dir": str(tmp_path)},
             data={"shape": "windows"},
-            head={"durations": 12},
+            head=head,
             post={"boundary": "none", "longest_seconds": 3.0},
         ),
     )
@@ -147,6 +152,28 @@ def test_a_head_must_do_the_task(small_set, tmp_path):
         train("vg", config(small_set, run={"dir": str(tmp_path)}))
     with pytest.raises(ConfigError, match="tiou"):
         train("apg", config(small_set, run={"dir": str(tmp_path)}, tiou="1:2"))
+    with pytest.raises(
+        ConfigError, match=r"post\.boundary = 'peaks': has no effect with head.name=actionformer"
+    ):
+        config(small_set, head={"name": "actionformer"}, post={"boundary": "peaks"})
+
+
+def test_video_level_scores_name_what_the_anchor_free_head_finds(small_set, tmp_path):
+    truth = json.loads((small_set / "truth.json").read_text())["database"]
+    scores = {video: [{"label": "run", "score": 0.9}, {"label": "jump", "score": 0.1}] for video in truth}
+    (tmp_path / "scores.json").write_text(json.dumps({"results": scores}))
+    train(
+        "tad",
+        config(
+            small_set,
+            run={"dir": str(tmp_path / "run")},
+            data={"class_scores": str(tmp_path / "scores.json")},
+            head={"name": "actionformer", "hidden": 16, "levels": 3, "window": 5},
+            post={"boundary": "none", "classes": 2},
+        ),
+    )
+    results = json.loads((tmp_path / "run/predictions.json").read_text())["results"]
+    assert {row["label"] for rows in results.values() for row in rows} == {"run", "jump"}
 
 
 def test_missing_features_are_refused_beyond_the_allowed_share(small_set, tmp_path):
