@@ -69,6 +69,14 @@ def _pretrain(words: list[str]) -> int:
     parser.add_argument(
         "--price", type=float, metavar="X", help="with --gpu: money per GPU and hour (default: 3)"
     )
+    parser.add_argument(
+        "--profile",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="STEPS",
+        help="write a Chrome trace of so many steps (5) of every rank to run.dir/profile",
+    )
     parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings over the file's")
     args = parser.parse_intermixed_args(words)
     for flag, needs in (
@@ -80,6 +88,10 @@ def _pretrain(words: list[str]) -> int:
     ):
         if getattr(args, flag) is not None and getattr(args, flag) is not False and not getattr(args, needs):
             parser.error(f"--{flag} has no effect without --{needs.replace('_', '-')}")
+    if args.profile is not None and args.profile < 1:
+        parser.error(f"--profile {args.profile}: use at least 1 step")
+    if args.profile and args.dry_run:
+        parser.error("--profile has no effect with --dry-run")
     _prepare_process()
     from pal_ds.config import ConfigError, load_config
     from pal_ds.shardset import ShardSetError
@@ -88,7 +100,7 @@ def _pretrain(words: list[str]) -> int:
     try:
         config = load_config(args.config, args.settings)
         if args.dry_run:
-            from pal_ds.training.pretrain import dry_run
+            from pal_ds.training.dry_run import dry_run
 
             rank = int(os.environ.get("RANK", "0"))
             world_size = args.ranks or int(os.environ.get("WORLD_SIZE", "1"))
@@ -101,7 +113,7 @@ def _pretrain(words: list[str]) -> int:
         return 2
     from pal_ds.training.pretrain import pretrain
 
-    return pretrain(config, restart=args.restart, overwrite=args.overwrite)
+    return pretrain(config, restart=args.restart, overwrite=args.overwrite, profile_steps=args.profile or 0)
 
 
 def _export(words: list[str]) -> int:

@@ -98,11 +98,20 @@ class ValidationConfig:
 
     every_epochs: int = option(1, "epochs between validations; 0 is off")
     every_steps: int = option(0, "validate every so many optimizer steps instead of epochs; 0 is off")
+    probe_every: int = option(
+        0, "at every so many validations, ask nearest neighbours for the labels of a labelled set; 0 is off"
+    )
 
     def __post_init__(self) -> None:
-        for name in ("every_epochs", "every_steps"):
+        for name in ("every_epochs", "every_steps", "probe_every"):
             value = getattr(self, name)
             check(value >= 0, f"validation.{name}", value, "use 0 or more")
+        check(
+            self.wanted or not self.probe_every,
+            "validation.probe_every",
+            self.probe_every,
+            "probes are part of validations: needs validation.every_epochs or validation.every_steps above 0",
+        )
 
     @property
     def wanted(self) -> bool:
@@ -139,6 +148,9 @@ class LogConfig:
     every_steps: int = option(10, "optimizer steps between rows of metrics.jsonl and console lines")
     tensorboard: bool = option(True, "write the same scalars as TensorBoard events")
     upload_seconds: float = option(30.0, "object stores only: seconds between uploads of the logs")
+    wandb: str = option(
+        "", "Weights & Biases project for the same rows (needs pip install wandb); empty is off"
+    )
 
     def __post_init__(self) -> None:
         check(self.every_steps >= 1, "log.every_steps", self.every_steps, "use at least 1")

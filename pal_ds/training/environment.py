@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_environment(ranks: Ranks) -> dict[str, Any]:
-    """Return versions, device, world size and the commit of the code, where it runs from a checkout."""
+def describe_environment(ranks: Ranks, hosts: Sequence[str]) -> dict[str, Any]:
+    """Return versions, device, world and the commit of the code, where it runs from a checkout.
+
+    Args:
+        ranks: this process.
+        hosts: host name of every rank.
+    """
     device: dict[str, Any] = {"type": ranks.device.type, "threads": torch.get_num_threads()}
     if ranks.device.type == "cuda":
         properties = torch.cuda.get_device_properties(ranks.device)
@@ -40,6 +46,7 @@ def describe_environment(ranks: Ranks) -> dict[str, Any]:
         "versions": versions(),
         "device": device,
         "world_size": ranks.world_size,
+        "hosts": list(hosts),
         "cores": len(os.sched_getaffinity(0)),
         "commit": _commit(),
     }

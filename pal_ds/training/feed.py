@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from pal_ds import storage
 from pal_ds.config import Config
 from pal_ds.data.augment import render
 from pal_ds.data.batch import MicroBatch
-from pal_ds.data.loader import GroupLoader
+from pal_ds.data.loader import GroupLoader, LoaderStats
 from pal_ds.data.validation import ValidationSet
 from pal_ds.models import ViewBatch
 from pal_ds.training.ranks import Ranks
+
+
+class TrainFeed(Protocol):
+    """What the trainer asks of a source of micro-batches: the shard set's, or a benchmark's made-up one."""
+
+    wait_seconds: float
+
+    def next(self) -> tuple[Any | None, Exception | None]:
+        """Return the next micro-batch (with ``digests``), or the error that keeps it away."""
+
+    def views(self, micro: Any) -> ViewBatch:
+        """Return a micro-batch's views on the device."""
+
+    def take_replaced(self) -> list[dict[str, Any]]:
+        """Return the replaced clips since the last call."""
+
+    def stats(self) -> LoaderStats:
+        """Return the loader's counters."""
+
+    def close(self) -> None:
+        """Let go of everything."""
 
 
 class Feed:
@@ -71,6 +92,10 @@ class Feed:
         """Return the replaced clips since the last call."""
         taken, self.replaced = self.replaced, []
         return taken
+
+    def stats(self) -> LoaderStats:
+        """Return the loader's counters since the start of this process."""
+        return self.loader.stats()
 
     def close(self) -> None:
         """Stop the workers."""

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from pal_ds.training.feed import Feed
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """Figures of the steps since the last reading: videos per second over all ranks, share spent waiting."""
-
-    videos_per_second: float
-    data_wait: float
+from pal_ds.training.feed import TrainFeed
 
 
 class Meter:
@@ -23,7 +13,7 @@ class Meter:
         feed: the rank's feed.
     """
 
-    def __init__(self, global_batch: int, feed: Feed) -> None:
+    def __init__(self, global_batch: int, feed: TrainFeed) -> None:
         self._global_batch = global_batch
         self._feed = feed
         self._steps = 0
@@ -35,13 +25,15 @@ class Meter:
         self._steps += 1
         self._seconds += seconds
 
-    def read(self) -> Reading:
-        """Return the figures since the last reading and start anew."""
-        seconds = max(self._seconds, 1e-9)
-        waited = self._feed.wait_seconds - self._wait_before
-        reading = Reading(self._global_batch * self._steps / seconds, min(1.0, waited / seconds))
-        self.reset()
-        return reading
+    @property
+    def videos_per_second(self) -> float:
+        """Videos per second over all ranks since the last reset."""
+        return self._global_batch * self._steps / max(self._seconds, 1e-9)
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time since the last reset that this rank spent waiting for batches."""
+        return min(1.0, (self._feed.wait_seconds - self._wait_before) / max(self._seconds, 1e-9))
 
     def reset(self) -> None:
         """Start anew."""
@@ -51,7 +43,7 @@ class Meter:
 
     def loader_counters(self) -> dict[str, float]:
         """Return this rank's loader counters; all of them can be added over ranks."""
-        stats = self._feed.loader.stats()
+        stats = self._feed.stats()
         return {
             "loader_bytes": stats.bytes,
             "loader_requests": stats.requests,

@@ -63,6 +63,12 @@ def plan_run(config: Config, manifest: Manifest, world_size: int) -> RunPlan:
             "needs a val split, and the shard set has none: build it with pal-shard build --val-fraction 0.02, "
             "or use schedule.name=cosine",
         )
+    if config.validation.probe_every and manifest.labels is None:
+        raise ConfigError(
+            "validation.probe_every",
+            config.validation.probe_every,
+            "the shard set has no labels: build it with pal-shard build --with-labels, or set 0",
+        )
     return RunPlan(
         epoch=epoch,
         total_steps=total,

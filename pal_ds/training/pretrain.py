@@ -4,130 +4,116 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 
-from pal_ds import shardset, storage
-from pal_ds.config import Config, ConfigError, to_yaml
-from pal_ds.models import Objective, WeightsError, build_objective, read_weights
+from pal_ds import storage
+from pal_ds.config import Config, to_tree, to_yaml
+from pal_ds.models import Objective, build_objective, read_weights
 from pal_ds.shardset import Manifest
-from pal_ds.training import checkpoint
 from pal_ds.training import ranks as rank_room
+from pal_ds.training import start
 from pal_ds.training.checkpoint import Snapshot
-from pal_ds.training.cost import describe_cost, job_of
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.environment import describe_environment
-from pal_ds.training.hardware import GPUS, find_gpu
-from pal_ds.training.identity import IdentityError, check_identity, identity_of, warn_changes
+from pal_ds.training.failure import RunFailedError
+from pal_ds.training.feed import Feed, TrainFeed, ValidationFeed
+from pal_ds.training.identity import check_identity, identity_of, warn_changes
+from pal_ds.training.keeper import Keeper
 from pal_ds.training.optimizer_state import write_optimizer_state
-from pal_ds.training.plan import RunPlan, describe_plan, plan_run
+from pal_ds.training.plan import RunPlan
 from pal_ds.training.preemption import EXIT_PREEMPTED, PreemptionWatch
+from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.ranks import Ranks
-from pal_ds.training.runlog import STATUS, RunLog
+from pal_ds.training.runlog import RunLog
 from pal_ds.training.saver import Saver
 from pal_ds.training.schedule import Schedule
-from pal_ds.training.trainer import RunFailedError, Trainer
+from pal_ds.training.start import EXIT_FAILED, StartError
+from pal_ds.training.steplog import StepLog
+from pal_ds.training.trainer import Parts, Trainer
 from pal_ds.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
-_USER_ERRORS = (
-    ConfigError,
-    IdentityError,
-    shardset.ShardSetError,
-    storage.StorageAccessError,
-    storage.StorageNotFoundError,
-    WeightsError,
-)
+
+class FeedFactory(Protocol):
+    """Makes a rank's source of micro-batches."""
+
+    def __call__(self, config: Config, ranks: Ranks, *, step: int) -> TrainFeed:
+        """Return a feed that starts at an optimizer step."""
 
 
-def dry_run(
-    config: Config, world_size: int, *, as_json: bool, gpu: str | None = None, price: float = 3.0
+def pretrain(
+    config: Config,
+    *,
+    restart: bool = False,
+    overwrite: bool = False,
+    profile_steps: int = 0,
+    feed_of: FeedFactory = Feed,
 ) -> int:
-    """Print what a run would do; read nothing but the manifest.
-
-    Args:
-        config: the run.
-        world_size: ranks to plan for.
-        as_json: one JSON object instead of lines.
-        gpu: accelerator for an estimate of time and cost; None leaves it out.
-        price: money per GPU and hour.
-
-    Raises:
-        ConfigError: the config can't be run on that world, or the GPU is not known.
-    """
-    plan = plan_run(config, shardset.load_manifest(config.data.shards), world_size)
-    figures = describe_plan(config, plan)
-    if gpu is not None:
-        found = find_gpu(gpu)
-        if found is None:
-            raise ConfigError("--gpu", gpu, f"not known; use one of {', '.join(GPUS)}")
-        epoch = plan.epoch
-        job = job_of(
-            config,
-            videos=epoch.clips,
-            clip_bytes=epoch.clip_bytes,
-            gpu=found,
-            gpus=world_size,
-            price=price,
-            steps=plan.total_steps,
-        )
-        figures |= describe_cost(job)
-    if as_json:
-        sys.stdout.write(json.dumps(figures, indent=1) + "\n")
-    else:
-        width = max(len(name) for name in figures)
-        sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in figures.items())
-    return 0
-
-
-def pretrain(config: Config, *, restart: bool = False, overwrite: bool = False) -> int:
     """Run or resume pre-training in this process, one rank of the world.
 
     Args:
         config: the run.
         restart: begin anew; the run folder must be empty unless ``overwrite``.
         overwrite: with ``restart``, empty the folder first.
+        profile_steps: record so many optimizer steps as a Chrome trace; 0 is off.
+        feed_of: where batches come from: the shard set, or what a benchmark makes up.
 
     Returns:
         Exit status: 0 done, 75 preempted, 2 the config, place or shard set is wrong, 1 failed.
     """
     preemption = PreemptionWatch()
     preemption.install()
-    try:
-        rank, world_size, _, _ = rank_room.environment_ranks()
-        manifest = shardset.load_manifest(config.data.shards)
-        plan = plan_run(config, manifest, world_size)
+    rank, world_size, _, _ = rank_room.environment_ranks()
+
+    def prepare() -> None:
         if rank == 0:
-            _prepare_folder(config, restart=restart, overwrite=overwrite)
-    except _USER_ERRORS as error:
-        return _refuse(error)
-    except storage.StorageError as error:
-        _refuse(error)
-        return EXIT_FAILED
+            start.prepare_folder(config, restart=restart, overwrite=overwrite)
+
+    unready: StartError | None = None
+    try:
+        found = start.attempt(lambda: start.look(config, world_size))
+        if world_size == 1:
+            start.attempt(prepare)
+    except StartError as error:
+        if world_size == 1 or start.same_everywhere(error):
+            return start.refuse(error, rank)
+        unready = error
     # Collectives fail after the watchdog, which can name the rank that is missing.
     ranks = rank_room.start(config.safety.watchdog_seconds + 60.0)
     try:
-        return _run(config, ranks, plan, manifest, preemption)
-    except _USER_ERRORS as error:
-        return _refuse(error)
+        start.together(ranks, lambda: start.again(unready))
+        if world_size > 1:
+            start.together(ranks, prepare)
+        manifest, plan = found
+        return _run(config, ranks, plan, manifest, preemption, profile_steps, feed_of)
+    except StartError as error:
+        return start.refuse(error, rank)
     finally:
         rank_room.stop()
 
 
-def _run(config: Config, ranks: Ranks, plan: RunPlan, manifest: Manifest, preemption: PreemptionWatch) -> int:
+def _run(
+    config: Config,
+    ranks: Ranks,
+    plan: RunPlan,
+    manifest: Manifest,
+    preemption: PreemptionWatch,
+    profile_steps: int,
+    feed_of: FeedFactory,
+) -> int:
     identity = identity_of(config, manifest.digest)
-    snapshot = _newest_snapshot(config, ranks)
-    changes: list[str] = []
+    snapshot = start.load_newest(config, ranks)
+    step, skipped = 0, 0
     if snapshot is not None:
-        check_identity(snapshot.state["identity"], identity)
-        changes = warn_changes(snapshot.state["config"], config) if ranks.is_first else []
-    step = snapshot.step if snapshot is not None else 0
+        saved = snapshot.state
+        start.together(ranks, lambda: check_identity(saved["identity"], identity))
+        step, skipped = snapshot.step, int(saved["skipped_in_a_row"])
     schedule = Schedule(
         config.schedule,
         config.optimizer,
@@ -135,36 +121,45 @@ def _run(config: Config, ranks: Ranks, plan: RunPlan, manifest: Manifest, preemp
         steps_per_epoch=plan.epoch.steps_per_epoch,
     )
     engine = _build_engine(config, ranks, manifest, snapshot, schedule)
-    runlog = RunLog(config.run.dir, config.log, step=step) if ranks.is_first else None
-    saver = _make_saver(config, runlog) if ranks.is_first else None
-    if runlog is not None:
-        _describe_run(config, ranks, runlog, step, changes, resumed=snapshot is not None)
-        if config.validation.wanted and not plan.has_validation:
-            log.warning(
-                "validation is off: the shard set has no val split (pal-shard build --val-fraction makes one)"
-            )
+    hosts = ranks.texts(socket.gethostname())
+    runlog = start.together(ranks, lambda: _open_log(config, ranks, plan, snapshot, hosts))
+    saver = _make_saver(config, runlog) if runlog is not None else None
+    feed = feed_of(config, ranks, step=step)
 
     def on_stall(message: str) -> None:
         if runlog is not None:
-            runlog.status("failed", step, error=message)
+            runlog.status("failed", trainer.step, error=message)
 
-    watchdog = Watchdog(ranks, config.safety.watchdog_seconds, on_stall)
-    trainer = Trainer(
-        config,
-        ranks,
-        plan,
-        engine,
-        schedule,
-        identity,
+    parts = Parts(
+        engine=engine,
+        schedule=schedule,
+        feed=feed,
+        val_feed=ValidationFeed(config, ranks) if plan.has_validation else None,
+        keeper=Keeper(
+            config,
+            ranks,
+            engine,
+            schedule,
+            {"identity": identity, "lanes": plan.epoch.lanes},
+            saver=saver,
+            step=step,
+        ),
+        steplog=StepLog(config, ranks, plan, engine, feed, runlog=runlog, step=step),
         preemption=preemption,
-        runlog=runlog,
-        saver=saver,
-        watchdog=watchdog,
-        step=step,
+        watchdog=Watchdog(ranks, config.safety.watchdog_seconds, on_stall),
+        profiler=StepProfiler(config.run.dir, ranks, steps=profile_steps, start=step)
+        if profile_steps
+        else None,
     )
-    watchdog.start()
-    status = EXIT_FAILED
-    error = ""
+    if skipped >= config.safety.max_skipped_steps:
+        skipped = 0  # that start ended because of them; this one is to try again
+    trainer = Trainer(config, ranks, plan, parts, step=step, skipped_in_a_row=skipped)
+    return _train(trainer, parts, ranks, runlog, saver)
+
+
+def _train(trainer: Trainer, parts: Parts, ranks: Ranks, runlog: RunLog | None, saver: Saver | None) -> int:
+    parts.watchdog.start()
+    status, error = EXIT_FAILED, ""
     try:
         status = trainer.run()
     except RunFailedError as caught:
@@ -174,8 +169,10 @@ def _run(config: Config, ranks: Ranks, plan: RunPlan, manifest: Manifest, preemp
         error = f"{type(caught).__name__}: {caught}"
         raise
     finally:
-        watchdog.stop()
-        _finish(config, runlog, saver, trainer.step, status, error)
+        parts.watchdog.stop()
+        if parts.profiler is not None:
+            parts.profiler.close()
+        _close(runlog, saver, trainer.step, status, error)
     ranks.barrier()
     return status
 
@@ -184,14 +181,18 @@ def _build_engine(
     config: Config, ranks: Ranks, manifest: Manifest, snapshot: Snapshot | None, schedule: Schedule
 ) -> TrainEngine:
     """Build the model with the run's seed, put a snapshot's state in, and wrap it."""
+
+    def build() -> Objective:
+        classes = len(manifest.labels) if manifest.labels is not None else None
+        objective = build_objective(config.objective, config.model, config.queue, num_classes=classes)
+        if snapshot is not None:
+            objective.load_state_dict(snapshot.model, strict=True)
+        elif config.model.weights:
+            _warm_start(objective, config.model.weights)
+        return objective
+
     torch.manual_seed(config.run.seed)
-    classes = len(manifest.labels) if manifest.labels is not None else None
-    objective: Objective = build_objective(config.objective, config.model, config.queue, num_classes=classes)
-    if snapshot is not None:
-        objective.load_state_dict(snapshot.model, strict=True)
-    elif config.model.weights:
-        _warm_start(objective, config.model.weights)
-    engine = TrainEngine(objective, config, ranks)
+    engine = TrainEngine(start.together(ranks, build), config, ranks)
     if snapshot is not None:
         write_optimizer_state(engine, snapshot.optimizer)
         schedule.load_state_dict(snapshot.state["schedule"])
@@ -205,63 +206,47 @@ def _warm_start(objective: Objective, url: str) -> None:
     )
 
 
-def _newest_snapshot(config: Config, ranks: Ranks) -> Snapshot | None:
-    """Load the newest committed checkpoint, the same on every rank; None where there is none."""
-    newest = -1
-    if ranks.is_first:
-        newest = max(checkpoint.committed_steps(config.run.dir, retry=storage.AT_START), default=-1)
-    newest = int(ranks.share(str(newest)))
-    return None if newest < 0 else checkpoint.load(config.run.dir, newest)
-
-
-def _prepare_folder(config: Config, *, restart: bool, overwrite: bool) -> None:
-    """Make the run folder, prove that it can be written, and apply ``--restart``."""
-    url = config.run.dir
-    if restart:
-        names = storage.list_names(url, retry=storage.AT_START)
-        if names and not overwrite:
-            raise ConfigError(
-                "run.dir",
-                storage.redact(url),
-                "--restart needs an empty folder; add --overwrite to delete this run",
-            )
-        if names:
-            storage.remove(url, recursive=True, retry=storage.AT_START)
-    storage.make_folder(url)
-    storage.write_bytes(
-        storage.join(url, STATUS), b'{"state": "running", "step": null}\n', retry=storage.AT_START
-    )
-
-
-def _describe_run(
-    config: Config, ranks: Ranks, runlog: RunLog, step: int, changes: list[str], *, resumed: bool
-) -> None:
+def _open_log(
+    config: Config, ranks: Ranks, plan: RunPlan, snapshot: Snapshot | None, hosts: Sequence[str]
+) -> RunLog | None:
+    """Open the logs and say in them what this start is (rank 0)."""
+    if not ranks.is_first:
+        return None
+    step = snapshot.step if snapshot is not None else 0
+    changes = warn_changes(snapshot.state["config"], config) if snapshot is not None else []
+    runlog = RunLog(config.run.dir, config.log, step=step, settings=to_tree(config))
     storage.write_bytes(storage.join(config.run.dir, "config.yaml"), to_yaml(config).encode())
-    environment = describe_environment(ranks)
+    environment = describe_environment(ranks, hosts)
     storage.write_bytes(
         storage.join(config.run.dir, "environment.json"), (json.dumps(environment, indent=1) + "\n").encode()
     )
     details: Mapping[str, Any] = {"world_size": ranks.world_size, "changes": changes}
-    runlog.event("resume" if resumed else "start", step, **details)
+    runlog.event("resume" if snapshot is not None else "start", step, **details)
     runlog.status("running", step)
-    log.info("%s at step %d, %d ranks", "resuming" if resumed else "starting", step, ranks.world_size)
+    verb = "resuming" if snapshot is not None else "starting"
+    log.info("%s at step %d, %d ranks", verb, step, ranks.world_size)
+    if config.validation.wanted and not plan.has_validation:
+        log.warning(
+            "validation is off: the shard set has no val split (pal-shard build --val-fraction makes one)"
+        )
+    return runlog
 
 
-def _make_saver(config: Config, runlog: RunLog | None) -> Saver:
+def _make_saver(config: Config, runlog: RunLog) -> Saver:
     def on_commit(step: int, size: int, seconds: float) -> None:
-        assert runlog is not None
         runlog.upload()
         log.info("checkpoint of step %d committed: %.1f MB in %.1f s", step, size / 1e6, seconds)
 
     return Saver(config.run.dir, config.checkpoint, on_commit)
 
 
-def _finish(
-    config: Config, runlog: RunLog | None, saver: Saver | None, step: int, status: int, error: str
-) -> None:
-    """Close the logs and leave the truth in ``STATUS.json``."""
-    if saver is not None and status != EXIT_FAILED:
-        saver.close()
+def _close(runlog: RunLog | None, saver: Saver | None, step: int, status: int, error: str) -> None:
+    """End what is under way, close the logs and leave the truth in ``STATUS.json``."""
+    if saver is not None:
+        try:
+            saver.finish()
+        except (storage.StorageError, OSError) as caught:
+            log.warning("the latest checkpoint was not saved: %s", caught)
     if runlog is None:
         return
     state = {0: "done", EXIT_PREEMPTED: "preempted"}.get(status, "failed")
@@ -270,8 +255,3 @@ def _finish(
         runlog.event(state, step, **details)
     runlog.close()
     runlog.status(state, step, **details)
-
-
-def _refuse(error: Exception) -> int:
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-    return EXIT_CONFIG

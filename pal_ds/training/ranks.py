@@ -20,6 +20,8 @@ from torch import Tensor
 
 from pal_ds.models.collectives import all_gather_flat
 
+_TEXT_BYTES = 400
+
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
@@ -102,6 +104,16 @@ class Ranks:
             payload = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).to(self.device)
         dist.broadcast(payload, source)
         return bytes(payload.cpu().tolist()).decode()
+
+    def texts(self, text: str) -> list[str]:
+        """Return the non-empty texts of all ranks in rank order, cut to what one small gather carries."""
+        encoded = text.encode()[:_TEXT_BYTES]
+        payload = torch.zeros(_TEXT_BYTES, dtype=torch.uint8)
+        if encoded:
+            payload[: len(encoded)] = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+        rows = self.gather(payload.to(self.device)).cpu().tolist()
+        decoded = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in rows]
+        return [found for found in decoded if found]
 
     def same_everywhere(self, digest: int) -> Sequence[int]:
         """Return the ranks whose 62-bit ``digest`` differs from rank 0's; empty when all agree."""

@@ -6,6 +6,7 @@ folder and uploaded whole, in the background every ``log.upload_seconds`` and at
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -13,12 +14,14 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pal_ds import storage
 from pal_ds.config import LogConfig
 from pal_ds.storage import RetryPolicy
+from pal_ds.training.wandb_log import WandbLog
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +36,14 @@ class RunLog:
     """The log files of one run.
 
     Args:
-        run_url: the run folder.
-        config: intervals and TensorBoard.
+        config: intervals, TensorBoard, Weights & Biases.
         step: the step a run starts or resumes at: rows past it are dropped, so that each step appears once.
+        settings: the whole config, shown on the run's page at Weights & Biases.
     """
 
-    def __init__(self, run_url: str, config: LogConfig, *, step: int) -> None:
+    def __init__(
+        self, run_url: str, config: LogConfig, *, step: int, settings: Mapping[str, Any] | None = None
+    ) -> None:
         self._run_url = run_url
         self._config = config
         self._local = storage.is_local(run_url)
@@ -47,6 +52,7 @@ class RunLog:
         )
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
+        self._full = False
         self._uploaded: dict[str, tuple[int, float]] = {}
         self._reopen(METRICS, lambda row: row.get("step", 0) <= step)
         self._reopen(EVENTS, lambda row: row.get("event") in _LIFECYCLE or row.get("step", 0) <= step)
@@ -59,6 +65,9 @@ class RunLog:
             # step makes TensorBoard forget what a resumed run does again.
             folder = str(self._folder / "tensorboard")
             self._writer = SummaryWriter(folder, purge_step=step + 1 if step else None)
+        self._wandb: WandbLog | None = None
+        if config.wandb:
+            self._wandb = WandbLog(config.wandb, run_url, self._folder, settings or {})
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         if not self._local:
@@ -69,9 +78,9 @@ class RunLog:
         """Append a row to ``metrics.jsonl`` and its numbers to TensorBoard; NaN and Inf become null."""
         self._append(METRICS, row)
         if self._writer is not None:
-            for name, value in row.items():
-                if isinstance(value, (int, float)) and name != "step" and math.isfinite(value):
-                    self._writer.add_scalar(name, value, row["step"])
+            self._scalars(row)
+        if self._wandb is not None:
+            self._wandb.row(row)
 
     def event(self, event: str, step: int, **details: Any) -> None:
         """Append a row to ``events.jsonl``."""
@@ -90,7 +99,8 @@ class RunLog:
     def upload(self) -> None:
         """Bring the spooled files to the object store; nothing to do for a local run folder."""
         if self._writer is not None:
-            self._writer.flush()
+            with contextlib.suppress(OSError):
+                self._writer.flush()
         if self._local:
             return
         with self._lock:
@@ -103,11 +113,16 @@ class RunLog:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=_UPLOAD.budget_seconds)
-        if self._writer is not None:
-            self._writer.close()
-        for file in self._files.values():
-            file.close()
+        try:
+            if self._writer is not None:
+                self._writer.close()
+            for file in self._files.values():
+                file.close()
+        except OSError as error:
+            log.warning("the last log rows are lost: %s", error)
         self._writer = None
+        if self._wandb is not None:
+            self._wandb.close()
         self.upload()
         if not self._local:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -117,7 +132,24 @@ class RunLog:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in row.items()
         }
-        self._files[name].write(json.dumps(clean) + "\n")
+        try:
+            self._files[name].write(json.dumps(clean) + "\n")
+            self._full = False
+        except OSError as error:  # a full disk: the row stays in the buffer and is written with a later one
+            if not self._full:
+                log.warning("%s not written: %s; training goes on", name, error)
+            self._full = True
+
+    def _scalars(self, row: dict[str, Any]) -> None:
+        try:
+            for name, value in row.items():
+                if isinstance(value, (int, float)) and name != "step" and math.isfinite(value):
+                    self._writer.add_scalar(name, value, row["step"])
+        except OSError as error:
+            log.warning(
+                "TensorBoard's file can't be written (%s): it gets no more rows until the next start", error
+            )
+            self._writer = None
 
     def _reopen(self, name: str, keep: Any) -> None:
         """Start from what an earlier start wrote, less the rows that will be written again."""

@@ -15,11 +15,13 @@ from pal_ds.training.checkpoint import Snapshot
 
 log = logging.getLogger(__name__)
 
+_PAUSE_SECONDS = 5.0
+
 
 class Saver:
     """Writes snapshots one at a time, in a thread where the config says so (rank 0 only).
 
-    A save that fails is tried again until ``save_patience_minutes`` have passed since the last good one; training
+    A save that fails is tried again until ``save_patience_minutes`` have passed since the first failure; training
     goes on meanwhile, and a newer snapshot replaces one that is still failing (DESIGN.md §5).
 
     Args:
@@ -27,6 +29,10 @@ class Saver:
         config: when and how.
         on_commit: called with (step, bytes, seconds) after each commit, in the saving thread.
         retry: budget of each single write.
+        pause: seconds between two attempts at a failing save.
+
+    Attributes:
+        last_committed: step of the newest checkpoint that this saver has committed; None before the first.
     """
 
     def __init__(
@@ -36,13 +42,16 @@ class Saver:
         on_commit: Callable[[int, int, float], None],
         *,
         retry: RetryPolicy = RetryPolicy(budget_seconds=30.0, patient_access=True),
+        pause: float = _PAUSE_SECONDS,
     ) -> None:
         self._run_url = run_url
         self._config = config
         self._on_commit = on_commit
         self._retry = retry
+        self._pause = pause
         self._lock = threading.Condition()
-        self._pending: Snapshot | None = None
+        self._unsaved: Snapshot | None = None
+        self._due = False
         self._busy = False
         self._closed = False
         self._failing_since: float | None = None
@@ -52,36 +61,41 @@ class Saver:
 
     def submit(self, snapshot: Snapshot) -> None:
         """Save a snapshot: at once, or in the background."""
+        with self._lock:
+            self._unsaved, self._due = snapshot, True
+            if self._config.asynchronous:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._work, name="checkpoint-saver", daemon=True)
+                    self._thread.start()
+                self._lock.notify_all()
         if not self._config.asynchronous:
             self._attempt(snapshot)
-            return
-        with self._lock:
-            self._pending = snapshot
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="checkpoint-saver", daemon=True)
-                self._thread.start()
-            self._lock.notify_all()
-
-    def save_now(self, snapshot: Snapshot) -> None:
-        """Save and wait, after what is under way; raises what the save raises."""
-        with self._lock:
-            self._pending = None
-        self.wait()
-        self._write(snapshot)
 
     def wait(self) -> None:
-        """Wait until nothing is pending or under way."""
+        """Wait until the latest snapshot has been attempted."""
         with self._lock:
-            self._lock.wait_for(lambda: self._pending is None and not self._busy)
+            self._lock.wait_for(lambda: not self._busy and not self._due)
 
-    def close(self) -> None:
-        """Finish what is pending and stop the thread."""
-        self.wait()
+    def finish(self, snapshot: Snapshot | None = None) -> None:
+        """End the thread after what it is doing, then try once more what is latest and not yet committed.
+
+        Nothing can be submitted afterwards; a second call finds nothing to do.
+
+        Args:
+            snapshot: the run's last state, where it was not submitted.
+
+        Raises:
+            StorageError: the last attempt failed.
+            OSError: the same on a local disk.
+        """
         with self._lock:
             self._closed = True
             self._lock.notify_all()
         if self._thread is not None:
             self._thread.join()
+        latest, self._unsaved = snapshot or self._unsaved, None
+        if latest is not None:
+            self._write(latest)
 
     @property
     def out_of_patience(self) -> Exception | None:
@@ -94,23 +108,17 @@ class Saver:
     def _work(self) -> None:
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._pending is not None or self._closed)
-                if self._pending is None:
+                self._lock.wait_for(lambda: self._due or self._closed)
+                if self._closed or self._unsaved is None:
                     return
-                snapshot, self._pending, self._busy = self._pending, None, True
+                snapshot, self._due, self._busy = self._unsaved, False, True
             succeeded = self._attempt(snapshot)
             with self._lock:
-                if (
-                    not succeeded
-                    and self._pending is None
-                    and not self._closed
-                    and self.out_of_patience is None
-                ):
-                    self._pending = snapshot
                 self._busy = False
                 self._lock.notify_all()
-            if not succeeded:
-                time.sleep(5.0)
+                if not succeeded:
+                    self._lock.wait_for(lambda: self._due or self._closed, timeout=self._pause)
+                    self._due = True
 
     def _attempt(self, snapshot: Snapshot) -> bool:
         try:
@@ -127,6 +135,9 @@ class Saver:
         started = time.monotonic()
         size = checkpoint.save(self._run_url, snapshot, retry=self._retry)
         self.last_committed = snapshot.step
+        with self._lock:
+            if self._unsaved is snapshot:
+                self._unsaved = None
         self._on_commit(snapshot.step, size, time.monotonic() - started)
         try:
             checkpoint.prune(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pal_ds.models import ViewBatch
 from pal_ds.training.engine import TrainEngine
+from pal_ds.training.label_probe import LabelProbe
 from pal_ds.training.ranks import Ranks
 
 
@@ -23,7 +24,12 @@ class Validation:
 
 
 def validate(
-    engine: TrainEngine, batches: Iterable[ViewBatch], ranks: Ranks, progress: Callable[[], None]
+    engine: TrainEngine,
+    batches: Iterable[ViewBatch],
+    ranks: Ranks,
+    progress: Callable[[], None],
+    *,
+    probe: LabelProbe | None = None,
 ) -> Validation:
     """Evaluate every batch of this rank and reduce sums and counts once.
 
@@ -35,6 +41,7 @@ def validate(
         batches: this rank's part of the split, with fixed draws, on the rank's device.
         ranks: the world.
         progress: called after every batch.
+        probe: shown every batch too; its figures join the metrics.
 
     Raises:
         RuntimeError: no rank had a batch.
@@ -47,6 +54,8 @@ def validate(
         for name, value in {"loss": output.loss, **output.metrics}.items():
             sums[name] = sums.get(name, 0) + value.detach().double() * size
         count += size
+        if probe is not None:
+            probe.add(batch)
         progress()
     names = _names_everywhere(sums, ranks)
     zero = torch.zeros((), dtype=torch.float64, device=ranks.device)
@@ -55,7 +64,8 @@ def validate(
     if total[0] == 0:
         raise RuntimeError("the val split gave no batch on any rank")
     means = {name: value / total[0] for name, value in zip(names, total[1:], strict=True)}
-    return Validation(loss=means.pop("loss"), metrics=means, samples=int(total[0]))
+    found = probe.result() if probe is not None else {}
+    return Validation(loss=means.pop("loss"), metrics=means | found, samples=int(total[0]))
 
 
 def _names_everywhere(sums: dict[str, Tensor], ranks: Ranks) -> list[str]:

@@ -62,6 +62,13 @@ SETTINGS: list[tuple[list[str], str, str, str]] = [
         "'plateau'",
         "needs validation.every_epochs",
     ),
+    (
+        ["validation.every_steps=0", "validation.probe_every=1"],
+        "validation.probe_every",
+        "1",
+        "needs validation.every_epochs",
+    ),
+    (["validation.probe_every=1"], "validation.probe_every", "1", "--with-labels"),
     (["checkpoint.keep_last=0"], "checkpoint.keep_last", "0", "at least 1"),
     (["log.every_steps=0"], "log.every_steps", "0", "at least 1"),
     (["safety.watchdog_seconds=0"], "safety.watchdog_seconds", "0.0", "more than 0"),

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
@@ -103,10 +105,16 @@ class Launcher:
         ]
         ended = [process.communicate(timeout=300) for process in processes]
         return Launched(
-            max(abs(process.returncode) for process in processes),
+            _only({process.returncode for process in processes}),
             "".join(out for out, _ in ended),
             "".join(err for _, err in ended),
         )
+
+
+def _only(statuses: set[int]) -> int:
+    """Return the status that all ranks ended with."""
+    assert len(statuses) == 1, f"ranks ended with {sorted(statuses)}"
+    return statuses.pop()
 
 
 def words(tiny_set: Path, run: Path | str, *more: str) -> list[str]:
@@ -132,3 +140,17 @@ def state_of(run: Path, step: int) -> dict:
 
     snapshot = checkpoint.load(str(run), step)
     return {"model": snapshot.model, "optimizer": snapshot.optimizer, "state": snapshot.state}
+
+
+def ranks_of(process: psutil.Process) -> dict[int, psutil.Process]:
+    """Return the ranks among a launcher's descendants, by local rank."""
+    found: dict[int, psutil.Process] = {}
+    for child in process.children(recursive=True):
+        try:
+            command, environment = child.cmdline(), child.environ()
+        except psutil.Error:
+            continue
+        # Loader workers and the launcher itself carry the script's name too.
+        if any("pretrain" in Path(word).name for word in command[:3]) and "LOCAL_RANK" in environment:
+            found.setdefault(int(environment["LOCAL_RANK"]), child)
+    return found

@@ -127,7 +127,6 @@ def test_the_saver_saves_in_the_background(tmp_path: Path) -> None:
     )
     saver.submit(snapshot(1))
     saver.wait()
-    saver.save_now(snapshot(2))
-    saver.close()
+    saver.finish(snapshot(2))
     assert committed == [1, 2]
     assert checkpoint.committed_steps(str(tmp_path)) == [2]

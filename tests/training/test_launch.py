@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import os
 import signal
@@ -11,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from launching import Launcher, rows, state_of, training_rows, words
+from launching import Launcher, ranks_of, rows, state_of, training_rows, words
 
 pytestmark = pytest.mark.slow
 _EXACT = ("loss", "batch_hash", "lr", "grad_norm", "top1")
@@ -26,24 +28,45 @@ def assert_equal_states(one: dict, two: dict) -> None:
         assert one["state"][name] == two["state"][name], name
 
 
-@pytest.mark.parametrize(("zero_stage", "precision"), [(0, "fp32"), (1, "bf16"), (2, "fp32")])
+#: ZeRO stage, precision, accumulation. ``PAL_TEST_FULL=1`` takes all of them.
+_RESUMES = [(0, "fp16", 2), (1, "bf16", 1), (2, "fp16", 2)]
+if os.environ.get("PAL_TEST_FULL"):
+    _RESUMES = list(itertools.product((0, 1, 2), ("fp32", "bf16", "fp16"), (1, 2)))
+
+
+@pytest.mark.parametrize(("zero_stage", "precision", "accumulation"), _RESUMES)
 def test_a_resumed_run_is_the_uninterrupted_run(
-    tiny_set: Path, launcher: Launcher, tmp_path: Path, zero_stage: int, precision: str
+    tiny_set: Path, launcher: Launcher, tmp_path: Path, zero_stage: int, precision: str, accumulation: int
 ) -> None:
     # The launcher is part of one case; the others start the ranks themselves, which takes half the time.
     start = launcher.run if zero_stage == 0 else launcher.run_ranks
-    # Batches of 8 from 33 clips are 4 steps an epoch: step 6 lies in the middle of the second.
-    how = [f"zero_stage={zero_stage}", f"precision={precision}", "checkpoint.every_steps=6"]
+    # 33 clips are 4 steps of 8 an epoch, or 2 of 16: steps 6 and 5 lie in the middle of one.
+    middle, last = (6, 9) if accumulation == 1 else (5, 7)
+    how = [f"zero_stage={zero_stage}", f"precision={precision}", f"checkpoint.every_steps={middle}"]
+    how += [f"data.accumulation={accumulation}", f"data.global_batch={8 * accumulation}"]
+    how += ["validation.probe_every=1"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for run, steps in ((whole, 9), (parts, 6), (parts, 9)):
+    for run, steps in ((whole, last), (parts, middle), (parts, last)):
         done = start(2, words(tiny_set, run, *how, f"run.max_steps={steps}"))
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = training_rows(whole), training_rows(parts)
-    assert list(one) == list(two) == list(range(1, 10))
+    assert list(one) == list(two) == list(range(1, last + 1))
     for step in one:
         assert [one[step][name] for name in _EXACT] == [two[step][name] for name in _EXACT], step
-    assert_equal_states(state_of(whole, 9), state_of(parts, 9))
-    assert json.loads((parts / "STATUS.json").read_text()) == {"state": "done", "step": 9}
+    validations = [[row for row in rows(run) if "val_loss" in row] for run in (whole, parts)]
+    for name in ("val_loss", "val_knn_accuracy", "val_retrieval_r1"):
+        assert validations[0][-1][name] == validations[1][-1][name]
+    assert validations[0][-1]["val_knn_samples"] == 7
+    after = state_of(parts, last)
+    assert_equal_states(state_of(whole, last), after)
+    scaler = after["state"]["scaler"]
+    assert (scaler is not None) == (precision == "fp16")
+    if scaler is not None:
+        # Its counter shows that it was carried over the resume, not begun anew.
+        overflows = sum(row["loss_scale"] < 65536 for row in two.values())
+        assert scaler["_growth_tracker"] > last - middle or overflows
+        assert [one[step]["loss_scale"] for step in one] == [two[step]["loss_scale"] for step in two]
+    assert json.loads((parts / "STATUS.json").read_text()) == {"state": "done", "step": last}
 
 
 def test_another_world_size_and_zero_stage_go_on_with_the_same_batches(
@@ -63,19 +86,6 @@ def test_another_world_size_and_zero_stage_go_on_with_the_same_batches(
     assert [one[step]["loss"] for step in one] == pytest.approx([two[step]["loss"] for step in two], rel=1e-3)
 
 
-def ranks_of(process: psutil.Process) -> dict[int, psutil.Process]:
-    found = {}
-    for child in process.children(recursive=True):
-        try:
-            command, environment = child.cmdline(), child.environ()
-        except psutil.Error:
-            continue
-        # Loader workers and the launcher itself carry the script's name too.
-        if any(word.endswith("pretrain.py") for word in command[:3]) and "LOCAL_RANK" in environment:
-            found.setdefault(int(environment["LOCAL_RANK"]), child)
-    return found
-
-
 def wait_for_step(run: Path, step: int, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -85,9 +95,23 @@ def wait_for_step(run: Path, step: int, seconds: float = 120.0) -> None:
     raise AssertionError(f"step {step} was not reached")
 
 
-@pytest.mark.parametrize("target", ["rank 1", "launcher", "command"])
+@pytest.mark.parametrize(
+    ("target", "number", "status"),
+    [
+        ("rank 1", signal.SIGTERM, 75),
+        ("launcher", signal.SIGTERM, None),
+        ("command", signal.SIGTERM, None),
+        ("launcher", signal.SIGKILL, None),
+    ],
+    ids=["rank 1, TERM", "launcher, TERM", "command, TERM", "launcher, KILL"],
+)
 def test_a_signal_saves_and_stops_everything(
-    tiny_set: Path, launcher: Launcher, tmp_path: Path, target: str
+    tiny_set: Path,
+    launcher: Launcher,
+    tmp_path: Path,
+    target: str,
+    number: signal.Signals,
+    status: int | None,
 ) -> None:
     run = tmp_path / "run"
     process = launcher.start(2, words(tiny_set, run, "run.max_steps=100000", "validation.every_steps=0"))
@@ -96,27 +120,40 @@ def test_a_signal_saves_and_stops_everything(
         tree = psutil.Process(process.pid)
         family = [tree, *tree.children(recursive=True)]
         ranks = ranks_of(tree)
+        if target == "rank 1":
+            stop_a_loader_worker_in_vain(run, ranks[0])
         aim = {"rank 1": ranks[1], "launcher": ranks[0].parent(), "command": tree}[target]
         started = time.monotonic()
-        os.kill(aim.pid, signal.SIGTERM)
+        os.kill(aim.pid, number)
         _, alive = psutil.wait_procs([*ranks.values()], timeout=60)
         assert not alive
         assert time.monotonic() - started < 40
         process.communicate(timeout=60)
     finally:
         process.kill()
-    status = json.loads((run / "STATUS.json").read_text())
-    assert status["state"] == "preempted"
-    assert (run / "checkpoints" / f"step-{status['step']:08d}" / "COMMITTED").exists()
-    if target == "rank 1":
-        assert process.returncode == 75
+    found = json.loads((run / "STATUS.json").read_text())
+    assert found["state"] == "preempted"
+    assert (run / "checkpoints" / f"step-{found['step']:08d}" / "COMMITTED").exists()
+    if status is not None:
+        assert process.returncode == status
     _, alive = psutil.wait_procs(family, timeout=20)
     assert [other for other in alive if other.is_running()] == []
-    more = launcher.run_ranks(2, words(tiny_set, run, f"run.max_steps={status['step'] + 2}"))
+    more = launcher.run_ranks(2, words(tiny_set, run, f"run.max_steps={found['step'] + 2}"))
     assert more.returncode == 0, more.stderr[-3000:]
-    assert list(training_rows(run)) == list(range(1, status["step"] + 3))
+    assert list(training_rows(run)) == list(range(1, found["step"] + 3))
     events = [json.loads(line)["event"] for line in (run / "events.jsonl").read_text().splitlines()]
     assert events[:3] == ["start", "preempted", "resume"]
+
+
+def stop_a_loader_worker_in_vain(run: Path, rank: psutil.Process) -> None:
+    """Send SIGTERM to every child of a rank (its loader workers among them); training must go on with them."""
+    workers = [child for child in rank.children(recursive=True) if "forkserver" in " ".join(child.cmdline())]
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGTERM)
+    wait_for_step(run, max(training_rows(run)) + 3)
+    events = (run / "events.jsonl").read_text()
+    assert "preempted" not in events
 
 
 def test_a_killed_rank_ends_the_job_and_the_next_start_resumes(
@@ -166,6 +203,18 @@ def test_nan_on_one_rank_leaves_the_step_out_everywhere(
     assert not torch.equal(state_of(run, 4)["model"]["queue.keys"], after["model"]["queue.keys"])
 
 
+def test_a_profile_is_a_chrome_trace(tiny_set: Path, launcher: Launcher, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = launcher.run(
+        0, words(tiny_set, run, "run.max_steps=6", "validation.every_steps=0", "--profile", "2")
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (path,) = (run / "profile").iterdir()
+    assert path.name == "steps-00000004-00000005-rank-0.json.gz"
+    names = {event.get("name") for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]}
+    assert any("conv3d" in str(name) for name in names)
+
+
 def test_too_many_bad_steps_stop_the_run(tiny_set: Path, launcher: Launcher, tmp_path: Path) -> None:
     run = tmp_path / "run"
     script = "tests/training/pretrain_with_nan.py"
@@ -176,6 +225,55 @@ def test_too_many_bad_steps_stop_the_run(tiny_set: Path, launcher: Launcher, tmp
     assert done.returncode == 1
     assert "2 steps in a row were not finite" in done.stderr
     assert json.loads((run / "STATUS.json").read_text())["state"] == "failed"
+
+
+@pytest.mark.parametrize("how", ["busy", *(["frozen"] if os.environ.get("PAL_TEST_FULL") else [])])
+def test_a_hung_rank_is_named_and_the_job_ends(
+    tiny_set: Path, launcher: Launcher, tmp_path: Path, how: str
+) -> None:
+    run = tmp_path / "run"
+    more = ["validation.every_steps=0", "checkpoint.every_steps=2", "run.max_steps=100000"]
+    limits = ["data.retry_seconds=2", "safety.watchdog_seconds=12"]
+    process = launcher.start(
+        2,
+        words(tiny_set, run, *more, *limits),
+        script="tests/training/pretrain_hung.py",
+        PAL_TEST_HANG=f"1,5,{how}",
+    )
+    family = []
+    try:
+        wait_for_step(run, 4)
+        family = psutil.Process(process.pid).children(recursive=True)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode not in {0, 75}
+    status = json.loads((run / "STATUS.json").read_text())
+    assert (status["state"], status["step"]) == ("failed", 5)
+    expected = "the others wait for rank 1 on" if how == "busy" else "no sign of life from rank 1 on"
+    assert expected in status["error"]
+    assert "of step 5 at" in status["error"]
+    assert "no progress for 1" in err
+    _, alive = psutil.wait_procs(family, timeout=40)
+    assert [other for other in alive if other.is_running()] == []
+    last = max(int(path.parent.name[5:]) for path in (run / "checkpoints").glob("*/COMMITTED"))
+    assert last == 4
+    done = launcher.run_ranks(2, words(tiny_set, run, "validation.every_steps=0", "run.max_steps=6"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "resuming at step 4" in done.stderr
+
+
+def test_what_one_rank_can_not_do_all_leave_for(tiny_set: Path, launcher: Launcher, tmp_path: Path) -> None:
+    """Without a launcher that would end the others, as under srun."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "something").write_text("here")
+    done = launcher.run_ranks(2, words(tiny_set, run, "run.max_steps=1", "--restart"))
+    assert done.returncode == 2, done.stderr[-3000:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    assert "--overwrite" in errors[0]
+    assert [path.name for path in run.iterdir()] == ["something"]
 
 
 def test_refusals_are_one_line_and_status_2(tiny_set: Path, launcher: Launcher, tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+#!/usr/bin/env python
+"""The training loop beside a bare PyTorch loop, what a checkpoint costs, and how long the loader makes it wait.
+
+    python benchmarks/training/run.py [--only loop1 loop2 checkpoint loader] [--pairs N] [--block N] [SETTING …]
+
+Loop and bare loop take turns in one process, block by block, so that what else the machine does falls on both; the
+figure is the median of the ratios of neighbouring blocks. A setting, section.key=value, changes the measured run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.training.tiny import make_set  # noqa: E402 (the checkout comes first)
+from pal_ds import shardset  # noqa: E402
+from pal_ds.shardset import Manifest, ShardEntry, SplitEntry  # noqa: E402
+
+#: I3D at a quarter of its width, 8 clips of 8 x 56 x 56: a step takes about half a second on two CPU cores.
+MODEL = [
+    "model.width=0.25",
+    "synthesis.size=56",
+    "data.global_batch=8",
+    "data.group_size=4",
+    "queue.size=512",
+    "schedule.name=constant",
+    "validation.every_steps=0",
+]
+TARGETS = {"loop1": 0.97, "loop2": 0.95}
+_CHECKPOINT_EVERY = 50
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run; see the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else None)
+    names = ("loop1", "loop2", "checkpoint", "loader")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="parts to run")
+    parser.add_argument("--pairs", type=int, default=12, help="pairs of blocks (default: %(default)s)")
+    parser.add_argument("--block", type=int, default=8, help="steps of a block (default: %(default)s)")
+    parser.add_argument("settings", nargs="*", metavar="section.key=value")
+    args = parser.parse_intermixed_args(words)
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="pal-bench-") as name:
+        folder = Path(name)
+        for part in args.only:
+            if part in TARGETS:
+                ranks = int(part.removeprefix("loop"))
+                figures[part] = loop(folder, ranks, args.settings, pairs=args.pairs, block=args.block)
+                figures[part]["target"] = TARGETS[part]
+            elif part == "checkpoint":
+                figures[part] = checkpoint(folder, args.settings, saves=max(2, args.pairs // 2))
+            else:
+                figures[part] = loader(folder, args.settings, steps=args.pairs * args.block)
+            sys.stderr.write(f"{part}: {figures[part]}\n")
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def loop(folder: Path, ranks: int, settings: list[str], *, pairs: int, block: int) -> dict[str, Any]:
+    """Compare the trainer with the bare loop; the first pair is warm-up and left out."""
+    # The turn after the last block closes it, so one step more.
+    steps = block * (pairs + 1) + 1
+    found = _measure(folder / f"loop{ranks}", ranks, [*settings, f"run.max_steps={steps}"], block=block)
+    ours, bare = found["ours"][1:], found["bare"][1 : len(found["ours"])]
+    ratios = [b / a for a, b in zip(ours, bare, strict=True)]
+    quarters = statistics.quantiles(ratios, n=4)
+    return {
+        "ranks": ranks,
+        "threads per rank": found["threads"],
+        "device": found.get("device", "cpu"),
+        "pairs": len(ratios),
+        "bare ms per step": round(1000 * statistics.median(bare) / block, 1),
+        "ours ms per step": round(1000 * statistics.median(ours) / block, 1),
+        "ours / bare steps per second": round(statistics.median(ratios), 4),
+        "quartiles": [round(quarters[0], 4), round(quarters[2], 4)],
+    }
+
+
+def checkpoint(folder: Path, settings: list[str], *, saves: int) -> dict[str, Any]:
+    """Compare stretches of steps after a checkpoint with stretches without one."""
+    every = _CHECKPOINT_EVERY
+    more = [f"run.max_steps={every * (saves + 1) + 1}", f"checkpoint.every_steps={every}"]
+    found = _measure(folder / "checkpoint", 1, [*settings, *more], block=0)
+    asked = found["asked"]
+    # Micro-batch i is asked for at the start of step i: a save after step 50 falls between 49 and 50.
+    starts = range(every, every * (saves + 1), every)
+    half = every // 2
+    after = [asked[start + half - 1] - asked[start - 1] for start in starts]
+    without = [asked[start + every - 1] - asked[start + half - 1] for start in starts]
+    steps = [later - earlier for earlier, later in zip(asked[every:], asked[every + 1 :], strict=False)]
+    step = statistics.median(steps)
+    held = [asked[start] - asked[start - 1] - step for start in starts]
+    extra = [a - b for a, b in zip(after, without, strict=True)]
+    return {
+        "saves": saves,
+        "steps compared around each": every,
+        "step ms": round(1000 * step, 1),
+        "held up at the save, steps": round(statistics.median(held) / step, 3),
+        "added in all, steps": round(statistics.median(extra) / step, 3),
+    }
+
+
+def loader(folder: Path, settings: list[str], *, steps: int) -> dict[str, Any]:
+    """Train from real clips with the real loader; report the share of time spent waiting for them."""
+    clips = make_set(folder / "clips", clips=64, size="170x128", short_side=128)
+    run = folder / "loader"
+    words = ["--config", "configs/demo.yaml", *MODEL, *settings, f"data.shards={clips}", f"run.dir={run}"]
+    words += [f"run.max_steps={steps}", "log.every_steps=1"]
+    _launch(1, "launch/pretrain.py", words)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = rows[len(rows) // 5 :]
+    return {
+        "steps": len(rows),
+        "workers": 1,
+        "data wait": round(statistics.mean(row["data_wait"] for row in rows), 4),
+        "videos per second": round(statistics.median(row["videos_per_second"] for row in rows), 1),
+    }
+
+
+def _measure(folder: Path, ranks: int, settings: list[str], *, block: int) -> dict[str, Any]:
+    """Run ``loop.py`` on so many ranks through the launcher."""
+    folder.mkdir()
+    shard = ShardEntry(name="train-000000.tar", clips=10**6, bytes=10**9, sha256="0" * 64)
+    split = SplitEntry(clips=10**6, frames=10**8, seconds=4e6, bytes=10**9, shards=(shard,))
+    manifest = Manifest(recipe={}, splits={"train": split}, labels=None)
+    (folder / shardset.MANIFEST_NAME).write_bytes(manifest.to_json())
+    out = folder / "figures.json"
+    words = ["--config", "configs/demo.yaml", "--out", str(out), "--block", str(block)]
+    words += [*MODEL, f"data.shards={folder}", f"run.dir={folder / 'run'}", "checkpoint.every_steps=1000000"]
+    _launch(ranks, "benchmarks/training/loop.py", [*words, *settings])
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def _launch(ranks: int, script: str, words: list[str]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(BIN / "deepspeed"), "--num_accelerators", str(ranks), "--master_port", str(port), script]
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [*command, *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if done.returncode:
+        sys.stderr.write(done.stdout.decode(errors="replace")[-5000:])
+        raise SystemExit(f"{script} ended with {done.returncode}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""``--dry-run``: what a run would do, and what it may cost; reads nothing but the manifest, writes nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from pal_ds import shardset
+from pal_ds.config import Config, ConfigError
+from pal_ds.training.cost import describe_cost, job_of
+from pal_ds.training.hardware import GPUS, find_gpu
+from pal_ds.training.plan import describe_plan, plan_run
+
+
+def dry_run(
+    config: Config, world_size: int, *, as_json: bool, gpu: str | None = None, price: float = 3.0
+) -> int:
+    """Print what a run would do; read nothing but the manifest.
+
+    Args:
+        config: the run.
+        world_size: ranks to plan for.
+        as_json: one JSON object instead of lines.
+        gpu: accelerator for an estimate of time and cost; None leaves it out.
+        price: money per GPU and hour.
+
+    Raises:
+        ConfigError: the config can't be run on that world, or the GPU is not known.
+    """
+    plan = plan_run(config, shardset.load_manifest(config.data.shards), world_size)
+    figures = describe_plan(config, plan)
+    if gpu is not None:
+        found = find_gpu(gpu)
+        if found is None:
+            raise ConfigError("--gpu", gpu, f"not known; use one of {', '.join(GPUS)}")
+        epoch = plan.epoch
+        job = job_of(
+            config,
+            videos=epoch.clips,
+            clip_bytes=epoch.clip_bytes,
+            gpu=found,
+            gpus=world_size,
+            price=price,
+            steps=plan.total_steps,
+        )
+        figures |= describe_cost(job)
+    if as_json:
+        sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    else:
+        width = max(len(name) for name in figures)
+        sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in figures.items())
+    return 0
