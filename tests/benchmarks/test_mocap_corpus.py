@@ -53,7 +53,9 @@ def test_one_kind_alone_is_made_of_the_same_videos(corpus, little, tmp_path):
     root = tmp_path / "long"
     build(root, little, 7, 1, only="untrimmed")
     made = sorted(path.relative_to(root) for path in root.rglob("*.mp4"))
-    assert [str(path) for path in made] == sorted(v.path for v in plan(SIZES[little], 7) if v.kind == "untrimmed")
+    assert [str(path) for path in made] == sorted(
+        v.path for v in plan(SIZES[little], 7) if v.kind == "untrimmed"
+    )
     assert all((root / path).read_bytes() == (corpus / path).read_bytes() for path in made)
     annotations = (root / "untrimmed/activitynet.json").read_bytes()
     assert annotations == (corpus / "untrimmed/activitynet.json").read_bytes()
