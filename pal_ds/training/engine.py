@@ -177,29 +177,6 @@ class TrainEngine:
             output: ObjectiveOutput = self._engine(batch)
         return output
 
-    def region_features(self, batch: ViewBatch) -> Tensor:
-        """Return the query backbone's features [B, C], averaged over the clips of each query region.
-
-        Meant for eval mode; BN statistics of a training mode would move.
-        """
-        assert not self.objective.training
-        clips_bjcthw = batch.query_bjcthw
-        dtype = _AUTOCAST.get(self._config.precision)
-        with (
-            torch.no_grad(),
-            torch.autocast(
-                self._ranks.device.type,
-                dtype=getattr(torch, dtype) if dtype else None,
-                enabled=dtype is not None,
-            ),
-        ):
-            features_nc: Tensor = self.objective.backbone(clips_bjcthw.flatten(0, 1))
-        features_bjc = features_nc.float().unflatten(0, clips_bjcthw.shape[:2])
-        clip_j = torch.arange(features_bjc.shape[1], device=features_bjc.device)
-        first_b1, length_b1 = batch.query_region_b2[:, :1], batch.query_region_b2[:, 1:]
-        inside_bj = ((clip_j >= first_b1) & (clip_j < first_b1 + length_b1)).float()
-        return (features_bjc * inside_bj[..., None]).sum(dim=1) / length_b1
-
     def fingerprint(self) -> int:
         """Return a 62-bit digest of all weights, buffers and the queue, to compare ranks with."""
         total = torch.zeros((), dtype=torch.int64, device=self._ranks.device)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pal_ds.models import ViewBatch
+from pal_ds.models import ObjectiveOutput
 from pal_ds.models.probe import knn_accuracy, retrieval_recall
-from pal_ds.training.engine import TrainEngine
 from pal_ds.training.ranks import Ranks
 
 #: More samples than this (over all ranks) would make a similarity matrix of over 100 MB.
@@ -21,24 +20,27 @@ class LabelProbe:
     the pasted action is, not what stands behind it.
 
     Args:
-        engine: the model; in eval mode while samples are added.
         ranks: the world.
     """
 
-    def __init__(self, engine: TrainEngine, ranks: Ranks) -> None:
-        self._engine = engine
+    def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
         self._features: list[Tensor] = []
         self._labels: list[Tensor] = []
         self._room = MOST_SAMPLES // ranks.world_size
 
-    def add(self, batch: ViewBatch) -> None:
-        """Take a batch's samples, as long as there is room."""
-        if batch.labels_b is None or self._room <= 0:
+    def add(self, output: ObjectiveOutput, labels_b: Tensor | None) -> None:
+        """Take a batch's samples, as long as there is room.
+
+        Args:
+            output: of the objective in eval mode, which brings the features along.
+            labels_b: classes of the batch; None where the set is not labelled.
+        """
+        if labels_b is None or output.features is None or self._room <= 0:
             return
-        self._features.append(self._engine.region_features(batch)[: self._room].float())
-        self._labels.append(batch.labels_b[: self._room])
-        self._room -= len(batch.labels_b)
+        self._features.append(output.features[: self._room].float())
+        self._labels.append(labels_b[: self._room])
+        self._room -= len(labels_b)
 
     def result(self) -> dict[str, float]:
         """Return the probe's figures over all ranks (collective); empty where there are no two samples.

@@ -232,7 +232,7 @@ class Trainer:
         every = self._config.validation.probe_every
         probe = None
         if every and self._validations % every == 0:
-            probe = LabelProbe(self._parts.engine, self._ranks)
+            probe = LabelProbe(self._ranks)
         result = validate(self._parts.engine, feed, self._ranks, progress, probe=probe)
         cut = self._parts.schedule.observe(result.loss)
         cut_to = self._parts.schedule.rate(self.step) if cut else None

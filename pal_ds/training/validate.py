@@ -55,7 +55,7 @@ def validate(
             sums[name] = sums.get(name, 0) + value.detach().double() * size
         count += size
         if probe is not None:
-            probe.add(batch)
+            probe.add(output, batch.labels_b)
         progress()
     names = _names_everywhere(sums, ranks)
     zero = torch.zeros((), dtype=torch.float64, device=ranks.device)

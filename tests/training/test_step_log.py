@@ -11,7 +11,7 @@ import torch
 
 from pal_ds.config import load_config
 from pal_ds.data.loader import LoaderStats
-from pal_ds.models import ObjectiveOutput, ViewBatch
+from pal_ds.models import ObjectiveOutput
 from pal_ds.shardset import Manifest, ShardEntry, SplitEntry
 from pal_ds.training.engine import StepResult
 from pal_ds.training.label_probe import LabelProbe
@@ -90,25 +90,13 @@ def test_a_row_has_what_the_contract_lists(steplog: StepLog, tmp_path: Path) -> 
     assert "mfu" not in row  # a CPU's peak is not known
 
 
-def test_the_probe_asks_the_clips_of_the_region_alone() -> None:
-    seen: list[ViewBatch] = []
-
-    class Engine:
-        def region_features(self, batch: ViewBatch) -> torch.Tensor:
-            seen.append(batch)
-            return torch.nn.functional.one_hot(batch.labels_b, 3).float() + 0.01 * torch.rand(6, 3)
-
-    views = torch.zeros(6, 2, 3, 1, 2, 2)
-    region = torch.tensor([[0, 1]] * 6)
-    batch = ViewBatch(
-        query_bjcthw=views,
-        key_bjcthw=views,
-        query_region_b2=region,
-        key_region_b2=region,
-        labels_b=torch.tensor([0, 1, 2, 0, 1, 2]),
-    )
-    probe = LabelProbe(Engine(), ALONE)
+def test_the_probe_asks_labels_of_the_features_that_validation_made() -> None:
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    features = torch.nn.functional.one_hot(labels, 3).float() + 0.01 * torch.rand(6, 3)
+    probe = LabelProbe(ALONE)
     assert probe.result() == {}
-    probe.add(batch)
-    assert seen == [batch]
+    probe.add(ObjectiveOutput(loss=torch.zeros(()), features=features), None)
+    probe.add(ObjectiveOutput(loss=torch.zeros(())), labels)
+    assert probe.result() == {}
+    probe.add(ObjectiveOutput(loss=torch.zeros(()), features=features), labels)
     assert probe.result() == {"knn_accuracy": 1.0, "retrieval_r1": 1.0, "knn_samples": 6.0}
