@@ -30,10 +30,10 @@ def build_random(source: str) -> tuple[nn.Module, dict[str, Any]]:
     found = _FORM.fullmatch(source)
     if found is None:
         raise ValueError("write random:NAME, random:NAME@WIDTH or random:NAME@WIDTH#SEED")
-    width = float(found["width"] or 1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(found["seed"] or 0))
         try:
+            width = float(found["width"] or 1.0)
             backbone = build_backbone(found["name"], width=width)
         except ValueError as error:
             raise ValueError(f"{error}; write random:NAME or random:NAME@WIDTH") from None

@@ -102,3 +102,17 @@ def test_digest_tells_values_names_and_shapes_apart() -> None:
     reordered = {"b": base["b"], "a": base["a"]}
     assert weights_digest(base) == weights_digest(reordered)
     assert len({weights_digest(tensors) for tensors in (base, *others)}) == 4
+
+
+def test_untrained_networks_are_drawn_from_their_seed() -> None:
+    one, spec = load_backbone("random:i3d@0.125#3")
+    again, same = load_backbone("random:i3d@0.125#3")
+    assert spec == same
+    assert (spec.backbone, spec.width, spec.feature_dim, spec.clip_frames) == ("i3d", 0.125, 128, 8)
+    assert not any(parameter.requires_grad for parameter in one.parameters())
+    assert load_backbone("random:i3d@0.125")[1].digest != spec.digest
+    clip = torch.randn(1, 3, 8, 32, 32)
+    torch.testing.assert_close(one(clip), again(clip))
+    for wrong in ("random:", "random:vgg", "random:i3d@wide", "random:i3d@.", "random:i3d@0"):
+        with pytest.raises(BackboneError, match="write random:NAME"):
+            load_backbone(wrong)
