@@ -39,7 +39,7 @@ class Job:
         clips: clips of a view, J.
         network: the backbone's work.
         scale: work of a clip relative to 8 x 112 x 112 at width 1.
-        passes: 1; 2 with a symmetric loss.
+        passes: 1 for a query and a key view; 2 with a symmetric loss; a further key adds a quarter.
         queue_dim: size of a key.
         mfu: share of the peak that convolutions reach; an assumption until measured.
         launch_us: host time per kernel, microseconds; below it a GPU waits for Python.
@@ -66,7 +66,7 @@ class Job:
     clips: int = 8
     network: Network = NETWORKS["i3d"]
     scale: float = 1.0
-    passes: int = 1
+    passes: float = 1.0
     queue_dim: int = 128
     mfu: float = DEFAULT_MFU
     launch_us: float = 10.0
@@ -211,12 +211,19 @@ def job_of(
         clips=synthesis.view_clips,
         network=NETWORKS[config.model.backbone],
         scale=pixels * config.model.width**2,
-        passes=2 if config.model.symmetric else 1,
+        passes=_passes(config),
         queue_dim=config.model.embedding_dim,
         clip_kb=clip_bytes / 1e3,
         slice_mb=data.slice_bytes / 1e6,
         cores_per_gpu=max(1, data.workers),
     )
+
+
+def _passes(config: Config) -> float:
+    """Return a step's work in units of one query (forward, and backward at twice that) with one key (forward)."""
+    keys = config.synthesis.views - 1
+    queries = 2 if config.model.symmetric else 1
+    return (3 * queries + keys + queries - 1) / 4
 
 
 def describe_cost(job: Job) -> dict[str, str]:
@@ -348,7 +355,7 @@ def main(words: list[str] | None = None) -> int:
         **numbers,
         gpu=GPUS[args.gpu],
         network=NETWORKS[args.backbone],
-        passes=2 if args.symmetric else 1,
+        passes=2.0 if args.symmetric else 1.0,
     )
     estimates = [estimate(dataclasses.replace(job, gpus=count)) for count in sorted(args.gpus)]
     end = scaling_ends(estimates)

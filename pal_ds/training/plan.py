@@ -85,7 +85,7 @@ def describe_plan(config: Config, plan: RunPlan) -> dict[str, Any]:
     synthesis = config.synthesis
     frames = synthesis.view_clips * synthesis.clip_frames
     mean_region = (synthesis.region_min + synthesis.region_max) / 2 * synthesis.clip_frames
-    sample_bytes = 2 * (frames + mean_region) * synthesis.size**2 * 3
+    sample_bytes = synthesis.views * (frames + mean_region) * synthesis.size**2 * 3
     return {
         "batch": f"{data.global_batch} videos = {plan.world_size} ranks x {plan.micro_batch} x "
         f"{data.accumulation} micro-steps",

@@ -39,6 +39,23 @@ def test_a_step_of_the_paper_is_110_tflop() -> None:
     assert step_tflop(dataclasses.replace(Job(), passes=2)) == 2 * step_tflop(Job())
 
 
+@pytest.mark.parametrize(
+    ("name", "forwards"),
+    [
+        ("pal_i3d_k400", 4),
+        ("moco_i3d_k400", 4),
+        ("tac_i3d_k400", 3),
+        ("speed_i3d_k400", 3),
+        ("pal_modern", 9),
+    ],
+)
+def test_work_follows_the_views_of_a_config(name: str, forwards: int) -> None:
+    """A query costs three forward passes with its backward, a key one; pal_modern has 2 x 3 + 2 + 1."""
+    config = load_config(ROOT / "configs" / "pretrain" / f"{name}.yaml", ["data.shards=/s", "run.dir=/r"])
+    job = job_of(config, videos=240_000, clip_bytes=3e5, gpu=GPUS["h100"], gpus=1, price=3.0)
+    assert job.passes == forwards / 4
+
+
 def test_one_gpu_by_hand() -> None:
     found = estimate(Job(gpus=1))
     assert found.compute_seconds == pytest.approx(110.0 / (989 * 0.2), rel=1e-3)
