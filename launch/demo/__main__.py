@@ -58,7 +58,9 @@ def main() -> int:
     """Run the demonstration; the last line on stdout is ``report: PATH``."""
     parser = argparse.ArgumentParser(prog="python -m launch.demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".demo", help="where everything is kept")
-    parser.add_argument("--fast", action="store_true", help="a few steps only: does the road work?")
+    parser.add_argument(
+        "--fast", action="store_true", help="a few steps and no detection: does the road work?"
+    )
     args = parser.parse_args()
     folder: Path = args.folder.resolve()
     steps = 24 if args.fast else 300
