@@ -98,7 +98,7 @@ def _detect_one(folder: Path, number: int, words: Sequence[str], epochs: int) ->
         "--task",
         "tad",
         "--config",
-        "configs/transfer/demo.yaml",
+        "configs/transfer/tad_demo_gtad.yaml",
         *(f"{k}={v}" for k, v in settings.items()),
     ]
     found: dict[str, Any] = json.loads(_run([sys.executable, "launch/transfer.py", *head]))
