@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, comparisons in figure.comparisons.items():
             found[name] += comparisons
         if len(pictures) < arguments.draw:
-            pictures.append(_picture(figure, video))
+            pictures.append(Section(title=video, picture=_picture(figure, video)))
     document = {
         "videos": len(chosen),
         "same_looks": bool(arguments.same_looks),
@@ -177,7 +177,7 @@ def _picture(figure: SimilarityFigure, video: str) -> Picture:
     )
 
 
-def _page(document: Mapping[str, Any], pictures: Sequence[Picture]) -> ReportData:
+def _page(document: Mapping[str, Any], pictures: Sequence[Section]) -> ReportData:
     rows = tuple(
         (name, *(_percent(figures[key]) for key in FIGURES)) for name, figures in document["encoders"].items()
     )
@@ -200,7 +200,7 @@ def _page(document: Mapping[str, Any], pictures: Sequence[Picture]) -> ReportDat
         subtitle=f"{document['videos']} annotated videos, each against two rearranged versions of itself.",
         sections=(
             Section(title="Figures", text=text, table=Table(header=header, rows=rows)),
-            *(Section(title="", picture=picture) for picture in pictures),
+            *pictures,
         ),
     )
 
