@@ -1,168 +1,141 @@
 """Where the profiles stand between bytes and decode time, on the frames that one PAL sample needs.
 
-    python benchmarks/sharding/pareto.py FOOTAGE... --out benchmarks/sharding/pareto.json [--plot pareto.png]
+    python -m benchmarks.sharding.pareto --out benchmarks/sharding/pareto.json --plot benchmarks/sharding/pareto.png
 
-FOOTAGE is a video, or the words ``easy`` and ``grainy`` for synthetic footage. The access pattern is the background
-role plus one region: 8 uniformly placed clips of 8 frames, stride 1 to 4, in one call, one thread, torchcodec.
-CPU milliseconds are the best of several interleaved passes; measure on a machine that does nothing else.
+It fetches real recordings and renders motion capture by itself (kept in ``--footage``), encodes every clip in every
+variant, and decodes all of them in turns: 8 clips of 8 frames, stride 1 to 4, in one call of torchcodec, one thread,
+opening included. CPU milliseconds are the best of several passes. Fewer bytes and milliseconds can always be had for
+a worse picture; so pictures are compared with the source's (SSIM of luma at short side 128), and a variant is on the
+front where no other is at least as good in all three and better in one.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import random
-import shlex
+import re
+import statistics
 import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from shards.origins import Origins
-from shards.profiles import PROFILES, Profile
-from shards.rows import Row
-from shards.transcode import Clip, ClipLimits, Transcoder
+from benchmarks.sharding.access import decode_milliseconds
+from benchmarks.sharding.footage import gather
+from benchmarks.sharding.measuring import document, write
+from benchmarks.sharding.variants import DEFAULT, Variant, filters_of, variants
 
-SYNTHETIC = {
-    "easy": "mandelbrot=s=480x270:r=30:end_scale=0.05,trim=duration=10",
-    "grainy": "mandelbrot=s=480x270:r=30:end_scale=0.05,trim=duration=10,noise=alls=25:allf=t",
-}
-VARIANTS = [
-    *(PROFILES[name] for name in ("fast", "compact")),
-    Profile(name="x264 default", gop=250, preset="medium", tune=""),
-    Profile(name="gop 8", gop=8),
-    Profile(name="gop 32", gop=32),
-    Profile(name="gop 64", gop=64),
-    Profile(name="no fastdecode", tune=""),
-    Profile(name="crf 26", crf=26),
-    Profile(name="short side 112", short_side=112),
-    Profile(name="short side 144", short_side=144),
-    PROFILES["paper-256"],
-]
+_SSIM = re.compile(r"SSIM .*?Y:([0-9.]+)")
+#: Differences below these are noise: share of bytes, share of milliseconds, SSIM.
+_NOISE = (0.0, 0.02, 0.0005)
 
 
-def indices(frames: int, seed: int) -> list[int]:
-    """Return the frames of 8 clips of 8, stride 1 to 4, spread over the video."""
-    dice = random.Random(seed)
-    found: set[int] = set()
-    for place in range(8):
-        stride = dice.randint(1, 4)
-        start = min(max(0, frames - 7 * stride - 1), place * frames // 8)
-        found.update(min(frames - 1, start + stride * step) for step in range(8))
-    return sorted(found)
+def ssim(source: Path, clip: Path) -> float:
+    """Return how alike a clip's pictures and its source's are at short side 128."""
+    same = filters_of(128)
+    graph = f"[0:V:0]{same}[a];[1:V:0]{same}[b];[a][b]ssim"
+    command = ["ffmpeg", "-hide_banner", "-nostdin", "-i", str(clip), "-i", str(source)]
+    done = subprocess.run(
+        [*command, "-filter_complex", graph, "-f", "null", "-"], check=True, capture_output=True, text=True
+    )
+    found = _SSIM.findall(done.stderr)
+    return float(found[-1])
 
 
-def encode(footage: str, profile: Profile, folder: Path) -> Clip:
-    """Encode a source's first ten seconds as the sharder does."""
-    source = folder / "source.mkv"
-    if not source.exists():
-        given = (
-            ["-f", "lavfi", "-i", SYNTHETIC[footage]] if footage in SYNTHETIC else ["-t", "10", "-i", footage]
-        )
-        command = [
-            "ffmpeg",
-            "-v",
-            "error",
-            *given,
-            "-an",
-            "-c:v",
-            "libx264",
-            "-qp",
-            "10",
-            "-preset",
-            "ultrafast",
-        ]
-        subprocess.run([*command, str(source)], check=True)
-    target = folder / profile.name.replace(" ", "-")
-    target.mkdir()
-    row = Row(source="source.mkv", root=0, location="source.mkv", size=0)
-    result = Transcoder(profile, ClipLimits(), Origins([str(folder)])).make_clips([row], target)[0]
-    if not isinstance(result, Clip):
-        raise SystemExit(f"{footage}, {profile.name}: {result}")
-    return result
-
-
-def measure(footage: str, passes: int) -> list[dict[str, object]]:
-    """Encode one footage in every variant, then decode all of them in turns."""
-    import torch
-    from torchcodec.decoders import VideoDecoder
-
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
-        clips = {profile.name: encode(footage, profile, Path(name)) for profile in VARIANTS}
-        data = {name: clip.path.read_bytes() for name, clip in clips.items()}
-    best: dict[str, float] = {}
-    for number in range(passes):
-        for name, clip in clips.items():
-            wanted = indices(clip.record.frames, number % 4)
-            started = time.process_time()
-            VideoDecoder(data[name], num_ffmpeg_threads=1).get_frames_at(wanted)
-            spent = 1000 * (time.process_time() - started)
-            best[name] = min(spent, best.get(name, spent))
-    rows = [
-        {"variant": name, "bytes": clip.record.bytes, "decode_ms": round(best[name], 2)}
-        for name, clip in clips.items()
+def measure(
+    sources: Sequence[Path], chosen: Sequence[Variant], passes: int, folder: Path
+) -> list[dict[str, Any]]:
+    """Encode clips of one kind in every variant; returns means over the clips."""
+    rows: dict[str, list[tuple[int, float, float]]] = {variant.name: [] for variant in chosen}
+    for source in sources:
+        data: dict[str, bytes] = {}
+        quality: dict[str, float] = {}
+        for variant in chosen:
+            target = folder / "clip.mp4"
+            variant.encode(source, target)
+            data[variant.name] = target.read_bytes()
+            quality[variant.name] = ssim(source, target)
+        costs = decode_milliseconds(data, passes)
+        for name, row in rows.items():
+            row.append((len(data[name]), costs[name], quality[name]))
+    found: list[dict[str, Any]] = [
+        {
+            "variant": variant.name,
+            "family": variant.family,
+            "quality": variant.quality,
+            "kilobytes": round(statistics.mean(size for size, _, _ in rows[variant.name]) / 1000, 1),
+            "decode_ms": round(statistics.mean(cost for _, cost, _ in rows[variant.name]), 2),
+            "ssim": round(statistics.mean(alike for _, _, alike in rows[variant.name]), 4),
+        }
+        for variant in chosen
     ]
-    for row in rows:
-        row["on_front"] = not any(_beats(other, row) for other in rows)
-    return rows
+    for entry in found:
+        entry["beaten_by"] = [other["variant"] for other in found if beats(other, entry)]
+        entry["on_front"] = not entry["beaten_by"]
+    return found
 
 
-def _beats(other: dict[str, object], row: dict[str, object]) -> bool:
-    pairs = [(float(str(other[field])), float(str(row[field]))) for field in ("bytes", "decode_ms")]
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+def beats(other: dict[str, Any], row: dict[str, Any]) -> bool:
+    """Tell whether ``other`` is as good in bytes, time and picture, and better in one by more than noise."""
+    kilobytes = float(other["kilobytes"]) / float(row["kilobytes"]) - 1
+    milliseconds = float(other["decode_ms"]) / float(row["decode_ms"]) - 1
+    worse_picture = float(row["ssim"]) - float(other["ssim"])
+    gaps = list(zip((kilobytes, milliseconds, worse_picture), _NOISE, strict=True))
+    return all(gap <= 0 for gap, _ in gaps) and any(gap < -noise for gap, noise in gaps)
 
 
-def plot(results: dict[str, list[dict[str, object]]], path: str) -> None:
-    """Draw one panel a footage."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, len(results), figsize=(6 * len(results), 5), squeeze=False)
-    for axis, (footage, rows) in zip(axes[0], results.items(), strict=True):
-        for row in rows:
-            colour = "tab:blue" if row["on_front"] else "tab:grey"
-            place = (float(str(row["bytes"])) / 1000, float(str(row["decode_ms"])))
-            axis.scatter(*place, color=colour)
-            axis.annotate(str(row["variant"]), place, xytext=(4, 4), textcoords="offset points", fontsize=8)
-        axis.set(
-            title=Path(footage).name, xlabel="kB a clip", ylabel="decode, CPU ms", xscale="log", yscale="log"
-        )
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+def place(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Describe where the default profile stands among the variants of one kind of footage."""
+    default = next(row for row in rows if row["variant"] == DEFAULT)
+    as_good = [row for row in rows if row["ssim"] >= default["ssim"] - 0.005]
+    fastest = min(as_good, key=lambda row: float(row["decode_ms"]))
+    smallest = min(as_good, key=lambda row: float(row["kilobytes"]))
+    return {
+        "on_front": default["on_front"],
+        "beaten_by": default["beaten_by"],
+        "kilobytes": default["kilobytes"],
+        "decode_ms": default["decode_ms"],
+        "of_equal_picture_fastest": {key: fastest[key] for key in ("variant", "kilobytes", "decode_ms")},
+        "of_equal_picture_smallest": {key: smallest[key] for key in ("variant", "kilobytes", "decode_ms")},
+    }
 
 
 def main() -> None:
-    """Measure, then print or write the result."""
+    """Measure every kind of footage, then print or write the result."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("footage", nargs="+")
+    parser.add_argument(
+        "--footage", type=Path, help="where footage is kept (default: a folder removed at the end)"
+    )
+    parser.add_argument("--clips", type=int, default=3, help="of each kind of footage")
     parser.add_argument("--passes", type=int, default=12)
+    parser.add_argument("--only", nargs="+", metavar="FAMILY", help="fewer variants, for a trial")
     parser.add_argument("--out")
     parser.add_argument("--plot")
     arguments = parser.parse_args()
-    results = {footage: measure(footage, arguments.passes) for footage in arguments.footage}
-    document = {
-        "what": "bytes of a clip against the decode time of 8 clips of 8 frames, best of interleaved passes",
-        "machine": f"{os.cpu_count()}-core {platform.machine()}",
-        "command": shlex.join(Path(word).name if word.startswith("/") else word for word in sys.argv),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
-        "results": {Path(footage).name: rows for footage, rows in results.items()},
-    }
-    text = json.dumps(document, indent=1) + "\n"
-    if arguments.out:
-        Path(arguments.out).write_text(text)
-    print(text)
+    chosen = [one for one in variants() if not arguments.only or one.family in arguments.only]
+    result = document("bytes of a clip against the decode time of one PAL sample, and the picture's SSIM")
+    with tempfile.TemporaryDirectory() as name:
+        folder = arguments.footage or Path(name) / "footage"
+        folder.mkdir(parents=True, exist_ok=True)
+        kinds = {kind: clips[: arguments.clips] for kind, clips in gather(folder).items()}
+        results = {
+            kind: measure(clips, chosen, arguments.passes, Path(name)) for kind, clips in kinds.items()
+        }
+    write(
+        {
+            **result,
+            "clips": {kind: [path.name for path in clips] for kind, clips in kinds.items()},
+            "default": {kind: place(rows) for kind, rows in results.items()},
+            "results": results,
+        },
+        arguments.out,
+    )
     if arguments.plot:
-        plot(results, arguments.plot)
+        from benchmarks.sharding.pareto_plot import plot
+
+        plot(results, Path(arguments.plot))
 
 
 if __name__ == "__main__":

@@ -94,6 +94,13 @@ def _corrupt(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _odd_metadata(path: Path) -> None:
+    make_video(path, extra=("-c:v", "mpeg4", "-bf", "0", "-metadata", "title=" + "x" * 24))
+    data = path.read_bytes()
+    assert data.count(b"x" * 24) == 1
+    path.write_bytes(data.replace(b"x" * 24, b"\xff\xfe\x80" * 8))
+
+
 def _playlist(path: Path) -> None:
     path.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n")
 
@@ -198,6 +205,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], int | str]] = {
     ),
     "two video streams": ("two.mkv", _two_streams, 50),
     "flipped bytes": ("corrupt.mp4", _corrupt, "any"),
+    "metadata that is no UTF-8": ("metadata.avi", _odd_metadata, 50),
     "upper-case ending": ("UPPER.MP4", make_video, 50),
     "spaces": ("with space.mp4", make_video, 50),
     "dots": ("v1.2.3.clip.mp4", make_video, 50),
