@@ -43,12 +43,21 @@ class DataConfig:
         "Encoded video a worker may hold, in MB. Where its open windows fit, they are read whole; otherwise clips "
         "are read group by group. Never changes the order.",
     )
-    read_threads: int = option(4, "Range reads a worker keeps in flight.")
+    read_threads: int = option(
+        4,
+        "Range reads a worker keeps in flight; four times as many where it reads clips group by group, because small "
+        "reads mostly wait for the first byte.",
+    )
     prefetch: int = option(2, "Finished groups a worker keeps ready, beyond the one in use.")
     start_method: str = option("forkserver", "How workers start: forkserver, fork or spawn.")
     resize: str = option(
         "device",
         "Where cropped frames are resized: device (faster wherever decoding is the limit) or worker.",
+    )
+    decode_device: str = option(
+        "cpu",
+        "Where clips are decoded: cpu, or cuda: the GPU's video engine (NVDEC), the same frames with pixels a few "
+        "grey levels off. Every worker then holds a CUDA context on the rank's GPU.",
     )
     pin_memory: bool = option(
         True, "Page-lock the workers' memory for fast copies to a CUDA device, if there is one."
@@ -105,6 +114,15 @@ class DataConfig:
             f"use one of {', '.join(START_METHODS)}",
         )
         check(self.resize in ("device", "worker"), "data.resize", self.resize, "use device or worker")
+        check(
+            self.decode_device in ("cpu", "cuda"), "data.decode_device", self.decode_device, "use cpu or cuda"
+        )
+        check(
+            self.decode_device == "cpu" or self.workers == 0 or self.start_method != "fork",
+            "data.start_method",
+            self.start_method,
+            "a forked process can't use CUDA: use forkserver or spawn with data.decode_device = cuda",
+        )
         check(
             self.decode_timeout >= 0,
             "data.decode_timeout",

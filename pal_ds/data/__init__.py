@@ -2,14 +2,22 @@
 
 from pal_ds.data.augment import render
 from pal_ds.data.batch import Group, MicroBatch
-from pal_ds.data.errors import ClipDecodeError, ClipError, TooManyBadClipsError, WorkerLostError
-from pal_ds.data.loader import GroupLoader, LoaderStats
+from pal_ds.data.errors import (
+    ClipDecodeError,
+    ClipError,
+    DecoderUnavailableError,
+    TooManyBadClipsError,
+    WorkerLostError,
+)
+from pal_ds.data.feed import LoaderStats
+from pal_ds.data.loader import GroupLoader
 from pal_ds.data.order import EpochPlan, allowed_world_sizes
 from pal_ds.data.validation import ValidationSet
 
 __all__ = [
     "ClipDecodeError",
     "ClipError",
+    "DecoderUnavailableError",
     "EpochPlan",
     "Group",
     "GroupLoader",

@@ -7,11 +7,30 @@ from collections.abc import Sequence
 import torch
 from torchcodec.decoders import VideoDecoder
 
-from pal_ds.data.errors import ClipDecodeError
+from pal_ds.config.base import ConfigError
+from pal_ds.config.data import DataConfig
+from pal_ds.data.errors import ClipDecodeError, DecoderUnavailableError
 from pal_ds.shardset import SampleRecord
 
 
-def decode_frames(video: bytes, record: SampleRecord, indices: Sequence[int]) -> torch.Tensor:
+def decode_device(data: DataConfig) -> str:
+    """Return the device on which the workers of this rank decode: ``cpu``, or the process's current CUDA device.
+
+    Raises:
+        ConfigError: CUDA is asked for, and this process sees none.
+    """
+    if data.decode_device == "cpu":
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "data.decode_device", data.decode_device, "this process sees no CUDA device; use cpu"
+        )
+    return f"cuda:{torch.cuda.current_device()}"
+
+
+def decode_frames(
+    video: bytes, record: SampleRecord, indices: Sequence[int], *, device: str = "cpu"
+) -> torch.Tensor:
     """Decode frames of one clip in one request, in the order given (the decoder sorts and dedups inside).
 
     Args:
@@ -19,20 +38,28 @@ def decode_frames(video: bytes, record: SampleRecord, indices: Sequence[int]) ->
         record: what the shard set says of it; the decoder must find the same frame count and size, because a
             truncated file decodes without an error otherwise.
         indices: frame numbers; repeats are allowed and cost a copy only.
+        device: ``cpu``, or a CUDA device, whose video engine decodes; frames stay there.
 
     Returns:
         uint8 [len(indices), height, width, 3].
 
     Raises:
         ClipDecodeError: it can't be decoded, or is not what the record says.
+        DecoderUnavailableError: the installed torchcodec can't decode on ``device`` at all.
     """
     try:
-        decoder = VideoDecoder(video, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+        decoder = VideoDecoder(
+            video, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact", device=device
+        )
         found = len(decoder)
         if found != record.frames:
             raise ClipDecodeError(record.key, f"{found} frames instead of {record.frames}")
         frames: torch.Tensor = decoder.get_frames_at(list(indices)).data
     except (RuntimeError, ValueError, IndexError) as error:
+        if device != "cpu" and "nsupported device" in str(error):
+            raise DecoderUnavailableError(
+                f"data.decode_device: this torchcodec can't decode on {device}: install a build with CUDA, or use cpu"
+            ) from error
         raise ClipDecodeError(record.key, f"{type(error).__name__}: {_first_line(error)}") from error
     if tuple(frames.shape[1:]) != (record.height, record.width, 3):
         height, width = frames.shape[1:3]

@@ -28,6 +28,10 @@ class ClipDecodeError(ClipError):
     """The decoder fails, or yields other frames than the record says."""
 
 
+class DecoderUnavailableError(Exception):
+    """No clip can be decoded on the device that was asked for: the fault is not the clip's."""
+
+
 class TooManyBadClipsError(Exception):
     """More clips had to be replaced than the configuration allows: the run should stop."""
 

@@ -9,6 +9,7 @@ import itertools
 import logging
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.util
 import os
 import pickle
 import sys
@@ -161,6 +162,9 @@ class WorkerPool:
             self._context.set_forkserver_preload(["pal_ds.data.worker"])
         self._rings = [Ring(slots, slot_bytes) for _ in range(workers)]
         self._pinned = [ring for ring in self._rings if pin and _page_lock(ring.memory)]
+        self._processes: dict[int, Any] = {}
+        # An interpreter that ends with the pool open would else send SIGTERM, which workers ignore, and wait.
+        self._end = multiprocessing.util.Finalize(self, _kill, args=(self._processes,), exitpriority=10)
         self._workers = [self._started(worker, start, set()) for worker in range(workers)]
 
     def take(self, number: int) -> Taken:
@@ -201,6 +205,7 @@ class WorkerPool:
                 state.process.kill()
                 state.process.join()
             state.connection.close()
+        self._processes.clear()
         for ring in self._pinned:
             _cudart().cudaHostUnregister(ring.memory.data_ptr())
         for ring in self._rings:
@@ -222,6 +227,7 @@ class WorkerPool:
         with _without_main_module():
             process.start()
         theirs.close()
+        self._processes[worker] = process
         return _Worker(process=process, connection=ours, start=start, held=set(held))
 
     def _collect(self, worker: int, *, wait: bool) -> None:
@@ -287,6 +293,12 @@ class WorkerPool:
                 f"data.max_worker_restarts = {self._max_restarts} (out of memory? lower data.workers)"
             )
         log.warning("data worker %d ended with status %s; restarted where it was", worker, status)
+
+
+def _kill(processes: dict[int, Any]) -> None:
+    """End the workers of a pool that nobody closed."""
+    for process in processes.values():
+        process.kill()
 
 
 def _unpacked(message: dict[str, Any], slot: Tensor) -> Built:

@@ -11,6 +11,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -21,7 +22,7 @@ from pal_ds import shardset, storage
 from pal_ds.data.errors import ClipCorruptError, ClipError
 from pal_ds.data.order import ClipPosition, IntArray
 from pal_ds.data.schedule import GroupTask
-from pal_ds.shardset import SampleMembers, ShardSetError
+from pal_ds.shardset import SampleMembers, ShardIndex, ShardSetError
 from pal_ds.storage import ReadCounters, RetryPolicy
 
 #: Samples closer than this are read in one range; the gap is thrown away (bytes).
@@ -30,6 +31,11 @@ GAP_BYTES = 64 << 10
 RANGE_BYTES = 16 << 20
 #: Shard indexes kept in memory by a worker.
 INDEXES = 128
+#: Read threads where groups are read one by one, by those where windows are read whole.
+SMALL_READS = 4
+#: Times an index that can't be understood is read before the set is called broken.
+INDEX_READS = 4
+log = logging.getLogger(__name__)
 
 Clip = SampleMembers | ClipError
 
@@ -82,7 +88,7 @@ class ClipStream:
         clip_bytes: mean bytes of a clip, for planning.
         budget_bytes: encoded video that may be held; one unit is always allowed.
         whole_windows: read whole windows; see :func:`fits_whole_windows`.
-        threads: range reads in flight.
+        threads: range reads in flight; :data:`SMALL_READS` times as many where groups are read one by one.
         retry: how long failing reads are tried again.
     """
 
@@ -103,11 +109,11 @@ class ClipStream:
         self._clip_bytes = clip_bytes
         self._budget = budget_bytes
         self._whole_windows = whole_windows
-        self._threads = threads
+        self._threads = reading_threads(threads, whole_windows=whole_windows)
         self._retry = retry
         self._lock = threading.Lock()
         self._indexes: collections.OrderedDict[int, _Index] = collections.OrderedDict()
-        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="pal-read")
+        self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="pal-read")
         self._units: dict[tuple[int, ...], _Unit] = {}
 
     def groups(self, tasks: Iterable[GroupTask]) -> Iterator[tuple[GroupTask, list[Clip]]]:
@@ -220,13 +226,7 @@ class ClipStream:
             if shard in self._indexes:
                 self._indexes.move_to_end(shard)
                 return self._indexes[shard]
-        counters = ReadCounters()
-        try:
-            document = shardset.load_index(
-                self._url, self._shard_names[shard], retry=self._retry, counters=counters
-            )
-        finally:
-            self._count(counters)
+        document = self._read_index(self._shard_names[shard])
         index = _Index(
             keys=np.array([sample.key.encode() for sample in document.samples], dtype=np.bytes_),
             offsets=np.array([sample.offset for sample in document.samples], dtype=np.int64),
@@ -238,9 +238,28 @@ class ClipStream:
                 self._indexes.popitem(last=False)
         return index
 
+    def _read_index(self, name: str) -> ShardIndex:
+        """Read an index; one that makes no sense is read again, since a wrong Content-Length cuts it silently."""
+        counters = ReadCounters()
+        try:
+            for _ in range(INDEX_READS - 1):
+                try:
+                    return shardset.load_index(self._url, name, retry=self._retry, counters=counters)
+                except ShardSetError as error:
+                    log.warning("%s; read again", error)
+                    counters.retries += 1
+            return shardset.load_index(self._url, name, retry=self._retry, counters=counters)
+        finally:
+            self._count(counters)
+
     def _count(self, counters: ReadCounters) -> None:
         with self._lock:
             self.counters.add(counters)
+
+
+def reading_threads(threads: int, *, whole_windows: bool) -> int:
+    """Return how many range reads a worker keeps in flight: those of single clips mostly wait for the first byte."""
+    return threads if whole_windows else SMALL_READS * threads
 
 
 def fits_whole_windows(*, open_windows: int, window_bytes: int, budget_bytes: int) -> bool:

@@ -74,9 +74,11 @@ class GroupBuilder:
         seed: the run's seed.
         resize: "device" or "worker": where crops become ``synthesis.size`` pixels.
         labels: class numbers by name.
+        device: where clips are decoded, "cpu" or a CUDA device.
         shard_names: tar names of the split, for messages.
         hung: reasons by key for clips that must not be decoded (again).
         watch: called with a key before and with None after every decode.
+        device: where clips are decoded: "cpu" or a CUDA device.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class GroupBuilder:
         shard_names: tuple[str, ...],
         hung: Mapping[str, str] | None = None,
         watch: Callable[[str | None], None] = lambda _key: None,
+        device: str = "cpu",
     ) -> None:
         self._schedule = schedule
         self._fetch = fetch
@@ -103,6 +106,7 @@ class GroupBuilder:
         self._shard_names = shard_names
         self._hung = hung or {}
         self._watch = watch
+        self._device = device
         self._decode_seconds = 0.0
 
     def stage(
@@ -193,7 +197,9 @@ class GroupBuilder:
         self._watch(clip.key)
         begun = time.perf_counter()
         try:
-            return _Decoded(record, draws, decode_frames(clip.video, record, wanted.tolist()))
+            return _Decoded(
+                record, draws, decode_frames(clip.video, record, wanted.tolist(), device=self._device)
+            )
         finally:
             self._decode_seconds += time.perf_counter() - begun
             self._watch(None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
-from pal_ds.data.loader import GroupFeed, load_split, worker_spec
+from pal_ds.data.feed import GroupFeed, load_split, worker_spec
 from pal_ds.data.order import EpochPlan
 from pal_ds.data.schedule import ValidationSchedule
 from pal_ds.storage import RetryPolicy
@@ -18,22 +18,13 @@ class ValidationSet:
     Every clip of the split is in exactly one group of one rank. The last group may be smaller, but has at least
     three clips; ranks may get different numbers of groups, so a consumer must reduce sums and counts.
 
+    The arguments and errors are those of :class:`~pal_ds.data.loader.GroupLoader`, and:
+
     Args:
-        shards_url: the shard set.
-        data: group size, workers, memory.
-        synthesis: how synthetic videos are made.
-        augment: how they are augmented.
-        seed: the run's seed.
-        rank: this rank.
-        world_size: number of ranks.
-        split: split of the set.
         max_groups: use only the first so many groups of the split; 0 for all.
-        retry: how long failing reads are tried again.
 
     Raises:
         ConfigError: the split has fewer than three clips.
-        ShardSetError: no shard set there, or no such split.
-        StorageError: the manifest can't be read.
     """
 
     def __init__(

@@ -54,6 +54,7 @@ class WorkerSpec:
         start: the rank's group to begin at.
         hung: clips that hung the decoder, with the reason.
         decode_timeout: seconds a clip may take; 0 for ever.
+        device: where clips are decoded: "cpu" or a CUDA device.
         clips: clips after which the worker ends, to be replaced by a fresh one; 0 never.
     """
 
@@ -75,6 +76,7 @@ class WorkerSpec:
     start: int = 0
     hung: Mapping[str, str] = dataclasses.field(default_factory=dict)
     decode_timeout: float = 0.0
+    device: str = "cpu"
     clips: int = 0
 
 
@@ -113,6 +115,7 @@ class Chain:
             shard_names=spec.shard_names,
             hung=spec.hung,
             watch=watch,
+            device=spec.device,
         )
         self._pipeline = webdataset.DataPipeline(
             lambda: spec.schedule.tasks(spec.start, spec.worker, spec.workers),

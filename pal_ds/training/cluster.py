@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
-import itertools
 import json
 import math
 import sys
@@ -23,8 +22,9 @@ from pal_ds import shardset, storage
 from pal_ds.config import Config, ConfigError, load_config
 from pal_ds.data.order import EpochPlan
 from pal_ds.data.schedule import TrainSchedule
+from pal_ds.data.stream import reading_threads
 from pal_ds.training.plan import plan_run
-from pal_ds.training.streaming_plan import StreamingPlan, plan_streaming
+from pal_ds.training.streaming_plan import StreamingPlan, describe_streaming, plan_streaming
 
 #: Doubling a part that helps less than this is not called a bottleneck.
 _MATTERS = 1.03
@@ -130,12 +130,22 @@ def forecast(config: Config, epoch: EpochPlan, cluster: Cluster, *, steps: int =
 
 @dataclasses.dataclass
 class _Worker:
-    """One simulated worker: when its threads, its decoder and its slots are free."""
+    """One simulated worker.
+
+    Attributes:
+        threads: when each reading thread is free.
+        decoded_at: when the decoder is free.
+        touched: when the first group of each unit was begun.
+        fetched: when each unit had arrived.
+        groups: groups built.
+        released: when slots were given back, oldest first.
+    """
 
     threads: list[float]
     decoded_at: float = 0.0
     touched: list[float] = dataclasses.field(default_factory=list)
     fetched: dict[tuple[int, ...], float] = dataclasses.field(default_factory=dict)
+    groups: int = 0
     released: collections.deque[float] = dataclasses.field(default_factory=collections.deque)
 
 
@@ -145,83 +155,148 @@ class _Simulation:
     def __init__(
         self, config: Config, schedule: TrainSchedule, reading: StreamingPlan, cluster: Cluster
     ) -> None:
-        data = config.data
+        data, plan = config.data, schedule.plan
         workers = min(data.workers, schedule.most_workers)
         self._schedule = schedule
         self._reading = reading
-        cores = min(1.0, cluster.cores / (cluster.gpus * workers))
-        self._decode_seconds = schedule.plan.group_size / (cluster.decode_rate * cores)
-        self._micro_seconds = schedule.groups_per_micro_step * schedule.plan.group_size / cluster.train_rate
+        cores_each = min(1.0, cluster.cores / (cluster.gpus * workers))
+        self._decode_seconds = plan.group_size / (cluster.decode_rate * cores_each)
+        self._micro_seconds = schedule.groups_per_micro_step * plan.group_size / cluster.train_rate
         self._first_byte = cluster.first_byte_ms / 1e3
         self._connection = cluster.connection_mbs * 1e6
         self._link = cluster.network_gbits / 8 * 1e9 / cluster.gpus
         self._link_free = 0.0
         threads = reading_threads(data.read_threads, whole_windows=reading.whole_windows)
-        budget = data.worker_memory_mb * 10**6
         # Open windows are half used up on average; what is left of the budget is for reading ahead.
         open_bytes = reading.lanes * reading.unit_bytes / 2 if reading.whole_windows else reading.unit_bytes
-        room = int((budget - open_bytes) // reading.unit_bytes)
+        room = int((data.worker_memory_mb * 1e6 - open_bytes) // reading.unit_bytes)
         self._ahead = max(1, min(2 * threads, room))
-        in_use = -(-schedule.groups_per_micro_step // workers)
-        self._slots = data.prefetch + in_use + 1
+        self._slots = data.prefetch + -(-schedule.groups_per_micro_step // workers) + 1
         self._workers = [_Worker(threads=[0.0] * threads) for _ in range(workers)]
-        self._batch = schedule.plan.global_batch
 
     def run(self, steps: int) -> tuple[float, float]:
-        """Return videos per second and the share of waiting over the second half of some steps."""
-        per_micro = self._schedule.groups_per_micro_step
-        micro_steps = steps * self._schedule.accumulation
+        """Return the cluster's videos per second and the share of waiting, over the second half of some steps."""
+        schedule = self._schedule
+        per_micro = schedule.groups_per_micro_step
+        micro_steps = steps * schedule.accumulation
         now, half_at, waited = 0.0, 0.0, 0.0
-        half = micro_steps // 2
-        held: list[int] = []
+        held: list[_Worker] = []
         for micro in range(micro_steps):
-            if micro == half:
+            if micro == micro_steps // 2:
                 half_at, waited = now, 0.0
             for worker in held:
-                self._workers[worker].released.append(now)
+                worker.released.append(now)
             numbers = range(micro * per_micro, (micro + 1) * per_micro)
-            held = [self._schedule.owner(number, len(self._workers)) for number in numbers]
+            held = [self._workers[schedule.owner(number, len(self._workers))] for number in numbers]
             ready = max(self._ready_at(number, worker) for number, worker in zip(numbers, held, strict=True))
             waited += max(0.0, ready - now)
             now = max(now, ready) + self._micro_seconds
-        spent = now - half_at
-        done = (micro_steps - half) / self._schedule.accumulation * self._batch
-        return done / spent, waited / spent
+        videos = (micro_steps - micro_steps // 2) / schedule.accumulation * schedule.plan.global_batch
+        return videos / (now - half_at), waited / (now - half_at)
 
-    def _ready_at(self, number: int, owner: int) -> float:
-        worker = self._workers[owner]
-        arrived = self._fetched_at(worker, self._unit_of(number))
-        slot_free = 0.0
-        if len(worker.touched) >= self._slots:
-            slot_free = worker.released.popleft()
-        begun = max(arrived, worker.decoded_at, slot_free)
-        worker.touched.append(begun)
+    def _ready_at(self, number: int, worker: _Worker) -> float:
+        """Return when a group is built; its numbers must rise."""
+        slot_free = worker.released.popleft() if worker.groups >= self._slots else 0.0
+        unit = self._unit_of(number)
+        is_new = unit not in worker.fetched
+        if is_new:
+            worker.fetched[unit] = self._read(worker)
+        begun = max(worker.fetched[unit], worker.decoded_at, slot_free)
+        if is_new:
+            worker.touched.append(begun)
+        worker.groups += 1
         worker.decoded_at = begun + self._decode_seconds
         return worker.decoded_at
 
     def _unit_of(self, number: int) -> tuple[int, ...]:
+        """Name what a group is read with; windows are taken to be of one length and to begin together."""
         if not self._reading.whole_windows:
             return (number,)
         step, index = divmod(number, self._schedule.groups_per_step)
-        lane, turn = step % self._schedule.plan.lane_rounds, step // self._schedule.plan.lane_rounds
-        return lane, index, turn // self._reading.unit_groups
+        turn, in_round = divmod(step, self._schedule.plan.lane_rounds)
+        return in_round, index, turn // self._reading.unit_groups
 
-    def _fetched_at(self, worker: _Worker, unit: tuple[int, ...]) -> float:
-        """Return when a unit is there; it was asked for as soon as memory and a thread allowed."""
-        if unit not in worker.fetched:
-            before = len(worker.fetched) - self._ahead
-            asked = (
-                list(itertools.islice(worker.fetched.values(), before, before + 1)) if before >= 0 else [0.0]
-            )
-            thread = min(range(len(worker.threads)), key=lambda index: worker.threads[index])
-            start = max(asked[0], worker.threads[thread])
-            worker.threads[thread] = worker.fetched[unit] = self._read_until(start)
-        return worker.fetched[unit]
+    def _read(self, worker: _Worker) -> float:
+        """Return when the worker's next unit has arrived: asked for once memory and a thread allowed."""
+        asked = worker.touched[-self._ahead] if len(worker.touched) >= self._ahead else 0.0
+        thread = min(range(len(worker.threads)), key=lambda index: worker.threads[index])
+        begun = max(asked, worker.threads[thread])
+        alone = (
+            self._reading.requests_per_unit * self._first_byte + self._reading.unit_bytes / self._connection
+        )
+        self._link_free = max(self._link_free, begun) + self._reading.unit_bytes / self._link
+        worker.threads[thread] = max(begun + alone, self._link_free)
+        return worker.threads[thread]
 
-    def _read_until(self, start: float) -> float:
-        """Return when all range reads of a unit that begin at ``start`` have ended."""
-        share = self._reading.unit_bytes / self._reading.requests_per_unit
-        alone = start + self._reading.requests_per_unit * (self._first_byte + share / self._connection)
-        workers = len(self._workers)
-        self._link_free = max(self._link_free, start) + self._reading.unit_bytes / self._link
-        return max(alone, self._link_free if workers else alone)
+
+def describe_forecast(cluster: Cluster, found: Forecast) -> dict[str, str]:
+    """Return a forecast by name, as a table prints it."""
+    gains = sorted(found.doubled.items(), key=lambda item: -item[1])
+    return {
+        "cluster": f"{cluster.nodes} nodes x {cluster.gpus} GPUs, {cluster.cores} decoding cores a node",
+        "videos per second, simulated": f"{found.videos_per_second:,.0f} "
+        f"({cluster.train_rate * cluster.world_size:,.0f} if GPUs never waited)",
+        "share of a step spent waiting for data": f"{found.data_wait:.1%}",
+        "bottleneck": found.bottleneck,
+        "with twice the": ", ".join(f"{name}: x{rate / found.videos_per_second:.2f}" for name, rate in gains),
+    }
+
+
+_HELP = {
+    "nodes": "machines",
+    "gpus": "GPUs of a node, one rank each",
+    "cores": "cores of a node that decode",
+    "decode_rate": "videos a core decodes per second",
+    "train_rate": "videos a GPU trains per second when it never waits",
+    "first_byte_ms": "wait before a store's answer begins, ms",
+    "connection_mbs": "bandwidth of one connection to the store, MB/s",
+    "network_gbits": "network of a node, Gbit/s",
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Simulate the run of a config file on the cluster given by options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pal_ds.training.cluster",
+        description="Simulate a configured run on a cluster and name its bottleneck; reads the manifest only.",
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config of the run")
+    parser.add_argument("--steps", type=int, default=0, help="steps to simulate (default: enough)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    for field in dataclasses.fields(Cluster):
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=type(field.default),
+            default=field.default,
+            help=f"{_HELP[field.name]} (%(default)s)",
+        )
+    parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings over the file's")
+    args = parser.parse_intermixed_args(words)
+    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Cluster)}
+    for name, value in values.items():
+        if not (value > 0 and math.isfinite(value)):
+            parser.error(f"--{name.replace('_', '-')} {value}: use a number above 0")
+    cluster = Cluster(**values)
+    try:
+        config = load_config(args.config, args.settings)
+        manifest = shardset.load_manifest(config.data.shards)
+        plan = plan_run(config, manifest, cluster.world_size)
+        found = forecast(config, plan.epoch, cluster, steps=args.steps)
+    except (ConfigError, shardset.ShardSetError, storage.StorageError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 2
+    if args.json:
+        document = {"cluster": values, "forecast": dataclasses.asdict(found)}
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return 0
+    lines = {
+        **describe_streaming(config, plan.epoch, cluster.world_size),
+        **describe_forecast(cluster, found),
+    }
+    width = max(map(len, lines))
+    sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in lines.items())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -136,3 +136,20 @@ def test_an_unreachable_store_is_one_error_after_the_budget(bulk_set, monkeypatc
     with pytest.raises(storage.StorageError, match="connection reset"):
         next(stream.groups(schedule.tasks(0)))
     stream.close()
+
+
+def test_an_index_cut_short_is_read_again_and_a_broken_one_is_told(bulk_set, monkeypatch):
+    read, cuts = storage.read_bytes, iter([200, 3000, None])
+
+    def cut(url, **options):
+        data = read(url, **options)
+        return data[: next(cuts)] if url.endswith(".index.json") else data
+
+    monkeypatch.setattr(storage, "read_bytes", cut)
+    _, stream = plan_and_stream(bulk_set, whole_windows=False)
+    assert stream.fetch(ClipPosition(1, 3)).key == sample("1/3", b"", 64)[0].key
+    assert stream.counters.retries == 2
+    cuts = itertools.repeat(200)
+    with pytest.raises(shardset.ShardSetError, match="not JSON"):
+        stream.fetch(ClipPosition(2, 3))
+    stream.close()

@@ -21,12 +21,19 @@ AUGMENT = AugmentConfig()
 GEOMETRY = {"global_batch": 12, "group_size": 3, "slice_bytes": 40_000, "window_slices": 2}
 
 
-def loader_of(url, *, rank=0, world_size=1, seed=5, synthesis=SYNTHESIS, **settings):
+def loader_of(url, *, rank=0, world_size=1, seed=5, synthesis=SYNTHESIS, retry=None, **settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = DataConfig(shards=url, **{**GEOMETRY, "workers": 0, **settings})
         return GroupLoader(
-            url, data=data, synthesis=synthesis, augment=AUGMENT, seed=seed, rank=rank, world_size=world_size
+            url,
+            data=data,
+            synthesis=synthesis,
+            augment=AUGMENT,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            retry=retry,
         )
 
 
@@ -41,8 +48,11 @@ def group_print(group):
     return seen.hexdigest()
 
 
-def global_batches(url, steps, *, start=0, world_size=1, **settings):
-    """Return the steps' global batches as [step][micro-step][group], put together from all ranks in order."""
+def global_batches(url, steps, *, start=0, world_size=1, on_close=None, **settings):
+    """Return the steps' global batches as [step][micro-step][group], put together from all ranks in order.
+
+    ``on_close`` is shown every rank's loader when it has given its last batch.
+    """
     batches = [[[] for _ in range(settings.get("accumulation", 1))] for _ in range(steps)]
     for rank in range(world_size):
         loader = loader_of(url, rank=rank, world_size=world_size, **settings)
@@ -53,6 +63,8 @@ def global_batches(url, steps, *, start=0, world_size=1, **settings):
                 assert (micro.step, micro.micro_step) == (start + number, micro_step)
                 groups.extend(group_print(group) for group in micro.groups)
             assert loader.state_dict() == {"step": start + number + 1}
+        if on_close is not None:
+            on_close(loader)
         loader.close()
     return batches
 

@@ -107,10 +107,10 @@ def test_a_clip_that_hangs_the_decoder_costs_one_worker_and_is_replaced(shard_ur
     loader.close()
     decode = synthesis.decode_frames
 
-    def hangs(video, record, indices):
+    def hangs(video, record, indices, **options):
         if record.key == victim:
             time.sleep(60)
-        return decode(video, record, indices)
+        return decode(video, record, indices, **options)
 
     monkeypatch.setattr(synthesis, "decode_frames", hangs)
     loader = loader_of(shard_url, decode_timeout=1.5, max_replaced_share=1.0, **FORK)
@@ -120,6 +120,15 @@ def test_a_clip_that_hangs_the_decoder_costs_one_worker_and_is_replaced(shard_ur
     assert row["error"] == "decoder hangs: stopped after 2 s"
     assert loader.stats().worker_restarts == 1
     loader.close()
+
+
+def test_a_script_that_fails_with_its_loader_open_ends(shard_url, tmp_path):
+    script = tmp_path / "fails.py"
+    script.write_text(SCRIPT.split("    next(loader)")[0] + "    next(loader)\n    raise SystemExit(9)\n")
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, str(script), shard_url, str(tmp_path / "marks"), "fork"]
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, timeout=120, check=False)
+    assert ended.returncode == 9
 
 
 SCRIPT = """
