@@ -68,11 +68,29 @@ def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def inflated(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Give 2D convolutions of an image network a time axis, as I3D did (Carreira and Zisserman, 2017).
+
+    A kernel [O, I, h, w] that a backbone wants as [O, I, t, h, w] is repeated t times and divided by t, so that a
+    still video gives what the image gave (away from the ends of a clip, which are padded with zeros).
+
+    Args:
+        state: tensors by name, e.g. torchvision's ResNet-50, whose names ``resnet3d50`` shares.
+        shapes: what the backbone wants.
+    """
+    found = dict(state)
+    for name, value in state.items():
+        shape = shapes.get(name)
+        if shape is not None and value.ndim == 4 and len(shape) == 5:
+            found[name] = value.unsqueeze(2).repeat(1, 1, shape[2], 1, 1) / shape[2]
+    return found
+
+
 @torch.no_grad()
 def load_backbone_weights(backbone: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
     """Load weights into a backbone; nothing changes unless everything fits.
 
-    BatchNorm's batch counters may be absent, as in files older than they are.
+    BatchNorm's batch counters may be absent, as in files older than they are; 2D kernels are inflated.
 
     Args:
         backbone: a module of ``build_backbone``.
@@ -82,8 +100,8 @@ def load_backbone_weights(backbone: nn.Module, state: Mapping[str, Tensor], *, s
     Raises:
         WeightsError: missing or unknown keys, or other shapes.
     """
-    given = backbone_state(state)
     own = backbone.state_dict()
+    given = inflated(backbone_state(state), {name: value.shape for name, value in own.items()})
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unknown = [name for name in given if name not in own]
     reshaped = [

@@ -15,6 +15,7 @@ from tiny import tiny_objective
 from torch import Tensor
 
 from pal_ds.models import WeightsError, build_backbone, load_backbone_weights, read_weights
+from pal_ds.models.weights import inflated
 
 
 def torch_bytes(value: Any) -> bytes:
@@ -54,6 +55,35 @@ def test_tsm_infix_is_removed() -> None:
     }
     assert any(".net." in key for key in wrapped)
     assert_loads(wrapped | {"module.new_fc.bias": torch.zeros(3)}, state, "tsm_resnet50")
+
+
+def test_image_weights_are_inflated() -> None:
+    state = published("resnet3d50")
+    image = {
+        name: value.sum(dim=2) if value.ndim == 5 else value
+        for name, value in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    image |= {"fc.weight": torch.zeros(1000, 128), "fc.bias": torch.zeros(1000)}
+    backbone = build_backbone("resnet3d50", width=1 / 16)
+    load_backbone_weights(backbone, image, source="test")
+    kernels = set()
+    for name, value in backbone.state_dict().items():
+        if value.ndim == 5:
+            kernels.add(value.shape[2])
+            torch.testing.assert_close(value.sum(dim=2), image[name])
+            assert torch.equal(value, value[:, :, :1].expand_as(value))
+    assert kernels == {1, 3}
+
+
+def test_a_still_clip_gives_what_its_image_gave() -> None:
+    flat, deep = torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.Conv3d(3, 4, (3, 3, 3), bias=False)
+    weights = inflated({"weight": flat.weight.detach()}, {"weight": deep.weight.shape})
+    deep.load_state_dict(weights)
+    image = torch.randn(1, 3, 9, 9)
+    still = image.unsqueeze(2).expand(-1, -1, 5, -1, -1)
+    expected = flat(image).unsqueeze(2).expand(-1, -1, 3, -1, -1)
+    torch.testing.assert_close(deep(still), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_old_files_without_batch_counters_load() -> None:
