@@ -60,8 +60,8 @@ class ModelConfig:
     compile: bool = option(False, "torch.compile the backbone as one graph; one rank only, slow first step")
     weights: str = option(
         "",
-        "warm start: path or URL of backbone weights (.safetensors, .pt); 2D kernels, as of an ImageNet ResNet-50 for "
-        "resnet3d50, are inflated; empty: random",
+        "warm start: path or URL of backbone weights (.safetensors, .pt); 2D kernels (an ImageNet ResNet-50 for "
+        "resnet3d50) are inflated; empty: random",
     )
 
     def __post_init__(self) -> None:
