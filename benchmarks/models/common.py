@@ -60,10 +60,19 @@ def machine() -> dict[str, Any]:
 
 
 def pretrain(
-    config: Path, run: Path, *settings: str
+    config: Path, run: Path, *settings: str, core: int | None = None
 ) -> tuple[int, list[dict[str, Any]], dict[str, Any], str]:
-    """Run ``launch/pretrain.py`` as one process; return its status, metrics rows, STATUS.json and stderr."""
-    words = [sys.executable, "launch/pretrain.py", "--config", str(config), f"run.dir={run}", *settings]
+    """Run ``launch/pretrain.py`` as one process; return its status, metrics rows, STATUS.json and stderr.
+
+    Args:
+        config: the file.
+        run: the run folder.
+        settings: words over the file's.
+        core: keep to one core of the machine.
+    """
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
+    words = [*pinned, sys.executable, "launch/pretrain.py", "--config", str(config), f"run.dir={run}"]
+    words += settings
     done = subprocess.run(words, check=False, cwd=ROOT, capture_output=True, text=True)
     log, status = run / "metrics.jsonl", run / "STATUS.json"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
