@@ -10,6 +10,7 @@ figure is the median of the ratios of neighbouring blocks. A setting, section.ke
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import socket
@@ -39,7 +40,9 @@ MODEL = [
     "validation.every_steps=0",
 ]
 TARGETS = {"loop1": 0.97, "loop2": 0.95}
-_CHECKPOINT_EVERY = 50
+_CHECKPOINT_EVERY = 30
+#: A save is done within so many steps: see the log's "committed" lines.
+_SAVING_STEPS = 10
 
 
 def main(words: list[str] | None = None) -> int:
@@ -60,7 +63,7 @@ def main(words: list[str] | None = None) -> int:
                 figures[part] = loop(folder, ranks, args.settings, pairs=args.pairs, block=args.block)
                 figures[part]["target"] = TARGETS[part]
             elif part == "checkpoint":
-                figures[part] = checkpoint(folder, args.settings, saves=max(2, args.pairs // 2))
+                figures[part] = checkpoint(folder, args.settings, saves=max(2, args.pairs))
             else:
                 figures[part] = loader(folder, args.settings, steps=args.pairs * args.block)
             sys.stderr.write(f"{part}: {figures[part]}\n")
@@ -89,26 +92,27 @@ def loop(folder: Path, ranks: int, settings: list[str], *, pairs: int, block: in
 
 
 def checkpoint(folder: Path, settings: list[str], *, saves: int) -> dict[str, Any]:
-    """Compare stretches of steps after a checkpoint with stretches without one."""
+    """Compare the steps just after a save, while it is written, with those long after one.
+
+    What a save adds is the sum, over the steps that follow it, of each one's median over all saves less a median
+    step: a burst of something else on the machine falls on one save, the save's own work on all.
+    """
     every = _CHECKPOINT_EVERY
     more = [f"run.max_steps={every * (saves + 1) + 1}", f"checkpoint.every_steps={every}"]
     found = _measure(folder / "checkpoint", 1, [*settings, *more], block=0)
     asked = found["asked"]
-    # Micro-batch i is asked for at the start of step i: a save after step 50 falls between 49 and 50.
-    starts = range(every, every * (saves + 1), every)
-    half = every // 2
-    after = [asked[start + half - 1] - asked[start - 1] for start in starts]
-    without = [asked[start + every - 1] - asked[start + half - 1] for start in starts]
-    steps = [later - earlier for earlier, later in zip(asked[every:], asked[every + 1 :], strict=False)]
-    step = statistics.median(steps)
-    held = [asked[start] - asked[start - 1] - step for start in starts]
-    extra = [a - b for a, b in zip(after, without, strict=True)]
+    taken = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    # The save after step 50 is made before batch 51 is asked for, in the time of step 50, taken[49].
+    rows = [taken[start - 1 : start - 1 + every] for start in range(every, every * (saves + 1), every)]
+    by_offset = [statistics.median(column) for column in zip(*rows, strict=False)]
+    step = statistics.median(by_offset[_SAVING_STEPS:])
     return {
         "saves": saves,
-        "steps compared around each": every,
         "step ms": round(1000 * step, 1),
-        "held up at the save, steps": round(statistics.median(held) / step, 3),
-        "added in all, steps": round(statistics.median(extra) / step, 3),
+        "held up at the save, steps": round(by_offset[0] / step - 1, 3),
+        f"added over {_SAVING_STEPS} steps, steps": round(
+            sum(by_offset[:_SAVING_STEPS]) / step - _SAVING_STEPS, 3
+        ),
     }
 
 

@@ -1,6 +1,6 @@
 """Simulates a run on a cluster that is not at hand, to say what will hold it back.
 
-    python -m pal_ds.training.cluster --config FILE --nodes 4 --gpus 8 [section.key=value ...]
+    deepspeed launch/pretrain.py --config FILE --dry-run --cluster nodes=4,gpus=8,cores=96
 
 One rank is followed through its real schedule, group by group: its workers' reads (threads, first byte, bandwidth,
 memory), their decoding, their slots in shared memory, and the steps that wait for whole micro-batches. All other
@@ -10,21 +10,15 @@ made twice as fast in turn: the one that helps most is the bottleneck.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import dataclasses
-import json
 import math
-import sys
-from collections.abc import Sequence
 
-from pal_ds import shardset, storage
-from pal_ds.config import Config, ConfigError, load_config
+from pal_ds.config import Config, ConfigError
 from pal_ds.data.order import EpochPlan
 from pal_ds.data.schedule import TrainSchedule
 from pal_ds.data.stream import reading_threads
-from pal_ds.training.plan import plan_run
-from pal_ds.training.streaming_plan import StreamingPlan, describe_streaming, plan_streaming
+from pal_ds.training.streaming_plan import StreamingPlan, plan_streaming
 
 #: Doubling a part that helps less than this is not called a bottleneck.
 _MATTERS = 1.03
@@ -58,6 +52,27 @@ class Cluster:
     def world_size(self) -> int:
         """Ranks."""
         return self.nodes * self.gpus
+
+
+def parse_cluster(text: str) -> Cluster:
+    """Read a cluster from ``nodes=4,gpus=8,...``; what is left out keeps its default.
+
+    Raises:
+        ConfigError: an unknown name, or no number above 0.
+    """
+    defaults = {field.name: type(field.default) for field in dataclasses.fields(Cluster)}
+    values = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        if name not in defaults:
+            raise ConfigError("--cluster", part, f"use name=number with names from {', '.join(defaults)}")
+        try:
+            values[name] = defaults[name](value)
+        except ValueError:
+            raise ConfigError("--cluster", part, f"{name} is a number") from None
+        if not (values[name] > 0 and math.isfinite(values[name])):
+            raise ConfigError("--cluster", part, "use a number above 0")
+    return Cluster(**values)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -240,63 +255,3 @@ def describe_forecast(cluster: Cluster, found: Forecast) -> dict[str, str]:
         "bottleneck": found.bottleneck,
         "with twice the": ", ".join(f"{name}: x{rate / found.videos_per_second:.2f}" for name, rate in gains),
     }
-
-
-_HELP = {
-    "nodes": "machines",
-    "gpus": "GPUs of a node, one rank each",
-    "cores": "cores of a node that decode",
-    "decode_rate": "videos a core decodes per second",
-    "train_rate": "videos a GPU trains per second when it never waits",
-    "first_byte_ms": "wait before a store's answer begins, ms",
-    "connection_mbs": "bandwidth of one connection to the store, MB/s",
-    "network_gbits": "network of a node, Gbit/s",
-}
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Simulate the run of a config file on the cluster given by options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pal_ds.training.cluster",
-        description="Simulate a configured run on a cluster and name its bottleneck; reads the manifest only.",
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config of the run")
-    parser.add_argument("--steps", type=int, default=0, help="steps to simulate (default: enough)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    for field in dataclasses.fields(Cluster):
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=type(field.default),
-            default=field.default,
-            help=f"{_HELP[field.name]} (%(default)s)",
-        )
-    parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings over the file's")
-    args = parser.parse_intermixed_args(words)
-    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Cluster)}
-    for name, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
-            parser.error(f"--{name.replace('_', '-')} {value}: use a number above 0")
-    cluster = Cluster(**values)
-    try:
-        config = load_config(args.config, args.settings)
-        manifest = shardset.load_manifest(config.data.shards)
-        plan = plan_run(config, manifest, cluster.world_size)
-        found = forecast(config, plan.epoch, cluster, steps=args.steps)
-    except (ConfigError, shardset.ShardSetError, storage.StorageError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 2
-    if args.json:
-        document = {"cluster": values, "forecast": dataclasses.asdict(found)}
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
-        return 0
-    lines = {
-        **describe_streaming(config, plan.epoch, cluster.world_size),
-        **describe_forecast(cluster, found),
-    }
-    width = max(map(len, lines))
-    sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in lines.items())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,26 +7,36 @@ import sys
 
 from pal_ds import shardset
 from pal_ds.config import Config, ConfigError
+from pal_ds.training.cluster import describe_forecast, forecast, parse_cluster
 from pal_ds.training.cost import describe_cost, job_of
 from pal_ds.training.hardware import GPUS, find_gpu
 from pal_ds.training.plan import describe_plan, plan_run
 
 
 def dry_run(
-    config: Config, world_size: int, *, as_json: bool, gpu: str | None = None, price: float = 3.0
+    config: Config,
+    world_size: int,
+    *,
+    as_json: bool,
+    gpu: str | None = None,
+    price: float = 3.0,
+    cluster: str | None = None,
 ) -> int:
     """Print what a run would do; read nothing but the manifest.
 
     Args:
         config: the run.
-        world_size: ranks to plan for.
+        world_size: ranks to plan for; a cluster's GPUs take its place.
         as_json: one JSON object instead of lines.
         gpu: accelerator for an estimate of time and cost; None leaves it out.
         price: money per GPU and hour.
+        cluster: machines to simulate the run on, as ``nodes=4,gpus=8,...``; None leaves it out.
 
     Raises:
-        ConfigError: the config can't be run on that world, or the GPU is not known.
+        ConfigError: the config can't be run on that world, or the GPU or cluster is not understood.
     """
+    machines = None if cluster is None else parse_cluster(cluster)
+    world_size = machines.world_size if machines else world_size
     plan = plan_run(config, shardset.load_manifest(config.data.shards), world_size)
     figures = describe_plan(config, plan)
     if gpu is not None:
@@ -44,6 +54,8 @@ def dry_run(
             steps=plan.total_steps,
         )
         figures |= describe_cost(job)
+    if machines is not None:
+        figures |= describe_forecast(machines, forecast(config, plan.epoch, machines))
     if as_json:
         sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     else:

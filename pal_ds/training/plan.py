@@ -8,6 +8,7 @@ from typing import Any
 from pal_ds.config import Config, ConfigError
 from pal_ds.data.order import EpochPlan, allowed_world_sizes
 from pal_ds.shardset import Manifest, SplitEntry
+from pal_ds.training.streaming_plan import describe_streaming
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +95,9 @@ def describe_plan(config: Config, plan: RunPlan) -> dict[str, Any]:
         "steps per epoch": epoch.steps_per_epoch,
         "clips left out per epoch": epoch.dropped_clips,
         "total steps": plan.total_steps,
-        "lanes": f"{epoch.lanes}, {per_rank} a rank"
-        + (f", {per_rank / data.workers:.1f} a worker" if data.workers else ""),
+        "lanes": f"{epoch.lanes}, {per_rank} a rank",
         "bytes read per step": round(epoch.clip_bytes * data.global_batch),
+        **describe_streaming(config, epoch, plan.world_size),
         "frames held per rank and micro-step (MB)": round(sample_bytes * plan.micro_batch / 1e6, 1),
         "queue turnover (steps)": round(config.queue.size / data.global_batch, 1),
         "validation": "on" if plan.has_validation else "off",

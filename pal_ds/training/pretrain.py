@@ -32,7 +32,7 @@ from pal_ds.training.ranks import Ranks
 from pal_ds.training.runlog import RunLog
 from pal_ds.training.saver import Saver
 from pal_ds.training.schedule import Schedule
-from pal_ds.training.start import EXIT_FAILED, StartError
+from pal_ds.training.start import EXIT_CONFIG, EXIT_FAILED, StartError
 from pal_ds.training.steplog import StepLog
 from pal_ds.training.trainer import Parts, Trainer
 from pal_ds.training.watchdog import Watchdog
@@ -69,7 +69,10 @@ def pretrain(
     """
     preemption = PreemptionWatch()
     preemption.install()
-    rank, world_size, _, _ = rank_room.environment_ranks()
+    try:
+        rank, world_size, _, _ = rank_room.environment_ranks()
+    except ValueError as error:
+        return start.refuse(StartError(str(error), EXIT_CONFIG), 0)
 
     def prepare() -> None:
         if rank == 0:
@@ -121,10 +124,11 @@ def _run(
         steps_per_epoch=plan.epoch.steps_per_epoch,
     )
     engine = _build_engine(config, ranks, manifest, snapshot, schedule)
+    feed = start.together(ranks, lambda: feed_of(config, ranks, step=step))
+    val_feed = start.together(ranks, lambda: ValidationFeed(config, ranks) if plan.has_validation else None)
     hosts = ranks.texts(socket.gethostname())
     runlog = start.together(ranks, lambda: _open_log(config, ranks, plan, snapshot, hosts))
     saver = _make_saver(config, runlog) if runlog is not None else None
-    feed = feed_of(config, ranks, step=step)
 
     def on_stall(message: str) -> None:
         if runlog is not None:
@@ -134,7 +138,7 @@ def _run(
         engine=engine,
         schedule=schedule,
         feed=feed,
-        val_feed=ValidationFeed(config, ranks) if plan.has_validation else None,
+        val_feed=val_feed,
         keeper=Keeper(
             config,
             ranks,

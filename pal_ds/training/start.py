@@ -121,9 +121,13 @@ def prepare_folder(config: Config, *, restart: bool, overwrite: bool) -> None:
         if names:
             storage.remove(url, recursive=True, retry=storage.AT_START)
     storage.make_folder(url)
-    storage.write_bytes(
-        storage.join(url, STATUS), b'{"state": "running", "step": null}\n', retry=storage.AT_START
-    )
+    # What an earlier start said stays true until this one has been let in.
+    status = storage.join(url, STATUS)
+    try:
+        said = storage.read_bytes(status, retry=storage.AT_START)
+    except storage.StorageNotFoundError:
+        said = b'{"state": "running", "step": null}\n'
+    storage.write_bytes(status, said, retry=storage.AT_START)
 
 
 def newest_step(config: Config) -> int:

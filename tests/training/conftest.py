@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "shards"))
 
 @pytest.fixture(scope="session")
 def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shard set of 33 training and 7 validation clips, encoded by ffmpeg and packed by pal-shard."""
+    """A shard set of 34 training and 6 validation clips, encoded by ffmpeg and packed by pal-shard."""
     folder = tmp_path_factory.mktemp("tiny-set")
     rows = ["path,start,end,split,label"]
     for number in range(40):

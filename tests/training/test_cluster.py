@@ -1,14 +1,14 @@
 """The cluster simulation against what arithmetic says where one part alone decides."""
 
 import dataclasses
-import json
 
 import pytest
 
 from pal_ds.config import ConfigError, load_config
 from pal_ds.data.order import EpochPlan
 from pal_ds.shardset import Manifest, ShardEntry, SplitEntry
-from pal_ds.training.cluster import Cluster, forecast, main
+from pal_ds.training.cluster import Cluster, describe_forecast, forecast, parse_cluster
+from pal_ds.training.dry_run import dry_run
 from pal_ds.training.streaming_plan import describe_streaming, plan_streaming
 
 CLIP_BYTES = 190_000
@@ -127,19 +127,22 @@ def test_a_world_that_does_not_divide_the_batch_is_refused():
         forecast(config, epoch, IDEAL)
 
 
-def test_the_command_prints_a_table_or_one_object(tmp_path, capsys):
+def test_a_cluster_is_given_in_one_word():
+    assert parse_cluster("nodes=4, gpus=2,decode_rate=60.5") == Cluster(nodes=4, gpus=2, decode_rate=60.5)
+    for wrong in ("node=4", "nodes", "nodes=x", "cores=0", "gpus=-1", "first_byte_ms=nan", ""):
+        with pytest.raises(ConfigError, match="--cluster"):
+            parse_cluster(wrong)
+
+
+def test_the_dry_run_simulates_a_cluster(tmp_path, capsys):
     manifest = Manifest(recipe={}, splits={"train": split(), "val": split(2, 50)})
     (tmp_path / "manifest.json").write_bytes(manifest.to_json())
-    words = ["--config", "configs/pretrain/pal_i3d_k400.yaml", "--nodes", "2", "--steps", "60"]
-    settings = [f"data.shards={tmp_path}", f"run.dir={tmp_path}/run", "data.workers=8"]
-    assert main([*words, "--json", *settings]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["cluster"]["nodes"] == 2
-    assert found["forecast"]["steps"] == 60
-    assert found["forecast"]["bottleneck"] in {*found["forecast"]["doubled"], "no single part"}
-    assert main([*words, *settings]) == 0
-    assert "bottleneck" in capsys.readouterr().out
-    assert main([*words, "--gpus", "7", *settings]) == 2
-    assert "world size" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([*words, "--cores", "0"])
+    config, epoch = run_of(f"data.shards={tmp_path}")
+    assert dry_run(config, 1, as_json=False, cluster="nodes=2,gpus=4,decode_rate=5") == 0
+    told = capsys.readouterr().out
+    machines = parse_cluster("nodes=2,gpus=4,decode_rate=5")
+    assert "512 videos = 8 ranks x 64" in told
+    assert "range reads per step" in told
+    for value in describe_forecast(machines, forecast(config, epoch, machines)).values():
+        assert value in told
+    assert "decoding" in describe_forecast(machines, forecast(config, epoch, machines))["bottleneck"]
