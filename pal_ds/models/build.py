@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig, check_objective
 from pal_ds.models.moco import MocoObjective
@@ -12,7 +14,7 @@ from pal_ds.models.speed import SpeedObjective
 from pal_ds.models.supervised import SupervisedObjective
 from pal_ds.models.videomoco import VideoMocoObjective
 
-_CONTRASTIVE = {
+_CONTRASTIVE: dict[str, Callable[[ObjectiveConfig, ModelConfig, QueueConfig], Objective]] = {
     "pal": PalObjective,
     "moco": MocoObjective,
     "rspnet": RspObjective,
