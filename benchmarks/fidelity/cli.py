@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.fidelity.budget import BUDGETS, Budget
 from benchmarks.fidelity.pipeline import Road, build_road, corpus_stage, given_corpus
-from benchmarks.fidelity.results import FIGURES, markdown, orderings, read_row, summarise
+from benchmarks.fidelity.results import DECIDING, FIGURES, markdown, orderings, read_row, summarise
 from benchmarks.fidelity.stage import EXIT_PREEMPTED, OutOfTime, Runner, Stage, StageError
 from benchmarks.fidelity.variants import VARIANTS
 
@@ -131,7 +131,7 @@ def _report(
         "evaluated": "Heads are trained on the training videos and scored on the validation videos of pal-mocap.",
         "chance": "5.6 % with 18 classes",
         "summary": summary,
-        "orderings": orderings(summary),
+        "orderings": {key: orderings(summary, key) for key in DECIDING},
         "rows": [
             {
                 "variant": row.variant,

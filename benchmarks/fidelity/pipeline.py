@@ -22,13 +22,15 @@ class Road:
 
     Attributes:
         variant: whose they are. seed: of weights, draws and heads.
-        pretrain: the run. detection: G-TAD. proposals: BMN. probe: kNN and linear probe. figure: Fig. 3.
+        pretrain: the run. detection: G-TAD. agnostic: the same without names. proposals: BMN.
+        probe: kNN and linear probe. figure: Fig. 3.
     """
 
     variant: Variant
     seed: int
     pretrain: Stage
     detection: Stage
+    agnostic: Stage
     proposals: Stage
     probe: Stage
     figure: Stage
@@ -36,7 +38,14 @@ class Road:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Those that give figures, in the order in which they are run."""
-        return (self.pretrain, self.probe, self.detection, self.proposals, self.figure)
+        return (
+            self.pretrain,
+            self.probe,
+            self.detection,
+            self.agnostic,
+            self.proposals,
+            self.figure,
+        )
 
 
 def corpus_stage(size: str, workers: int) -> Stage:
@@ -92,6 +101,7 @@ def build_road(corpus: Stage, variant: Variant, seed: int, budget: Budget, *, ra
     shards = _shards(corpus, budget)
     pretrain = _pretrain(shards, variant, seed, budget, owner, ranks)
     features = _features(corpus, pretrain, owner, budget)
+    detection = _head("tad", "gtad", corpus, features, seed, budget, owner)
     clips = Stage(
         name="clips",
         owner=owner,
@@ -102,7 +112,16 @@ def build_road(corpus: Stage, variant: Variant, seed: int, budget: Budget, *, ra
         variant=variant,
         seed=seed,
         pretrain=pretrain,
-        detection=_head("tad", "gtad", corpus, features, seed, budget, owner),
+        detection=detection,
+        agnostic=Stage(
+            name="agnostic",
+            owner=owner,
+            words=(
+                *("{python}", "-m", "benchmarks.fidelity.agnostic", "--run", "{0}", "--out", "{out}"),
+                *("--ground-truth", "{1}/untrimmed/activitynet.json"),
+            ),
+            inputs=(detection, corpus),
+        ),
         proposals=_head("apg", "bmn", corpus, features, seed, budget, owner),
         probe=Stage(
             name="probe",

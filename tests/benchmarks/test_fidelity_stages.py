@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.fidelity import agnostic
+from benchmarks.fidelity.agnostic import merge
 from benchmarks.fidelity.budget import BUDGETS
 from benchmarks.fidelity.cli import main
 from benchmarks.fidelity.pipeline import build_road, given_corpus
@@ -98,11 +100,38 @@ def test_table_gives_mean_and_half_range_and_orderings_tell_clear_from_undecided
     assert [entry["variant"] for entry in summary] == ["random", "moco", "pal"]
     assert cell(summary[0]["average_mAP"], 2) == "2.00 ± 1.00"
     assert cell(summary[1]["average_mAP"], 2) == "9.00"
-    found = {(entry["above"], entry["below"]): entry for entry in orderings(summary)}
+    found = {(entry["above"], entry["below"]): entry for entry in orderings(summary, "AUC")}
     assert found["pal", "random"]["holds"] and found["pal", "random"]["clear"]
     assert not found["pal", "moco"]["holds"] and not found["pal", "moco"]["clear"]  # one seed of MoCo
     assert ("pal", "tac") not in found
     assert "| PAL (#4) | 2 | 4.50 ± 0.50 |" in markdown(summary)
+
+
+def test_scores_of_all_classes_sum_up_to_those_of_the_proposals(tmp_path: Path) -> None:
+    rows = [
+        {"segment": [1.0, 4.0], "score": 0.5, "label": "a"},
+        {"segment": [0.0, 2.0], "score": 0.3, "label": "b"},
+        {"segment": [1.0, 4.0], "score": 0.25, "label": "b"},
+    ]
+    assert merge(rows) == [
+        {"segment": [1.0, 4.0], "score": 0.75, "label": "action"},
+        {"segment": [0.0, 2.0], "score": 0.3, "label": "action"},
+    ]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/predictions.json").write_text(json.dumps({"results": {"v": rows}}))
+    annotations = [{"segment": [1.0, 4.0], "label": "z"}]
+    truth = {"database": {"v": {"subset": "validation", "duration": 9, "annotations": annotations}}}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    words = [
+        "--run",
+        str(tmp_path / "run"),
+        "--ground-truth",
+        str(tmp_path / "truth.json"),
+        "--out",
+        str(tmp_path),
+    ]
+    assert agnostic.main(words) == 0
+    assert json.loads((tmp_path / "agnostic.json").read_text())["average_mAP"] == pytest.approx(100.0)
 
 
 def test_command_plans_and_reports_without_running(
@@ -114,7 +143,7 @@ def test_command_plans_and_reports_without_running(
     words = ["--work", str(tmp_path / "work"), "--corpus", str(corpus), "--variants", "pal", "--seeds", "0"]
     assert main([*words, "--plan"]) == 0
     plan = capsys.readouterr().out
-    assert plan.count("to do") == 9
+    assert plan.count("to do") == 10
     assert "run.max_steps=240" in plan
     assert main([*words, "--set", "steps=7", "--plan"]) == 0
     assert "run.max_steps=7" in capsys.readouterr().out
