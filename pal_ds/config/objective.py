@@ -155,6 +155,13 @@ def check_views(objective: ObjectiveConfig, synthesis: SynthesisConfig, group_si
         views,
         f"every view wants another background: use data.group_size above it, not {group_size}",
     )
+    if name == "videomoco":
+        check(
+            objective.drop_share == 0 or round(objective.drop_share * synthesis.clip_frames) >= 1,
+            "objective.drop_share",
+            objective.drop_share,
+            f"drops no frame of {synthesis.clip_frames}; use 0 or a larger share",
+        )
     if name in MULTI_SPEED:
         _check_run(objective, synthesis)
 

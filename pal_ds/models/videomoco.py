@@ -55,7 +55,8 @@ class FrameDropper(nn.Module):
         """Clips of the same shape with frames set to 0, the mean colour."""
         clips_ncthw = clips_bjcthw.flatten(0, 1)
         described_nct = self.frames(clips_ncthw).mean(dim=(3, 4))
-        score_nt = _Reversed.apply(at_least_fp32(self.time(described_nct).squeeze(1)))
+        reverse: Any = _Reversed.apply
+        score_nt: Tensor = reverse(at_least_fp32(self.time(described_nct).squeeze(1)))
         kept_nt = self.kept(score_nt)
         # Straight-through: the mask is hard, its gradient that of the soft probability of being kept.
         soft_nt = torch.sigmoid(-score_nt)

@@ -176,6 +176,7 @@ def test_rspnet_learns_speed_on_moving_bars() -> None:
         ({"name": "rspnet"}, {**RUN, "stride_mode": "clip"}, "synthesis.stride_mode"),
         ({"name": "rspnet"}, {**RUN, "stride_max": 4}, "synthesis.stride_max"),
         ({"name": "rspnet", "speeds": (1, 9)}, RUN, "objective.speeds"),
+        ({"name": "videomoco", "drop_share": 0.05}, {}, "objective.drop_share"),
     ],
 )
 def test_views_that_an_objective_cannot_use_are_refused(
