@@ -82,16 +82,25 @@ class Launcher:
         return Launched(process.returncode, out, err)
 
     def run_ranks(
-        self, ranks: int, words: list[str], *, script: str = "launch/pretrain.py", **extra: str
+        self,
+        ranks: int,
+        words: list[str],
+        *,
+        script: str = "launch/pretrain.py",
+        others: list[str] | None = None,
+        **extra: str,
     ) -> Launched:
-        """Run the ranks without a launcher, by the variables that every launcher sets: saves its start-up time."""
+        """Run the ranks without a launcher, by the variables that every launcher sets: saves its start-up time.
+
+        ``others`` are the arguments of all ranks but the first, where they differ.
+        """
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         processes = [
             self.start(
                 0,
-                words,
+                others if others and rank else words,
                 script=script,
                 RANK=str(rank),
                 WORLD_SIZE=str(ranks),

@@ -274,6 +274,15 @@ def test_what_one_rank_can_not_do_all_leave_for(tiny_set: Path, launcher: Launch
     assert len(errors) == 1, done.stderr
     assert "--overwrite" in errors[0]
     assert [path.name for path in run.iterdir()] == ["something"]
+    elsewhere = tmp_path / "elsewhere"
+    done = launcher.run_ranks(
+        2, words(tiny_set, elsewhere), others=words(tmp_path / "not-mounted-here", elsewhere)
+    )
+    assert done.returncode == 2, done.stderr[-3000:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    assert "not-mounted-here" in errors[0]
+    assert not elsewhere.exists()
 
 
 def test_refusals_are_one_line_and_status_2(tiny_set: Path, launcher: Launcher, tmp_path: Path) -> None:
