@@ -198,7 +198,9 @@ def measure(hosts: Hosts, folder: Path, *, ssh: bool, watchdog: float) -> dict[s
 
 def _steps(run: Path) -> dict[int, dict[str, Any]]:
     path = run / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    # The last line may be being written.
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
     return {row["step"]: row for row in rows if "val_loss" not in row}
 
 
