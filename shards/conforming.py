@@ -60,9 +60,14 @@ def _stream_mismatch(document: dict[str, Any], profile: Profile) -> str | None:
 
 def _timing_mismatch(packets: list[dict[str, Any]], stream: dict[str, Any], profile: Profile) -> str | None:
     """Check rate and key frames packet by packet: averages hide what varies."""
-    times = [packet.get("pts") for packet in packets]
+    times = [int(packet["pts"]) for packet in packets if "pts" in packet]
     keys = [number for number, packet in enumerate(packets) if "K" in str(packet.get("flags"))]
-    if len(times) < 2 or times[0] != 0 or any("D" in str(packet.get("flags")) for packet in packets):
+    if (
+        len(times) != len(packets)
+        or len(times) < 2
+        or times[0] != 0
+        or any("D" in str(packet.get("flags")) for packet in packets)
+    ):
         return "starts at time 0"
     step = Fraction(times[-1], len(times) - 1)
     rate = 1 / (step * Fraction(stream["time_base"])) if step > 0 else Fraction(0)

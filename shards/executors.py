@@ -23,7 +23,7 @@ from shards.rows import Reject, Row
 from shards.transcode import Clip, ClipLimits, Transcoder
 
 #: Clips of one job: few enough to spread, enough to decode the results of a job in one process.
-CLIPS_PER_JOB = 16
+CLIPS_PER_JOB = 24
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
