@@ -70,6 +70,12 @@ def _pretrain(words: list[str]) -> int:
         "--price", type=float, metavar="X", help="with --gpu: money per GPU and hour (default: 3)"
     )
     parser.add_argument(
+        "--cluster",
+        metavar="nodes=N,gpus=N,...",
+        help="with --dry-run: simulate the run on such machines and name the bottleneck; also cores, decode_rate, "
+        "train_rate (videos/s of a core, a GPU), first_byte_ms, connection_mbs, network_gbits",
+    )
+    parser.add_argument(
         "--profile",
         type=int,
         nargs="?",
@@ -83,11 +89,14 @@ def _pretrain(words: list[str]) -> int:
         ("json", "dry_run"),
         ("ranks", "dry_run"),
         ("gpu", "dry_run"),
+        ("cluster", "dry_run"),
         ("price", "gpu"),
         ("overwrite", "restart"),
     ):
         if getattr(args, flag) is not None and getattr(args, flag) is not False and not getattr(args, needs):
             parser.error(f"--{flag} has no effect without --{needs.replace('_', '-')}")
+    if args.ranks and args.cluster:
+        parser.error("--ranks has no effect with --cluster, whose GPUs are the ranks")
     if args.profile is not None and args.profile < 1:
         parser.error(f"--profile {args.profile}: use at least 1 step")
     if args.profile and args.dry_run:
@@ -105,8 +114,10 @@ def _pretrain(words: list[str]) -> int:
             rank = int(os.environ.get("RANK", "0"))
             world_size = args.ranks or int(os.environ.get("WORLD_SIZE", "1"))
             price = 3.0 if args.price is None else args.price
-            return (
-                dry_run(config, world_size, as_json=args.json, gpu=args.gpu, price=price) if rank == 0 else 0
+            if rank:
+                return 0
+            return dry_run(
+                config, world_size, as_json=args.json, gpu=args.gpu, price=price, cluster=args.cluster
             )
     except (ConfigError, ShardSetError, StorageError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")

@@ -34,7 +34,7 @@ class DataConfig:
         "lowered where an epoch is too short. Part of a run's identity.",
     )
     slice_bytes: int = option(
-        4 << 20,
+        1 << 20,
         "Contiguous bytes of a shard that are shuffled as one piece; about the size of one range read.",
     )
     window_slices: int = option(4, "Slices that a lane shuffles together.")
@@ -44,8 +44,8 @@ class DataConfig:
         "are read group by group. Never changes the order.",
     )
     read_threads: int = option(
-        4,
-        "Range reads a worker keeps in flight; four times as many where it reads clips group by group, because small "
+        8,
+        "Range reads a worker keeps in flight; twice as many where it reads clips group by group, because small "
         "reads mostly wait for the first byte.",
     )
     prefetch: int = option(2, "Finished groups a worker keeps ready, beyond the one in use.")
@@ -102,7 +102,7 @@ class DataConfig:
             f"use a divisor of global_batch / group_size = {groups}",
         )
         check(self.lanes >= 1, "data.lanes", self.lanes, "use 1 or more")
-        check(self.slice_bytes >= 1, "data.slice_bytes", self.slice_bytes, "use a few MB, such as 4194304")
+        check(self.slice_bytes >= 1, "data.slice_bytes", self.slice_bytes, "use about a MB, such as 1048576")
         check(self.window_slices >= 1, "data.window_slices", self.window_slices, "use 1 or more")
         check(self.worker_memory_mb >= 1, "data.worker_memory_mb", self.worker_memory_mb, "use 1 or more")
         check(1 <= self.read_threads <= 64, "data.read_threads", self.read_threads, "use 1 to 64")

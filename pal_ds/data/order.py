@@ -92,7 +92,7 @@ class EpochPlan:
         global_batch: int,
         group_size: int,
         lanes_per_group: int = 16,
-        slice_bytes: int = 4 << 20,
+        slice_bytes: int = 1 << 20,
         window_slices: int = 4,
     ) -> EpochPlan:
         """Plan the epochs of a split from the manifest's figures alone.

@@ -29,10 +29,10 @@ from pal_ds.storage import ReadCounters, RetryPolicy
 GAP_BYTES = 64 << 10
 #: A range is not made longer than this by joining samples (bytes).
 RANGE_BYTES = 16 << 20
-#: Shard indexes kept in memory by a worker.
-INDEXES = 128
+#: Shard indexes kept in memory by a worker (bytes): those of 400,000 clips.
+INDEX_BYTES = 16 << 20
 #: Read threads where groups are read one by one, by those where windows are read whole.
-SMALL_READS = 4
+SMALL_READS = 2
 #: Times an index that can't be understood is read before the set is called broken.
 INDEX_READS = 4
 log = logging.getLogger(__name__)
@@ -47,6 +47,11 @@ class _Index:
     keys: npt.NDArray[np.bytes_]
     offsets: IntArray
     sizes: IntArray
+
+    @property
+    def bytes(self) -> int:
+        """Memory it takes."""
+        return self.keys.nbytes + self.offsets.nbytes + self.sizes.nbytes
 
 
 class _Unit:
@@ -113,6 +118,7 @@ class ClipStream:
         self._retry = retry
         self._lock = threading.Lock()
         self._indexes: collections.OrderedDict[int, _Index] = collections.OrderedDict()
+        self._index_bytes = 0
         self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="pal-read")
         self._units: dict[tuple[int, ...], _Unit] = {}
 
@@ -233,9 +239,11 @@ class ClipStream:
             sizes=np.array([sample.size for sample in document.samples], dtype=np.int64),
         )
         with self._lock:
-            self._indexes[shard] = index
-            while len(self._indexes) > INDEXES:
-                self._indexes.popitem(last=False)
+            if shard not in self._indexes:
+                self._indexes[shard] = index
+                self._index_bytes += index.bytes
+            while self._index_bytes > INDEX_BYTES and len(self._indexes) > 1:
+                self._index_bytes -= self._indexes.popitem(last=False)[1].bytes
         return index
 
     def _read_index(self, name: str) -> ShardIndex:

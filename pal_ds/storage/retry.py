@@ -15,6 +15,8 @@ from pal_ds.storage.urls import redact
 
 T = TypeVar("T")
 log = logging.getLogger("pal_ds.storage")
+#: Sessions are renewed after so many failures in a row, whatever they look like.
+_RENEW_EVERY = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,9 +86,10 @@ def retrying(url: str, attempt: Callable[[Any, str], T], retry: RetryPolicy, cou
             hopeless = kind is not StorageError and not patient
             if hopeless or now - started >= retry.budget_seconds:
                 raise kind(url, _reason(error, failures)) from error
-            if kind is StorageAccessError:
-                renew_credentials()
             failures += 1
+            # A refusal may come in disguise (a proxy that gives a HEAD a body), and a session may have gone bad.
+            if kind is StorageAccessError or failures % _RENEW_EVERY == 0:
+                renew_credentials()
             counters.retries += 1
             ceiling = min(retry.max_delay, retry.first_delay * 2.0 ** min(failures - 1, 16))
             delay = ceiling * random.uniform(0.5, 1.0)
