@@ -1,221 +1,175 @@
-"""Streaming against its limit and against the pipeline a user would write, in turns over the same clips.
+"""Streaming against its limits and against the pipeline a user would write, side by side.
 
-    python -m benchmarks.streaming.run --seconds 20 --rounds 3 --workers 2 --out benchmarks/streaming/results.json
+    python benchmarks/streaming/run.py --seconds 20 --rounds 3 --out benchmarks/streaming/results.json
+
+In turns, over the same clips, with an idle consumer:
 
 - bound: only decoding: videos in memory, one ``get_frames_at`` of exactly the frames a PAL sample needs (its own two
-  regions and its eight background clips), in as many processes.
-- ours: ``GroupLoader`` from the URL to micro-batches on the host, an idle consumer.
-- peer: ``peer.py``, float32 views out of a DataLoader, the same idle consumer.
+  regions and its eight background clips), one process a core.
+- ours: ``GroupLoader`` from S3 to micro-batches on the host, cropped; resizing, colour, blur and blending are left to
+  the device, as in training.
+- ours, rendered: the same and ``render`` on the CPU in the consumer: float32 views, as the peer's.
+- peer: ``peer.py``: webdataset, torchcodec, torchvision's augmentation written in plain torch, a DataLoader.
+- peer, default encode: the same on the clips as they came: x264's defaults, short side 256.
 
-``ours`` leaves resizing, colour and blur to the device, as in training; ``ours, rendered`` also runs ``render`` on
-the CPU in the consumer, so that both sides deliver the same float32 views. CPU seconds are those of all processes
-of a side: where other work shares the machine they say more than the wall clock.
+Then reading alone, from a server shaped like S3 (30 ms to the first byte, 90 MB/s a connection): one plain GET
+stream, and one worker's stream of clips, by whole windows and by groups. CPU milliseconds are those of all processes
+of a side, the S3 server left out: where other work shares the machine they say more than the wall clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import multiprocessing
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+# Started by path, this file's own folder is what Python searches; the checkout comes first.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import s3fs
 import torch
 
-from benchmarks.streaming.peer import PairDataset
-from pal_ds import shardset, storage
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
-from pal_ds.data.augment import render
-from pal_ds.data.decode import decode_frames
-from pal_ds.data.loader import GroupLoader
-from pal_ds.data.sampling import draw_clip
+from benchmarks.streaming import reading, sets, sides
+from benchmarks.streaming.shaped import ShapedServer
+from launch.demo.s3_server import S3Server
 
-SOURCE = "testsrc2=s=340x256:r=30:d=10,hue=h={hue},noise=alls=12:allf=t"
-SYNTHESIS, AUGMENT = SynthesisConfig(), AugmentConfig()
+COPIES = 24
+Figures = dict[str, dict[str, float]]
 
 
-def make_set(folder: Path, count: int, profile: str) -> str:
-    """Encode a few 10 s clips, link them under more names, and shard them."""
-    videos = folder / "videos"
-    if not videos.exists():
-        videos.mkdir(parents=True)
-        for number in range(count):
-            path = videos / f"clip{number:04d}.mp4"
-            if number >= 8:
-                os.link(videos / f"clip{number % 8:04d}.mp4", path)
-                continue
-            command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", SOURCE.format(hue=number * 40)]
-            subprocess.run(
-                [*command, "-c:v", "libx264", "-preset", "veryfast", "-crf", "26", str(path)], check=True
-            )
-    url = folder / profile
-    arguments = ["build", str(videos), str(url), "--profile", profile, "--shard-bytes", "4MiB", "--quiet"]
-    subprocess.run([sys.executable, "-m", "shards.cli", *arguments], check=True, stdout=subprocess.DEVNULL)
-    return str(url)
+def decoding(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[str, float]]:
+    """Run the sides that decode, in turns; return their medians and the ratios."""
+    videos = scratch / "videos"
+    if not (scratch / "copy" / "manifest.json").exists():
+        make = sets.default_videos if options.videos is None else partial(sets.as_default, options.videos)
+        sets.linked(make(videos), options.clips)
+        small = sets.sharded(videos, scratch / "small")
+        # Enough clips that lanes and windows are those of a real set.
+        sets.multiplied(small, scratch / "fast", COPIES)
+        sets.sharded(videos, scratch / "copy", "--copy")
+    with S3Server(Path(tempfile.mkdtemp(dir=scratch))) as server:
+        use_environment(server.env)
+        fast = sets.uploaded(scratch / "fast", server.bucket("fast"))
+        default = sets.uploaded(scratch / "copy", server.bucket("default"))
+        others = frozenset(sides.children())
+        workers, seconds = options.workers, options.seconds
+        turns: dict[str, Callable[[], dict[str, float]]] = {
+            "bound": lambda: sides.bound(fast, workers, seconds, others),
+            "ours": lambda: sides.ours(fast, workers, seconds, others, rendered=False),
+            "ours, rendered": lambda: sides.ours(fast, workers, seconds, others, rendered=True),
+            "peer": lambda: sides.peer(fast, workers, seconds, others),
+            "peer, default encode": lambda: sides.peer(default, workers, seconds, others),
+        }
+        rounds = [{name: turn() for name, turn in turns.items()} for _ in range(options.rounds)]
+    found = medians(rounds)
+    rate = {name: row["per_second"] for name, row in found.items()}
+    cost = {name: row["cpu_ms_per_sample"] for name, row in found.items()}
+    return found, {
+        "ours / bound": rate["ours"] / rate["bound"],
+        "ours / bound, by CPU time": cost["bound"] / cost["ours"],
+        "ours / peer": rate["ours"] / rate["peer"],
+        "ours / peer, both rendered on the CPU": rate["ours, rendered"] / rate["peer"],
+        "ours / peer, default encode": rate["ours"] / rate["peer, default encode"],
+        "ours / peer, default encode, both rendered on the CPU": rate["ours, rendered"]
+        / rate["peer, default encode"],
+    }
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    """Return the CPU time of this process and of others that still run."""
-    ticks = 0
-    for pid in [os.getpid(), *pids]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def reading_alone(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[str, float]]:
+    """Run the sides that only read, in turns; return their medians and the ratios."""
+    folder = scratch / "bench"
+    if not folder.exists():
+        sets.write_bulk_set(folder, shards=6, clips=330, clip_bytes=190_000)
+    with ShapedServer(folder) as server:
+        use_environment(server.env)
+        url, seconds = "s3://bench", options.seconds
+        turns: dict[str, Callable[[], dict[str, float]]] = {
+            "one GET stream": lambda: reading.raw_get(url, seconds),
+            "ours, whole windows": lambda: reading.stream(url, "windows", seconds),
+            "ours, by groups": lambda: reading.stream(url, "groups", seconds),
+        }
+        rounds = [{name: turn() for name, turn in turns.items()} for _ in range(options.rounds)]
+    found = medians(rounds)
+    rate = {name: row["megabytes_per_second"] for name, row in found.items()}
+    return found, {
+        f"{name} / one GET stream": rate[name] / rate["one GET stream"] for name in rate if "ours" in name
+    }
 
 
-def children() -> list[int]:
-    """Return all living descendants of this process."""
-    found, pending = [], [os.getpid()]
-    while pending:
-        for task in Path(f"/proc/{pending.pop()}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found.append(int(child))
-                pending.append(int(child))
-    return found
+def medians(rounds: list[Figures]) -> Figures:
+    """Return the median of every figure over the rounds."""
+    return {
+        name: {field: round(statistics.median(each[name][field] for each in rounds), 3) for field in row}
+        for name, row in rounds[0].items()
+    }
 
 
-def measured(step: Callable[[], int], seconds: float, warm_up: int = 2) -> dict[str, float]:
-    """Run ``step`` (returns samples) for some seconds after a warm-up."""
-    for _ in range(warm_up):
-        step()
-    pids = children()
-    cpu, begun, samples = cpu_seconds(pids), time.monotonic(), 0
-    while time.monotonic() - begun < seconds:
-        samples += step()
-    wall = time.monotonic() - begun
-    used = cpu_seconds(pids) - cpu
-    return {"samples": samples, "per_second": samples / wall, "cpu_ms_per_sample": 1000 * used / samples}
+def use_environment(env: dict[str, str]) -> None:
+    """Talk to another server from now on."""
+    os.environ.update(env)
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
-def _decode_for_ever(url: str, counter: Any) -> None:
-    torch.set_num_threads(1)
-    samples = []
-    for shard in shardset.load_manifest(url).splits["train"].shards:
-        samples += shardset.split_samples(storage.read_bytes(storage.join(url, shard.name)))
-    for epoch in range(10**9):
-        for sample in samples:
-            record = sample.record
-            drawn = draw_clip(
-                0,
-                epoch,
-                sample.key,
-                frames=record.frames,
-                height=record.height,
-                width=record.width,
-                synthesis=SYNTHESIS,
-                augment=AUGMENT,
-            )
-            frames = [*drawn.regions[0].frames, *drawn.regions[1].frames, *drawn.background]
-            decode_frames(sample.video, record, [int(frame) for frame in frames])
-            with counter.get_lock():
-                counter.value += 1
-
-
-def bound(url: str, workers: int, seconds: float) -> dict[str, float]:
-    """Measure decoding alone."""
-    context = multiprocessing.get_context("fork")
-    counter = context.Value("l", 0)
-    processes = [
-        context.Process(target=_decode_for_ever, args=(url, counter), daemon=True) for _ in range(workers)
-    ]
-    for process in processes:
-        process.start()
-    last = 0
-
-    def step() -> int:
-        nonlocal last
-        time.sleep(0.2)
-        now = counter.value
-        done, last = now - last, now
-        return int(done)
-
-    while counter.value < 16 * workers:
-        time.sleep(0.1)
-    step()
-    found = measured(step, seconds)
-    for process in processes:
-        process.kill()
-        process.join()
-    return found
-
-
-def ours(url: str, workers: int, seconds: float, *, rendered: bool) -> dict[str, float]:
-    """Measure the loader, optionally with rendering on the CPU."""
-    data = DataConfig(shards=url, workers=workers, global_batch=8, group_size=8)
-    loader = GroupLoader(url, data=data, synthesis=SYNTHESIS, augment=AUGMENT, seed=0, rank=0, world_size=1)
-
-    def step() -> int:
-        micro = next(loader)
-        if rendered:
-            render(micro, SYNTHESIS, AUGMENT)
-        return len(micro)
-
-    found = measured(step, seconds, warm_up=3 * workers)
-    loader.close()
-    return found
-
-
-def peer(url: str, workers: int, seconds: float) -> dict[str, float]:
-    """Measure the pipeline a user would write."""
-    batches = iter(torch.utils.data.DataLoader(PairDataset(url), batch_size=8, num_workers=workers))
-    found = measured(lambda: len(next(batches)[0]), seconds)
-    return found
+def machine() -> dict[str, Any]:
+    """Say where and on what this was measured."""
+    model = next(
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "machine": f"{len(os.sched_getaffinity(0))} cores, {model}, {platform.machine()}",
+        "commit": commit.stdout.strip(),
+        "torch": torch.__version__,
+        "load_average_before": os.getloadavg()[0],
+    }
 
 
 def main() -> None:
-    """Run the sides in turns and write the medians."""
+    """Run what is asked for, print and write the result."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shards", help="a shard set with a train split; made here if not given")
-    parser.add_argument("--clips", type=int, default=96)
-    parser.add_argument("--profile", default="fast")
+    parser.add_argument(
+        "--videos",
+        type=Path,
+        help=f"a folder of videos; the first {sets.DISTINCT} are used (default: made here)",
+    )
+    parser.add_argument("--clips", type=int, default=64, help="clips of a set (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each side and round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", choices=("decoding", "reading"), help="one half")
+    parser.add_argument(
+        "--scratch", type=Path, help="keep the shard sets here, and use them if they are there"
+    )
+    parser.add_argument("--out", type=Path, help="where the JSON goes, beside stdout")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        url = options.shards or make_set(Path(scratch), options.clips, options.profile)
-        sides: dict[str, Callable[[], dict[str, float]]] = {
-            "bound": lambda: bound(url, options.workers, options.seconds),
-            "ours": lambda: ours(url, options.workers, options.seconds, rendered=False),
-            "ours, rendered": lambda: ours(url, options.workers, options.seconds, rendered=True),
-            "peer": lambda: peer(url, options.workers, options.seconds),
-        }
-        rounds = [{name: side() for name, side in sides.items()} for _ in range(options.rounds)]
-    result: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "torch": torch.__version__,
-        "workers": options.workers,
-        "load_average": os.getloadavg(),
-    }
-    for name in sides:
-        result[name] = {
-            field: round(statistics.median(each[name][field] for each in rounds), 2)
-            for field in ("per_second", "cpu_ms_per_sample")
-        }
-    for field, better in (("per_second", 1), ("cpu_ms_per_sample", -1)):
-        result[f"share of the bound ({field})"] = round(
-            (result["ours"][field] / result["bound"][field]) ** better, 3
-        )
-        result[f"times the peer, both rendered ({field})"] = round(
-            (result["ours, rendered"][field] / result["peer"][field]) ** better, 2
-        )
-        result[f"times the peer, rendering on the device ({field})"] = round(
-            (result["ours"][field] / result["peer"][field]) ** better, 2
-        )
+    result: dict[str, Any] = {**machine(), "command": " ".join(["python", *sys.argv])}
+    result |= {"workers": options.workers, "seconds": options.seconds, "rounds": options.rounds}
+    with contextlib.ExitStack() as stack:
+        scratch = options.scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        scratch.mkdir(parents=True, exist_ok=True)
+        for name, half in (("decoding", decoding), ("reading", reading_alone)):
+            if options.only in (None, name):
+                result[name], ratios = half(options, scratch)
+                result[f"{name}, ratios"] = {key: round(value, 3) for key, value in ratios.items()}
     text = json.dumps(result, indent=1)
     print(text)
     if options.out:

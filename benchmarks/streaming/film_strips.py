@@ -1,0 +1,41 @@
+"""Film strips of synthetic pairs as a run would see them: places, lengths, speeds, blend shares and backgrounds.
+
+    python benchmarks/streaming/film_strips.py SHARDS --pairs 8 --out pairs.png
+
+SHARDS is any shard set with a train split; the pairs are the first group of epoch 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from launch.demo.pictures import training_pairs
+from pal_ds.config import load_config
+
+
+def main() -> None:
+    """Draw the pairs of one group."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("shards", help="URL or path of a shard set")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs to draw, all from one group")
+    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument(
+        "--config", default="configs/pretrain/pal_i3d_k400.yaml", help="synthesis of this config"
+    )
+    parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings over the file's")
+    options = parser.parse_intermixed_args()
+    group = max(8, options.pairs)
+    fixed = [f"data.shards={options.shards}", "run.dir=unused", "data.workers=0"]
+    fixed += [f"data.group_size={group}", f"data.global_batch={group}"]
+    config = load_config(options.config, [*fixed, *options.settings])
+    options.out.write_bytes(training_pairs(config, count=options.pairs).data)
+
+
+if __name__ == "__main__":
+    main()
