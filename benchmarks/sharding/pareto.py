@@ -33,7 +33,7 @@ _NOISE = (0.0, 0.02, 0.0005)
 def ssim(source: Path, clip: Path) -> float:
     """Return how alike a clip's pictures and its source's are at short side 128."""
     same = filters_of(128)
-    graph = f"[0:V:0]{same}[a];[1:V:0]{same}[b];[a][b]ssim"
+    graph = f"[0:V:0]{same}[a];[1:V:0]{same}[b];[a][b]scale2ref=flags=bicubic[c][d];[c]setsar=1[e];[e][d]ssim"
     command = ["ffmpeg", "-hide_banner", "-nostdin", "-i", str(clip), "-i", str(source)]
     done = subprocess.run(
         [*command, "-filter_complex", graph, "-f", "null", "-"], check=True, capture_output=True, text=True

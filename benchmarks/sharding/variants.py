@@ -45,7 +45,7 @@ def variants() -> list[Variant]:
     found: list[Variant] = []
     for family, changes in _X264.items():
         profile = dataclasses.replace(PROFILES["fast"], **changes)
-        for crf in _QUALITIES.get(family, (20, 23, 26)):
+        for crf in _QUALITIES.get(family, (23, 26)):
             name = family if crf == 23 else f"{family}, crf {crf}"
             found.append(
                 Variant(name=name, family=family, quality=crf, profile=dataclasses.replace(profile, crf=crf))
@@ -60,7 +60,7 @@ def variants() -> list[Variant]:
     return found
 
 
-_QUALITIES = {"fast": (20, 23, 26, 29)}
+_QUALITIES = {"fast": (20, 23, 26, 29), "compact": (20, 23, 26), "no fastdecode": (20, 23, 26)}
 _X264: dict[str, dict[str, object]] = {
     "fast": {},
     "compact": {"gop": 32, "preset": "medium", "tune": ""},
