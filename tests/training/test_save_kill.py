@@ -80,8 +80,8 @@ def test_the_newest_committed_checkpoint_survives_kills(
         assert process.exitcode == -signal.SIGKILL
         assert faulty.requests >= target
         newest = assert_sound(run, newest)
-        names = storage.list_names(storage.join(run, "checkpoints"))
-        cut_short += len(names) > len(checkpoint.committed_steps(run))
+        begun = storage.list_names(storage.join(run, "checkpoints", checkpoint.checkpoint_name(newest + 1)))
+        cut_short += bool(begun)
     assert faulty.dropped > 0
     assert newest > 0
     # Saving the same step again works where its folder is half written, and where it is committed.
@@ -92,10 +92,11 @@ def test_the_newest_committed_checkpoint_survives_kills(
     saver = Saver(run, CheckpointConfig(keep_last=KEEP_LAST), lambda step, size, seconds: None)
     saver.finish(snapshot_of(newest + 2))
     assert checkpoint.committed_steps(run) == [newest + 1, newest + 2]
-    assert len(storage.list_names(storage.join(run, "checkpoints"))) == KEEP_LAST
-    print(
-        f"{KILLS} kills, {cut_short} left an uncommitted folder; {faulty.dropped} of {faulty.requests} dropped"
-    )
+    # Folders without objects are the server's own; it removes them in time.
+    left = {info.relative.split("/")[0] for info in storage.iter_files(storage.join(run, "checkpoints"))}
+    assert left == {checkpoint.checkpoint_name(newest + 1), checkpoint.checkpoint_name(newest + 2)}
+    print(f"{KILLS} kills, {cut_short} of them in the middle of a checkpoint; newest is step {newest}")
+    print(f"{faulty.dropped} of {faulty.requests} requests were dropped")
 
 
 @pytest.mark.skipif(KILLS < 20, reason="set PAL_TEST_KILLS=20 for kills through the launcher")
