@@ -124,12 +124,15 @@ def loader(folder: Path, settings: list[str], *, steps: int) -> dict[str, Any]:
     words += [f"run.max_steps={steps}", "log.every_steps=1"]
     _launch(1, "launch/pretrain.py", words)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    rows = rows[len(rows) // 5 :]
+    last, rows = rows[-1], rows[len(rows) // 5 :]
     return {
         "steps": len(rows),
         "workers": 1,
         "data wait": round(statistics.mean(row["data_wait"] for row in rows), 4),
         "videos per second": round(statistics.median(row["videos_per_second"] for row in rows), 1),
+        "decode ms per clip": round(last["loader_decode_ms"], 1),
+        "range reads per step": round(last["loader_requests"] / last["step"], 2),
+        "kB read per step": round(last["loader_bytes"] / last["step"] / 1e3),
     }
 
 
