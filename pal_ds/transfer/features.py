@@ -25,7 +25,7 @@ from pal_ds import storage
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.shardset import dump_json
 from pal_ds.transfer.encoder import CROPS, ClipEncoder
-from pal_ds.transfer.frames import FrameStream, prefetched
+from pal_ds.transfer.frames import FrameStream, has_spare_core, prefetched
 from pal_ds.transfer.sidecar import FORMAT, Sidecar, array_name, sidecar_name
 from pal_ds.transfer.video_source import VideoRef, open_video
 
@@ -218,7 +218,8 @@ def encode_stream(
     window: deque[tuple[int, Tensor]] = deque()
     clips: list[Tensor] = []
     start = 0
-    for chunk, frames_nkchw in prefetched(prepared):
+    ahead = prefetched(prepared) if has_spare_core(encoder.device) else prepared
+    for chunk, frames_nkchw in ahead:
         for number, frame_kchw in zip(chunk, frames_nkchw, strict=True):
             window.append((number, frame_kchw))
             if number == start + clip_frames - 1:
