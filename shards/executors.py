@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import math
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class ShardWork:
 
 def run_local(
     work: ShardWork,
-    shards: Iterable[PlannedShard],
+    shards: Sequence[PlannedShard],
     rows_of: Callable[[PlannedShard], list[Row]],
     *,
     workers: int,
@@ -81,7 +82,9 @@ def run_local(
     with ThreadPoolExecutor(threads, "clips") as pool, ThreadPoolExecutor(1, "publish") as publisher:
         try:
             for shard in shards:
-                open_shards.append(_submit(pool, transcoder, shard, rows_of(shard), scratch, threads))
+                rows = rows_of(shard)
+                sizes = job_sizes(len(rows), threads, is_last=shard is shards[-1])
+                open_shards.append(_submit(pool, transcoder, shard, rows, sizes, scratch))
                 made += 1
                 waiting = sum(not job.done() for _, _, jobs in open_shards for job in jobs)
                 while open_shards and waiting > 2 * threads:
@@ -145,20 +148,37 @@ def publish_shard(dest: str, shard: PlannedShard, results: Sequence[Clip | Rejec
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def job_sizes(clips: int, threads: int, *, is_last: bool) -> list[int]:
+    """Cut a shard into jobs: large ones for thrift, and ever smaller ones at the end of the build for even loads.
+
+    Args:
+        clips: of the shard.
+        threads: that work on jobs.
+        is_last: no further shard keeps the threads busy while the last jobs of this one are done.
+    """
+    sizes: list[int] = []
+    usual = min(CLIPS_PER_JOB, math.ceil(clips / threads))
+    while clips:
+        even = max(math.ceil(clips / (2 * threads)), 2 if clips > threads else 1)
+        sizes.append(min(clips, usual, even) if is_last else min(clips, usual))
+        clips -= sizes[-1]
+    return sizes
+
+
 def _submit(
     pool: ThreadPoolExecutor,
     transcoder: Transcoder,
     shard: PlannedShard,
     rows: Sequence[Row],
+    sizes: Sequence[int],
     scratch: Path,
-    threads: int,
 ) -> tuple[PlannedShard, Path, list[Future[list[Clip | Reject]]]]:
     folder = scratch / shardset.shard_name(shard.split, shard.number).removesuffix(".tar")
     folder.mkdir()
-    step = max(1, min(CLIPS_PER_JOB, math.ceil(len(rows) / threads)))
+    ends = list(itertools.accumulate(sizes))
     jobs = [
-        pool.submit(transcoder.make_clips, rows[start : start + step], folder)
-        for start in range(0, len(rows), step)
+        pool.submit(transcoder.make_clips, rows[end - size : end], folder)
+        for end, size in zip(ends, sizes, strict=True)
     ]
     return shard, folder, jobs
 
