@@ -30,7 +30,6 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +49,8 @@ Figures = dict[str, dict[str, float]]
 
 def decoding(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[str, float]]:
     """Run the sides that decode, in turns; return their medians and the ratios."""
-    videos = scratch / "videos"
     if not (scratch / "copy" / "manifest.json").exists():
-        make = sets.default_videos if options.videos is None else partial(sets.as_default, options.videos)
-        sets.linked(make(videos), options.clips)
-        small = sets.sharded(videos, scratch / "small")
-        # Enough clips that lanes and windows are those of a real set.
-        sets.multiplied(small, scratch / "fast", COPIES)
-        sets.sharded(videos, scratch / "copy", "--copy")
+        make_sets(scratch, options.videos, options.clips)
     with S3Server(Path(tempfile.mkdtemp(dir=scratch))) as server:
         use_environment(server.env)
         fast = sets.uploaded(scratch / "fast", server.bucket("fast"))
@@ -84,6 +77,17 @@ def decoding(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[
         "ours / peer, default encode, both rendered on the CPU": rate["ours, rendered"]
         / rate["peer, default encode"],
     }
+
+
+def make_sets(scratch: Path, own: Path | None, clips: int) -> None:
+    """Make ``fast``, as a user of pal-shard has it, and ``copy``, the same clips as they came."""
+    videos = scratch / "videos"
+    made = sets.default_videos(videos) if own is None else sets.as_default(own, videos)
+    sets.linked(made, clips)
+    small = sets.sharded(videos, scratch / "small")
+    # Enough clips that lanes and windows are those of a real set.
+    sets.multiplied(small, scratch / "fast", COPIES)
+    sets.sharded(videos, scratch / "copy", "--copy")
 
 
 def reading_alone(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[str, float]]:

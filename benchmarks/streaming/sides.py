@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import time
@@ -63,7 +64,7 @@ def bound(url: str, workers: int, seconds: float, leave_out: frozenset[int]) -> 
     context = multiprocessing.get_context("fork")
     counter = context.Value("l", 0)
     samples = [
-        sample
+        (sample, _needed(sample.record))
         for shard in shardset.load_manifest(url).splits["train"].shards
         for sample in shardset.split_samples(storage.read_bytes(storage.join(url, shard.name)))
     ]
@@ -90,25 +91,28 @@ def bound(url: str, workers: int, seconds: float, leave_out: frozenset[int]) -> 
     return found
 
 
-def _decode_for_ever(samples: list[shardset.SampleMembers], counter: Any) -> None:
+def _needed(record: shardset.SampleRecord) -> list[int]:
+    """Return the frames of a clip's two regions and of its background, as a loader would draw them."""
+    drawn = draw_clip(
+        0,
+        0,
+        record.key,
+        frames=record.frames,
+        height=record.height,
+        width=record.width,
+        synthesis=SYNTHESIS,
+        augment=AUGMENT,
+    )
+    frames = [*drawn.regions[0].frames, *drawn.regions[1].frames, *drawn.background]
+    return [int(frame) for frame in frames]
+
+
+def _decode_for_ever(samples: list[tuple[shardset.SampleMembers, list[int]]], counter: Any) -> None:
     torch.set_num_threads(1)
-    for epoch in range(10**9):
-        for sample in samples:
-            record = sample.record
-            drawn = draw_clip(
-                0,
-                epoch,
-                sample.key,
-                frames=record.frames,
-                height=record.height,
-                width=record.width,
-                synthesis=SYNTHESIS,
-                augment=AUGMENT,
-            )
-            frames = [*drawn.regions[0].frames, *drawn.regions[1].frames, *drawn.background]
-            decode_frames(sample.video, record, [int(frame) for frame in frames])
-            with counter.get_lock():
-                counter.value += 1
+    for sample, frames in itertools.cycle(samples):
+        decode_frames(sample.video, sample.record, frames)
+        with counter.get_lock():
+            counter.value += 1
 
 
 def ours(

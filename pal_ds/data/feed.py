@@ -13,9 +13,10 @@ from pal_ds.data.batch import MicroBatch
 from pal_ds.data.decode import decode_device
 from pal_ds.data.errors import TooManyBadClipsError
 from pal_ds.data.order import EpochPlan
-from pal_ds.data.pool import InProcess, Source, Taken, WorkerPool
+from pal_ds.data.pool import WorkerPool
 from pal_ds.data.schedule import Schedule
-from pal_ds.data.synthesis import slot_bytes
+from pal_ds.data.slots import slot_bytes
+from pal_ds.data.source import InProcess, Source, Taken
 from pal_ds.data.worker import WorkerSpec
 from pal_ds.storage import ReadCounters, RetryPolicy
 

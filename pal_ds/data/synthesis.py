@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
@@ -24,11 +23,10 @@ from pal_ds.data.errors import ClipError, TooManyBadClipsError
 from pal_ds.data.order import ClipPosition
 from pal_ds.data.sampling import ClipDraws, Look, draw_clip, draw_pairs
 from pal_ds.data.schedule import MAX_ATTEMPTS, GroupTask, Schedule
+from pal_ds.data.slots import SlotWriter
 from pal_ds.data.stream import Clip
 from pal_ds.shardset import SampleRecord
 
-#: A crop is shipped as it is up to this multiple of the output's area; larger ones are resized in the worker.
-SHIP_AREA = 2
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _RGB = np.linalg.inv(_YIQ)
 _GREY = np.tile(_YIQ[0], (3, 1))
@@ -52,15 +50,6 @@ class _Decoded(NamedTuple):
     record: SampleRecord
     draws: ClipDraws
     frames: Tensor
-
-
-def slot_bytes(synthesis: SynthesisConfig, group_clips: int, resize: str) -> int:
-    """Return the bytes that the sources of one group can need at most."""
-    roles = synthesis.views * synthesis.region_max * synthesis.clip_frames
-    if synthesis.paste != "none":
-        roles += synthesis.views * synthesis.clips * synthesis.clip_frames
-    area = synthesis.size**2 * (SHIP_AREA if resize == "device" else 1)
-    return group_clips * roles * area * 3
 
 
 class GroupBuilder:
@@ -130,11 +119,11 @@ class GroupBuilder:
         """
         used = set(task.clips)
         replaced: list[dict[str, Any]] = []
-        writer = _Writer(buffer, self._synthesis, self._resize)
+        writer = SlotWriter(buffer, self._synthesis, self._resize)
         members: list[tuple[SampleRecord, ClipDraws]] = []
         for place, clip in enumerate(clips):
             decoded = self._decoded_or_stand_in(task, place, clip, used, replaced)
-            writer.write(decoded)
+            writer.write(decoded.draws, decoded.frames)
             members.append((decoded.record, decoded.draws))
         decode_seconds, self._decode_seconds = self._decode_seconds, 0.0
         return Built(self._described(task, members, writer), replaced, decode_seconds)
@@ -205,7 +194,7 @@ class GroupBuilder:
             self._watch(None)
 
     def _described(
-        self, task: GroupTask, members: list[tuple[SampleRecord, ClipDraws]], writer: _Writer
+        self, task: GroupTask, members: list[tuple[SampleRecord, ClipDraws]], writer: SlotWriter
     ) -> Group:
         keys = [record.key for record, _ in members]
         draws = [drawn for _, drawn in members]
@@ -233,62 +222,6 @@ class GroupBuilder:
             number=task.group,
             info=[_info(record, drawn) for record, drawn in members],
         )
-
-
-class _Writer:
-    """Writes sources one after the other into a slot."""
-
-    def __init__(self, buffer: Tensor, synthesis: SynthesisConfig, resize: str) -> None:
-        self._buffer = buffer
-        self._size = synthesis.size
-        self._ship_area = synthesis.size**2 * SHIP_AREA if resize == "device" else 0
-        self._end = 0
-        self._rows: list[list[tuple[int, int, int, int]]] = [[], []]
-
-    def write(self, decoded: _Decoded) -> None:
-        """Write a video's region and background of every view."""
-        draws, first = decoded.draws, 0
-        for region, look in zip(draws.regions, draws.region_looks, strict=True):
-            count = len(region.frames)
-            self._rows[0].append(self._write(decoded.frames[first : first + count], look))
-            first += count
-        if len(draws.background):
-            for look in draws.background_looks:
-                self._rows[1].append(self._write(decoded.frames[first:], look))
-
-    def _write(self, frames_nhwc: Tensor, look: Look) -> tuple[int, int, int, int]:
-        top, left, height, width = look.crop
-        crop = frames_nhwc[:, top : top + height, left : left + width]
-        if height * width > self._ship_area and (height, width) != (self._size, self._size):
-            crop = resized(crop, self._size)
-        count, height, width, _ = crop.shape
-        start = self._end
-        self._end += crop.numel()
-        self._buffer[start : self._end].view(crop.shape).copy_(crop)
-        return start, count, height, width
-
-    def pixels(self) -> Tensor:
-        """Return the part of the slot that is in use."""
-        return self._buffer[: self._end]
-
-    def sources(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return offset, frames, height and width of every source: regions first, then backgrounds."""
-        return np.array(self._rows[0] + self._rows[1], dtype=np.int64)
-
-
-def resized(frames_nhwc: Tensor, size: int) -> Tensor:
-    """Resize uint8 frames to ``size`` x ``size``, bilinear with antialiasing, rounded to uint8.
-
-    The CPU does it in integers on channels-last memory; other devices in float32, at most one grey level off.
-    """
-    if frames_nhwc.shape[1:3] == (size, size):
-        return frames_nhwc
-    nchw = frames_nhwc.permute(0, 3, 1, 2)
-    if frames_nhwc.device.type != "cpu":
-        out = F.interpolate(nchw.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
-        return out.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-    out = F.interpolate(nchw, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return out.permute(0, 2, 3, 1)
 
 
 def colour_matrix(look: Look) -> np.ndarray[Any, np.dtype[np.float64]]:

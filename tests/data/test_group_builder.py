@@ -13,7 +13,8 @@ from pal_ds.data.errors import ClipCorruptError, TooManyBadClipsError
 from pal_ds.data.order import ClipPosition
 from pal_ds.data.sampling import draw_clip, draw_look
 from pal_ds.data.schedule import GroupTask
-from pal_ds.data.synthesis import GroupBuilder, colour_matrix, resized, slot_bytes
+from pal_ds.data.slots import resized, slot_bytes
+from pal_ds.data.synthesis import GroupBuilder, colour_matrix
 from pal_ds.shardset import SampleMembers
 
 SYNTHESIS = SynthesisConfig(size=24)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.augment import render
 from pal_ds.data.batch import Group, MicroBatch
-from pal_ds.data.synthesis import resized
+from pal_ds.data.slots import resized
 
 PLAIN = AugmentConfig(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])
 SYNTHESIS = SynthesisConfig(size=16, clips=4, clip_frames=2, region_max=3)

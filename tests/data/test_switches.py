@@ -13,7 +13,8 @@ from pal_ds.data.batch import MicroBatch
 from pal_ds.data.order import ClipPosition
 from pal_ds.data.sampling import draw_clip
 from pal_ds.data.schedule import GroupTask
-from pal_ds.data.synthesis import GroupBuilder, slot_bytes
+from pal_ds.data.slots import slot_bytes
+from pal_ds.data.synthesis import GroupBuilder
 from pal_ds.shardset import SampleMembers
 
 SYNTHESIS = SynthesisConfig(size=24)
