@@ -26,12 +26,13 @@ def clips_at_speeds(view_bjcthw: Tensor, speeds: tuple[int, ...]) -> Tensor:
     clips, length = view_bjcthw.shape[1], view_bjcthw.shape[3]
     assert speeds[-1] <= clips, "the configuration allows no speed that the view has no frames for"
     count = max(1, clips // len(speeds))
-    inside_t = torch.arange(length)
+    device = view_bjcthw.device
+    inside_t = torch.arange(length, device=device)
     rows = []
     for speed in speeds:
         room = clips * length - ((length - 1) * speed + 1)
-        start_n = torch.arange(count) * room // max(1, count - 1)
+        start_n = torch.arange(count, device=device) * room // max(1, count - 1)
         rows.append(start_n.unsqueeze(1) + speed * inside_t)
-    frame_nt = torch.cat(rows).to(view_bjcthw.device)
+    frame_nt = torch.cat(rows)
     run_bcfhw = view_bjcthw.transpose(1, 2).flatten(2, 3)
     return run_bcfhw[:, :, frame_nt].transpose(1, 2)
