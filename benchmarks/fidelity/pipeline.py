@@ -121,6 +121,7 @@ def build_road(corpus: Stage, variant: Variant, seed: int, budget: Budget, *, ra
                 *("--ground-truth", "{1}/untrimmed/activitynet.json"),
             ),
             inputs=(detection, corpus),
+            files=(Path(__file__).parent / "agnostic.py",),
         ),
         proposals=_head("apg", "bmn", corpus, features, seed, budget, owner),
         probe=Stage(
@@ -138,6 +139,7 @@ def build_road(corpus: Stage, variant: Variant, seed: int, budget: Budget, *, ra
                 "{out}",
             ),
             inputs=(clips, shards),
+            files=(Path(__file__).parent / "probe.py",),
         ),
         figure=_figure(corpus, pretrain, owner, budget),
     )

@@ -27,7 +27,8 @@ Floats = NDArray[np.float32]
 
 def read_split(features: FeatureStore, shards: str, split: str) -> tuple[Floats, list[str]]:
     """Return mean features [N, C] and labels of one split of a labelled shard set."""
-    rows, labels = [], []
+    rows: list[Floats] = []
+    labels: list[str] = []
     for video in list_videos(shards, split=split):
         assert video.offset is not None
         (sample,) = split_samples(storage.read_range(video.url, video.offset, video.offset + video.bytes))
@@ -63,6 +64,18 @@ def linear_accuracy(
     return float(100 * ((((val_mc - mean) / scale) @ weight.T + bias).argmax(axis=1) == np.array(val)).mean())
 
 
+def scene_share(features: FeatureStore) -> float:
+    """Share of the features' variance that lies between videos rather than within them, in percent.
+
+    Near 100 a feature tells which video it is from, and little of what happens in it when.
+    """
+    videos = [features.load(video).values_tc.astype(np.float64) for video in features.ids]
+    everything = np.concatenate(videos)
+    mean = everything.mean(axis=0)
+    between = sum(len(rows) * np.square(rows.mean(axis=0) - mean).sum() for rows in videos)
+    return float(100 * between / np.square(everything - mean).sum())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity.probe", description=__doc__)
@@ -81,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         "val": len(val),
         "chance": 100 / len(numbers),
         "knn": knn_accuracy(train_nc, train, val_mc, val, classes=len(numbers)),
+        "scene_share": scene_share(store),
         "linear": linear_accuracy(train_nc, train, val_mc, val, classes=len(numbers)),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ FIGURES = (
     ("AUC", "AUC", 2),
     ("knn", "kNN", 1),
     ("linear", "linear", 1),
+    ("scene_share", "variance between videos", 1),
     ("localised", "equivariance (IoU)", 1),
     ("found", "Fig. 3 found", 1),
     ("minutes", "pre-training, min", 1),
@@ -166,7 +167,7 @@ def _proposals(folder: Path) -> dict[str, float]:
 
 def _probe(folder: Path) -> dict[str, float]:
     found = json.loads((folder / "probe.json").read_text())
-    return {"knn": found["knn"], "linear": found["linear"]}
+    return {key: found[key] for key in ("knn", "linear", "scene_share")}
 
 
 def _figure(folder: Path) -> dict[str, float]:

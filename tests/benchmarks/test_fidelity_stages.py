@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.fidelity import agnostic
@@ -13,10 +14,13 @@ from benchmarks.fidelity.agnostic import merge
 from benchmarks.fidelity.budget import BUDGETS
 from benchmarks.fidelity.cli import main
 from benchmarks.fidelity.pipeline import build_road, given_corpus
+from benchmarks.fidelity.probe import knn_accuracy, linear_accuracy, scene_share
 from benchmarks.fidelity.results import FIGURES, Row, cell, markdown, orderings, summarise
 from benchmarks.fidelity.stage import OutOfTime, Runner, Stage, StageError
 from benchmarks.fidelity.variants import VARIANTS
 from pal_ds.config import load_config
+from pal_ds.transfer.feature_store import FeatureStore
+from pal_ds.transfer.sidecar import Sidecar, array_name, sidecar_name
 
 
 def shell(text: str, *inputs: Stage, **more: object) -> Stage:
@@ -40,7 +44,7 @@ def test_a_stage_runs_once_and_again_only_if_its_command_inputs_or_files_change(
     changed = shell(count, files=(settings,))
     assert changed.key != first.key
     assert shell(count + " ", changed).key != second.key
-    assert dataclasses.replace(first, places=(("given", "elsewhere"),)).key == first.key
+    assert dataclasses.replace(changed, places=(("given", "elsewhere"),)).key == changed.key
 
 
 def test_a_failed_stage_says_where_its_output_is_and_runs_again(tmp_path: Path) -> None:
@@ -132,6 +136,29 @@ def test_scores_of_all_classes_sum_up_to_those_of_the_proposals(tmp_path: Path) 
     ]
     assert agnostic.main(words) == 0
     assert json.loads((tmp_path / "agnostic.json").read_text())["average_mAP"] == pytest.approx(100.0)
+
+
+def test_share_of_variance_between_videos_by_hand(tmp_path: Path) -> None:
+    for name, values in (("a", [[0.0], [2.0]]), ("b", [[4.0], [6.0]])):
+        np.save(tmp_path / array_name(name), np.array(values, dtype=np.float32))
+        sidecar = Sidecar(
+            id=name, source=name, fps=8.0, clip_frames=8, stride=8, offset=0, duration=2.0, frames=16, padded=0,
+            features=2, feature_dim=1, sampling="native", crop="centre", size=32, checkpoint="none",
+        )  # fmt: skip
+        (tmp_path / sidecar_name(name)).write_bytes(sidecar.to_json())
+    # Between: 4 rows each 2 from the mean of 3; within: 4 rows each 1 from their video's mean.
+    assert scene_share(FeatureStore(str(tmp_path))) == pytest.approx(100 * 16 / 20)
+
+
+def test_neighbours_and_regression_name_separate_classes() -> None:
+    draw = np.random.default_rng(0)
+    classes = [number % 3 for number in range(60)]
+    rows = (5 * np.eye(3)[classes] + 0.1 * draw.normal(size=(60, 3))).astype(np.float32)
+    split = (rows[:40], classes[:40], rows[40:], classes[40:])
+    assert knn_accuracy(*split, classes=3) == 100
+    assert linear_accuracy(*split, classes=3) == 100
+    swapped = [(number + 1) % 3 for number in classes[40:]]
+    assert knn_accuracy(*split[:3], swapped, classes=3) == 0
 
 
 def test_command_plans_and_reports_without_running(
