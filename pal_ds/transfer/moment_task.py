@@ -163,10 +163,13 @@ class MomentTask(Task):
         )
 
     def _targets(self, piece: Piece) -> MomentTargets:
-        known = [self._number.get(label if len(self.classes) > 1 else ANY, 0) for label in piece.labels]
+        named = [self._number.get(label if ANY not in self._number else ANY, -1) for label in piece.labels]
+        number_n = np.array(named, dtype=np.int64)
+        # A class that training never showed can't be answered for; it appears in evaluation only.
+        known = number_n >= 0
         return make_moment_targets(
-            piece.segments_n2 * self.config.head.snippets,
-            np.array(known, dtype=np.int64),
+            piece.segments_n2[known] * self.config.head.snippets,
+            number_n[known],
             self.place_p,
             self.stride_p,
             levels=self.config.head.levels,

@@ -61,15 +61,25 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     encoders, clip_frames = _encoders(arguments.checkpoint, arguments.size, arguments.device)
     chosen = _choose(arguments)
     found: dict[str, list[Comparison]] = {name: [] for name in encoders}
-    pictures = []
+    pictures: list[Section] = []
+    skipped: list[str] = []
     for source, video, action in chosen:
-        figure = _measure(source, action, encoders, clip_frames, same_looks=arguments.same_looks)
+        try:
+            figure = _measure(source, action, encoders, clip_frames, same_looks=arguments.same_looks)
+        except ValueError as error:  # too short, or nothing but action: there is no place to move it to
+            skipped.append(f"{video}: {error}")
+            continue
         for name, comparisons in figure.comparisons.items():
             found[name] += comparisons
         if len(pictures) < arguments.draw:
             pictures.append(Section(title=video, picture=_picture(figure, video)))
+    if len(skipped) == len(chosen):
+        raise ConfigError(
+            "--videos", storage.redact(arguments.videos), f"none can be rearranged; {skipped[0]}"
+        )
     document = {
-        "videos": len(chosen),
+        "videos": len(chosen) - len(skipped),
+        "skipped": skipped,
         "same_looks": bool(arguments.same_looks),
         "encoders": {name: means(comparisons) for name, comparisons in found.items()},
     }
@@ -210,7 +220,7 @@ def _percent(value: float) -> str:
 
 
 def _lines(document: Mapping[str, Any]) -> str:
-    lines = [f"{document['videos']} videos"]
+    lines = [f"{document['videos']} videos, {len(document['skipped'])} that can't be rearranged"]
     for name, figures in document["encoders"].items():
         shown = ", ".join(f"{key.replace('_', ' ')} {_percent(value)}" for key, value in figures.items())
         lines.append(f"{name}: {shown}")

@@ -61,9 +61,12 @@ def test_command_measures_and_draws_annotated_videos(
         source = ["-f", "lavfi", "-i", "testsrc2=s=48x48:r=8:d=8"]
         subprocess.run(["ffmpeg", "-v", "error", *source, str(videos / f"{name}.mp4")], check=True)
     rows = [{"segment": [3.0, 5.5], "label": "x"}, {"segment": [1.0, 1.5], "label": "y"}]
+    subprocess.run(["cp", str(videos / "v_a.mp4"), str(videos / "v_c.mp4")], check=True)
     database = {
         name: {"subset": "validation", "duration": 8.0, "annotations": rows} for name in ("a", "b", "absent")
     }
+    whole = [{"segment": [0.0, 8.0], "label": "x"}]
+    database["c"] = {"subset": "validation", "duration": 8.0, "annotations": whole}
     (tmp_path / "truth.json").write_text(json.dumps({"database": database}))
     words = ["--checkpoint", "random:i3d@0.125", "--size", "32", "--videos", str(videos)]
     out = tmp_path / "out"
@@ -72,6 +75,7 @@ def test_command_measures_and_draws_annotated_videos(
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((out / "figure3.json").read_text())
     assert printed["videos"] == 2
+    assert len(printed["skipped"]) == 1 and "the whole video is action" in printed["skipped"][0]
     assert set(printed["encoders"]["random:i3d@0.125"]) == set(FIGURES)
     assert (out / "index.html").read_text().count("<img") == 1
     assert main([*words, "--out", str(out)]) == 2
