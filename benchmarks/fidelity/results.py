@@ -172,7 +172,7 @@ def _probe(folder: Path) -> dict[str, float]:
 
 def _figure(folder: Path) -> dict[str, float]:
     (found,) = json.loads((folder / "figure3.json").read_text())["encoders"].values()
-    return {"localised": 100 * found["localised"], "found": 100 * found["found"]}
+    return {key: 100 * found[key] for key in ("localised", "found") if found[key] is not None}
 
 
 def _steps(run: Path) -> list[dict[str, Any]]:

@@ -89,14 +89,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return document
 
 
-def means(comparisons: Sequence[Comparison]) -> dict[str, float]:
-    """Average each figure over the comparisons that have it; NaN where none has."""
+def means(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
+    """Average each figure over the comparisons that have it; None where none has."""
     table = np.array([[getattr(one, name) for name in FIGURES] for one in comparisons], dtype=np.float64)
     known = np.isfinite(table)
     total = np.where(known, table, 0.0).sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        mean = total / known.sum(axis=0)
-    return dict(zip(FIGURES, mean.tolist(), strict=True))
+    count = known.sum(axis=0)
+    return {
+        name: float(total[number] / count[number]) if count[number] else None
+        for number, name in enumerate(FIGURES)
+    }
 
 
 def _encoders(checkpoints: Sequence[str], size: int, device: str) -> tuple[dict[str, Encode], int]:
@@ -215,8 +217,8 @@ def _page(document: Mapping[str, Any], pictures: Sequence[Section]) -> ReportDat
     )
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
 
 
 def _lines(document: Mapping[str, Any]) -> str:
