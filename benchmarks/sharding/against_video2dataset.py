@@ -3,10 +3,11 @@
     python -m venv V2D && V2D/bin/pip install video2dataset==1.3.0 pyarrow==15.0.2
     python -m benchmarks.sharding.against_video2dataset --peer-python V2D/bin/python --out FILE
 
-video2dataset reads tars of the clips (stage ``subset``, its ``ResolutionSubsampler``, as many processes as cores) and
-writes tars. In version 1.3.0 the same subsampler fails in the ``download`` stage, which asks it for an attribute that
-it does not have; and later versions of pyarrow refuse the numpy that it asks for. Without ``--peer-python`` only its
-ffmpeg command is run, under ``xargs``, and the result says so.
+Its ``ResolutionSubsampler`` is called as its workers call it, on the bytes of each clip, by a pool of as many
+processes as cores, and what it returns goes into a tar: no more than that of its pipeline is timed. (Of the stages of
+version 1.3.0, ``download`` asks this subsampler for an attribute that it does not have, and ``subset`` wrote 8 of 16
+clips in a trial and ended without an error; later versions of pyarrow refuse the numpy that it asks for.) Without
+``--peer-python`` only its ffmpeg command is run, under ``xargs``, and the result says so.
 
 What comes out is compared too: bytes, and the CPU time to decode what one PAL sample needs of it.
 """
@@ -14,7 +15,6 @@ What comes out is compared too: bytes, and the CPU time to decode what one PAL s
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import shutil
 import statistics
@@ -23,7 +23,6 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from benchmarks.sharding.access import decode_milliseconds
 from benchmarks.sharding.measuring import best, document, make_clips, run, write
@@ -33,45 +32,24 @@ from shards.profiles import PROFILES
 #: A small run beside the large one tells what starting costs.
 FEW = 8
 _PEER = """
-import json, sys
-from video2dataset import video2dataset
+import io, json, multiprocessing, sys, tarfile
+from pathlib import Path
+from video2dataset.subsamplers import ResolutionSubsampler
+given = json.loads(sys.argv[1])
+resize = ResolutionSubsampler(resize_mode=["scale"], height=given["short_side"], encode_format="mp4")
+def one(path):
+    streams, _, error = resize({"video": [path.read_bytes()]}, {})
+    assert error is None, error
+    return path.stem, streams["video"][0]
 if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
-    video2dataset(url_list=given["tars"], output_folder=given["out"], input_format="webdataset",
-                  output_format="webdataset", stage="subset", encode_formats={"video": "mp4"}, config=given["config"])
+    paths = sorted(Path(given["videos"]).iterdir())
+    pool = multiprocessing.get_context("fork").Pool(given["workers"])
+    with pool, tarfile.open(Path(given["out"]) / "00000.tar", "w") as tar:
+        for key, data in pool.imap_unordered(one, paths):
+            member = tarfile.TarInfo(key + ".mp4")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
 """
-
-
-def peer_config(short_side: int, workers: int, clips: int) -> dict[str, Any]:
-    """video2dataset's own defaults, with its resize and one process for each core."""
-    resize = {"resize_mode": ["scale"], "height": short_side, "encode_format": "mp4"}
-    yt = {"download_size": 360, "download_audio_rate": 44100, "yt_metadata_args": None}
-    return {
-        "subsampling": {"ResolutionSubsampler": {"args": resize}},
-        "reading": {"yt_args": yt, "timeout": 60, "sampler": None},
-        "storage": {"number_sample_per_shard": clips, "oom_shard_count": 5, "captions_are_subtitles": False},
-        "distribution": {
-            "processes_count": workers,
-            "thread_count": workers,
-            "subjob_size": 1000,
-            "distributor": "multiprocessing",
-        },
-    }
-
-
-def pack_sources(videos: Path, folder: Path, tars: int) -> None:
-    """Put the clips into tars as video2dataset's first stage leaves them; not part of what is timed."""
-    folder.mkdir()
-    paths = sorted(videos.iterdir())
-    for number in range(tars):
-        with tarfile.open(folder / f"{number:05d}.tar", "w") as tar:
-            for place, path in enumerate(paths[number::tars]):
-                key = f"{number:05d}{place:04d}"
-                tar.add(path, f"{key}.mp4")
-                record = json.dumps({"key": key, "status": "success"}).encode()
-                member = tarfile.TarInfo(f"{key}.json")
-                member.size = len(record)
-                tar.addfile(member, io.BytesIO(record))
 
 
 def remade_command(out: Path, short_side: int, workers: int) -> str:
@@ -120,38 +98,35 @@ class Sides:
 
     def __init__(self, scratch: Path, python: str | None, workers: int) -> None:
         peer = "ffmpeg command of video2dataset 1.3.0, remade, under xargs"
-        self.names = (f"video2dataset {peer_version(python)}" if python else peer, "pal-shard")
+        self.names = (
+            f"video2dataset {peer_version(python)}, ResolutionSubsampler" if python else peer,
+            "pal-shard",
+        )
         self.theirs, self.ours = scratch / "theirs", scratch / "ours"
         self._scratch, self._python, self._workers = scratch, python, workers
 
     def rounds(self, clips: int, count: int, sources: Path | None) -> dict[str, list[dict[str, float]]]:
         """Run both sides in turns over ``clips`` clips; returns seconds by side."""
-        videos, tars = self._scratch / f"videos{clips}", self._scratch / f"tars{clips}"
+        videos = self._scratch / f"videos{clips}"
         make_clips(videos, clips, sources)
-        pack_sources(videos, tars, min(clips, 2 * self._workers))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in self.names}
         for _ in range(count):
             for folder in (self.theirs, self.ours):
                 shutil.rmtree(folder, ignore_errors=True)
             self.theirs.mkdir()
-            found[self.names[0]].append(self._peer(videos, tars, clips))
+            found[self.names[0]].append(self._peer(videos))
             build = [sys.executable, "-m", "shards.cli", "build", str(videos), str(self.ours), "--quiet"]
             found[self.names[1]].append(run([*build, "--workers", str(self._workers)]))
         return found
 
-    def _peer(self, videos: Path, tars: Path, clips: int) -> dict[str, float]:
+    def _peer(self, videos: Path) -> dict[str, float]:
         side = PROFILES["fast"].short_side
         if self._python is None:
             return run(remade_command(self.theirs, side, self._workers), cwd=videos)
-        last = min(clips, 2 * self._workers) - 1
-        given = {
-            "tars": f"{tars}/{{{0:05d}..{last:05d}}}.tar",
-            "out": str(self.theirs),
-            "config": peer_config(side, self._workers, clips),
-        }
         script = self._scratch / "peer.py"
         script.write_text(_PEER)
-        return run(["env", "WANDB_MODE=disabled", self._python, str(script), json.dumps(given)])
+        given = {"videos": str(videos), "out": str(self.theirs), "short_side": side, "workers": self._workers}
+        return run([self._python, str(script), json.dumps(given)])
 
 
 def main() -> None:
