@@ -54,6 +54,11 @@ def assert_sound(run: str, newest_before: int) -> int:
     return newest
 
 
+def objects(run: str, step: int) -> list[str]:
+    """Names of a checkpoint's objects."""
+    return storage.list_names(storage.join(run, "checkpoints", checkpoint.checkpoint_name(step)))
+
+
 def test_the_newest_committed_checkpoint_survives_kills(
     s3_env: S3Server, faulty: FaultProxy, tmp_path: Path
 ) -> None:
@@ -62,26 +67,31 @@ def test_the_newest_committed_checkpoint_survives_kills(
     forkserver.set_forkserver_preload(["saving_process"])
     dice = random.Random(7)
     newest, cut_short = 0, 0
-    for _ in range(KILLS):
+    for number in range(KILLS):
         seen = faulty.requests
         # A save and the removal of the oldest are about twenty requests: any of three saves is hit at any of them.
         target = seen + dice.randint(8, 60)
+        # Every other kill waits for the first object of a checkpoint, so that it falls into its middle.
+        half = newest + dice.randint(1, 2)
+        while objects(run, half):  # left by an earlier kill
+            half += 1
         process = forkserver.Process(
             target=save_for_ever, args=(run, newest + 1, {"AWS_ENDPOINT_URL": faulty.url})
         )
         process.start()
         end = time.monotonic() + 120
-        while faulty.requests < target and time.monotonic() < end:
+        while time.monotonic() < end:
+            if objects(run, half) if number % 2 else faulty.requests >= target:
+                break
             time.sleep(0.001)
-        time.sleep(dice.uniform(0, 0.01))
+        time.sleep(dice.uniform(0, 0.05))
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        assert faulty.requests >= target
+        assert faulty.requests > seen
         newest = assert_sound(run, newest)
-        begun = storage.list_names(storage.join(run, "checkpoints", checkpoint.checkpoint_name(newest + 1)))
-        cut_short += bool(begun)
+        cut_short += bool(objects(run, newest + 1))
     assert faulty.dropped > 0
     assert newest > 0
     # Saving the same step again works where its folder is half written, and where it is committed.
