@@ -170,7 +170,8 @@ def _train(trainer: Trainer, parts: Parts, ranks: Ranks, runlog: RunLog | None, 
         error = str(caught)
         sys.stderr.write(f"error: run failed after step {trainer.step}: {error}\n")
     except Exception as caught:
-        error = f"{type(caught).__name__}: {caught}"
+        error = "; ".join(filter(None, (f"{type(caught).__name__}: {caught}", parts.watchdog.silent_ranks())))
+        sys.stderr.write(f"error: run failed after step {trainer.step}: {' '.join(error.split())}\n")
         raise
     finally:
         parts.watchdog.stop()

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _REPORT_SECONDS = 1.0
 _READ_LIMIT_SECONDS = 6.0
 _STATUS_LIMIT_SECONDS = 15.0
+_LEAD_SECONDS = 4.0
 _NAMED_AT_MOST = 8
 #: A main thread inside one of these waits for other ranks (or for its GPU, which does).
 _WAITING = (
@@ -120,26 +121,36 @@ class Watchdog:
             if idle > self._seconds and not self._stop.is_set():
                 self._end(idle)
 
+    def silent_ranks(self) -> str:
+        """Say which ranks have stopped reporting, a few seconds from now; empty where none has.
+
+        For an error of a collective, which knows only that a connection is gone.
+        """
+        found = _within(_READ_LIMIT_SECONDS, self._read_twice) if self._store is not None else None
+        return name_the_silent(*found) if found is not None else ""
+
     def _end(self, idle: float) -> None:
-        message = f"no progress for {idle:.0f} s: " + self._verdict()
+        found = _within(_READ_LIMIT_SECONDS, self._read_twice) if self._store is not None else None
+        if self._store is None:
+            verdict = str(self._report())
+        elif found is None:
+            verdict = (
+                f"{self._report()}; the other ranks' progress can't be read: the host of the first rank is gone "
+                "or out of reach"
+            )
+        else:
+            verdict = name_the_culprits(*found)
+        message = f"no progress for {idle:.0f} s: {verdict}"
         log.critical("%s (this is %s)", message, self._report())
         frame = sys._current_frames().get(self._main)
         log.critical("rank %d's stack:\n%s", self._ranks.rank, "".join(traceback.format_stack(frame)))
+        if found is not None and not self._ranks.is_first:
+            # The first rank writes the status; an exit here would break its collective, and its error would win.
+            time.sleep(_LEAD_SECONDS)
         try:
             _within(_STATUS_LIMIT_SECONDS, lambda: self._on_stall(message))
         finally:
             os._exit(1)
-
-    def _verdict(self) -> str:
-        if self._store is None:
-            return str(self._report())
-        found = _within(_READ_LIMIT_SECONDS, self._read_twice)
-        if found is None:
-            return (
-                f"{self._report()}; the other ranks' progress can't be read: the host of the first rank is gone "
-                "or out of reach"
-            )
-        return name_the_culprits(*found)
 
     def _read_twice(self) -> tuple[list[Report | None], list[Report | None]]:
         first = self._read()
@@ -163,17 +174,24 @@ def name_the_culprits(before: Sequence[Report | None], now: Sequence[Report | No
         before: the older reports, None for a rank that never made one.
         now: the newer ones.
     """
-    never = [rank for rank, report in enumerate(now) if report is None]
+    silent = name_the_silent(before, now)
+    if silent:
+        return silent
     pairs = [(old, new) for old, new in zip(before, now, strict=True) if old is not None and new is not None]
-    silent = [new for old, new in pairs if new.count == old.count]
-    if never or silent:
-        names = [f"rank {rank}, which never reported" for rank in never] + [str(report) for report in silent]
-        return "no sign of life from " + _listed(names)
     busy = [new for _, new in pairs if not new.waits_for_others]
     if busy and len(busy) < len(pairs):
         return "the others wait for " + _listed([str(report) for report in busy])
     slowest = min((new for _, new in pairs), key=lambda report: (report.step, report.rank))
     return f"furthest behind is {slowest}"
+
+
+def name_the_silent(before: Sequence[Report | None], now: Sequence[Report | None]) -> str:
+    """Name the ranks whose reports have stopped between two readings; empty where none has."""
+    names = [f"rank {rank}, which never reported" for rank, report in enumerate(now) if report is None]
+    for old, new in zip(before, now, strict=True):
+        if old is not None and new is not None and new.count == old.count:
+            names.append(str(new))
+    return "no sign of life from " + _listed(names) if names else ""
 
 
 def _listed(names: Sequence[str]) -> str:

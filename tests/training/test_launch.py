@@ -170,6 +170,9 @@ def test_a_killed_rank_ends_the_job_and_the_next_start_resumes(
     assert process.returncode != 0
     _, alive = psutil.wait_procs(family, timeout=20)
     assert [other for other in alive if other.is_running()] == []
+    status = json.loads((run / "STATUS.json").read_text())
+    assert status["state"] == "failed"
+    assert "no sign of life from rank 1 on" in status["error"]
     committed = sorted(folder.parent.name for folder in (run / "checkpoints").glob("*/COMMITTED"))
     last = int(committed[-1].removeprefix("step-"))
     done = launcher.run_ranks(2, words(tiny_set, run, *more, f"run.max_steps={last + 1}"))
@@ -233,7 +236,7 @@ def test_a_hung_rank_is_named_and_the_job_ends(
 ) -> None:
     run = tmp_path / "run"
     more = ["validation.every_steps=0", "checkpoint.every_steps=2", "run.max_steps=100000"]
-    limits = ["data.retry_seconds=2", "safety.watchdog_seconds=12"]
+    limits = ["data.retry_seconds=2", "safety.watchdog_seconds=25"]
     process = launcher.start(
         2,
         words(tiny_set, run, *more, *limits),
@@ -253,7 +256,7 @@ def test_a_hung_rank_is_named_and_the_job_ends(
     expected = "the others wait for rank 1 on" if how == "busy" else "no sign of life from rank 1 on"
     assert expected in status["error"]
     assert "of step 5 at" in status["error"]
-    assert "no progress for 1" in err
+    assert "no progress for" in err
     _, alive = psutil.wait_procs(family, timeout=40)
     assert [other for other in alive if other.is_running()] == []
     last = max(int(path.parent.name[5:]) for path in (run / "checkpoints").glob("*/COMMITTED"))
