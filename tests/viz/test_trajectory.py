@@ -57,4 +57,4 @@ def test_page_of_a_folder(tmp_path: FilePath, capsys: pytest.CaptureFixture[str]
     html = (tmp_path / "page.html").read_text()
     assert "one" in html and "data:image/png" in html and "Variance explained" in html
     assert main([*words, "--subset", "test", "--out", str(tmp_path / "page.html")]) == 2
-    assert "no annotated video of subset 'test'" in capsys.readouterr().err
+    assert "no video in subset 'test'" in capsys.readouterr().err
