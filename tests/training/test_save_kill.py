@@ -29,7 +29,7 @@ from pal_ds.training import checkpoint
 from pal_ds.training.saver import Saver
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("PAL_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("PAL_TEST_KILLS", "3"))
 
 
 @pytest.fixture
