@@ -76,7 +76,7 @@ def flops_of(words: list[str], device: torch.device, videos: int = 1) -> float:
     step = make_step(words, videos, device, torch.float32)
     with FlopCounterMode(display=False) as counter:
         step()
-    return counter.get_total_flops() / videos
+    return float(counter.get_total_flops()) / videos
 
 
 def largest_batch(words: list[str], device: torch.device, dtype: torch.dtype, start: int) -> int:

@@ -56,11 +56,12 @@ class ClipSequenceEncoder(nn.Module):
     def features(self, clips_bjcthw: Tensor) -> Tensor:
         """Backbone features of every clip, [B, J, C]: what is exported and used downstream."""
         features_nc = encode_clips(self.backbone, clips_bjcthw, channels_last=self.channels_last)
-        return features_nc.unflatten(0, clips_bjcthw.shape[:2])
+        return features_nc.reshape(*clips_bjcthw.shape[:2], -1)
 
     def heads(self, features_bjc: Tensor) -> Tensor:
         """Projection and temporal head, [B, J, D], at least fp32."""
-        embeddings_bjd = self.projector(features_bjc.flatten(0, 1)).unflatten(0, features_bjc.shape[:2])
+        embeddings_nd: Tensor = self.projector(features_bjc.flatten(0, 1))
+        embeddings_bjd = embeddings_nd.reshape(*features_bjc.shape[:2], -1)
         return at_least_fp32(self.temporal(embeddings_bjd))
 
 

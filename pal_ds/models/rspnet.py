@@ -49,12 +49,12 @@ class TwoHeadEncoder(nn.Module):
         """Features [B, C] and unit vectors of appearance and of motion, [B, speeds, D] each."""
         samples, clips = clips_bncthw.shape[:2]
         features_nc = encode_clips(self.backbone, clips_bncthw, channels_last=self.channels_last)
-        shape = (samples, self.speeds, clips // self.speeds)
+        shape = (samples, self.speeds, clips // self.speeds, -1)
         appearance_bsd, motion_bsd = (
-            unit(at_least_fp32(head(features_nc)).unflatten(0, shape).mean(dim=2))
+            unit(at_least_fp32(head(features_nc)).reshape(shape).mean(dim=2))
             for head in (self.appearance, self.motion)
         )
-        features_bc = at_least_fp32(features_nc.detach()).unflatten(0, (samples, clips)).mean(dim=1)
+        features_bc = at_least_fp32(features_nc.detach()).reshape(samples, clips, -1).mean(dim=1)
         return features_bc, appearance_bsd, motion_bsd
 
 

@@ -50,7 +50,7 @@ class SpeedObjective(Objective):
             correct = (logits_bns.argmax(dim=2) == target_bn).to(loss.dtype).mean()
             features_nc = at_least_fp32(features_nc.detach())
             metrics = {"top1": correct, "feature_std": feature_std(features_nc)}
-        features = features_nc.unflatten(0, logits_bns.shape[:2]).mean(dim=1)
+        features = features_nc.reshape(*logits_bns.shape[:2], -1).mean(dim=1)
         return ObjectiveOutput(loss=loss, metrics=metrics, features=None if self.training else features)
 
 

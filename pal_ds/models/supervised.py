@@ -84,5 +84,5 @@ class SupervisedObjective(Objective):
             correct = (logits_bjk.argmax(dim=2) == target_bj).to(loss.dtype).mean()
             features_nc = at_least_fp32(features_nc.detach())
             metrics = {"top1": correct, "feature_std": feature_std(features_nc)}
-        features = features_nc.unflatten(0, batch.query_bjcthw.shape[:2]).mean(dim=1)
+        features = features_nc.reshape(*batch.query_bjcthw.shape[:2], -1).mean(dim=1)
         return ObjectiveOutput(loss=loss, metrics=metrics, features=None if self.training else features)
