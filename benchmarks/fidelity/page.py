@@ -62,7 +62,7 @@ def build_page(document: Mapping[str, Any], rows: Sequence[Row]) -> ReportData:
 def _figure_1(rows: Sequence[Row]) -> bytes:
     figure = new_figure(10.5, 4.4)
     for axes, key, name in zip(
-        figure.subplots(1, 2), ("average_mAP", "agnostic_mAP"), ("", ", all actions one class"), strict=True
+        figure.subplots(1, 2), ("average_mAP", "agnostic_mAP"), ("", " (one class)"), strict=True
     ):
         for variant in VARIANTS.values():
             points = [
@@ -77,7 +77,7 @@ def _figure_1(rows: Sequence[Row]) -> bytes:
             axes.plot(across, up, "o", color=colour, ms=6, alpha=0.65, label=variant.title)
             axes.plot(sum(across) / len(across), sum(up) / len(up), "x", color=colour, ms=9, mew=2)
         axes.set_xlabel("trimmed clips: linear probe, top-1 %", color=INK)
-        axes.set_ylabel(f"untrimmed videos: G-TAD, mAP %{name}", color=INK)
+        axes.set_ylabel(f"G-TAD, mAP %{name}", color=INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(visible=True, alpha=0.2)
     if axes.get_legend_handles_labels()[0]:
