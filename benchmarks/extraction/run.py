@@ -76,7 +76,7 @@ def bare_loop(folder: Path, encoder: ClipEncoder, backbone: torch.nn.Module, *, 
             frames = F.interpolate(frames, size=target, mode="bilinear", antialias=True)
             top, left = (target[0] - size) // 2, (target[1] - size) // 2
             frames = frames[:, :, top : top + size, left : left + size]
-            waiting += frames.unflatten(0, (-1, frames_a_clip)).unbind()
+            waiting += frames.reshape(-1, frames_a_clip, *frames.shape[1:]).unbind()
             while len(waiting) >= batch or (waiting and begin + CHUNK >= whole):
                 some, waiting = waiting[:batch], waiting[batch:]
                 with torch.inference_mode():

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def render_videos(folder: Path) -> int:
     return len(moments)
 
 
-def detect(folder: Path, encoders: dict[str, Sequence[str]], *, epochs: int) -> dict[str, dict[str, Any]]:
+def detect(folder: Path, encoders: Mapping[str, Sequence[str]], *, epochs: int) -> dict[str, dict[str, Any]]:
     """Extract features with each encoder, train the same head on them, and score it on videos it hasn't seen.
 
     Args:

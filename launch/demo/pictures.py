@@ -85,7 +85,9 @@ def similarity_picture(video: Path, checkpoint: str, *, action: tuple[float, flo
 def _pixels(micro: MicroBatch, config: Config) -> np.ndarray:
     """Return the rendered views as uint8 [2, B, J, T, H, W, 3], normalisation undone."""
     rendered = render(micro, config.synthesis, config.augment)
-    both = torch.stack([rendered["query_bjcthw"], rendered["key_bjcthw"]]).movedim(3, -1)
+    query, key = rendered["query_bjcthw"], rendered["key_bjcthw"]
+    assert query is not None and key is not None, "the demonstration's objective has two views"
+    both = torch.stack([query, key]).movedim(3, -1)
     std, mean = torch.tensor(config.augment.std), torch.tensor(config.augment.mean)
     found: np.ndarray = ((both * std + mean).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     return found

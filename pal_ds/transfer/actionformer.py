@@ -75,7 +75,8 @@ class LocalAttention(nn.Module):
 
     def _split(self, x_bct: Tensor) -> Tensor:
         """Give [B, heads, T, C / heads]."""
-        return x_bct.unflatten(1, (self.heads, -1)).transpose(2, 3)
+        batch, channels, moments = x_bct.shape
+        return x_bct.reshape(batch, self.heads, channels // self.heads, moments).transpose(2, 3)
 
 
 class Block(nn.Module):

@@ -191,4 +191,5 @@ class MomentTask(Task):
             class_p=torch.stack([target.class_p for target in targets]).to(self.device),
             distances_p2=torch.stack([target.distances_p2 for target in targets]).to(self.device),
         )
-        return moment_loss(*self.model(*self._input(pieces)), stacked)
+        logits, distances, real = self.model(*self._input(pieces))
+        return moment_loss(logits, distances, real, stacked)

@@ -37,7 +37,7 @@ def build_random(source: str) -> tuple[nn.Module, dict[str, Any]]:
             backbone = build_backbone(found["name"], width=width)
         except ValueError as error:
             raise ValueError(f"{error}; write random:NAME or random:NAME@WIDTH") from None
-    fields = {
+    fields: dict[str, Any] = {
         "backbone": found["name"],
         "width": width,
         "feature_dim": int(backbone.feature_dim),

@@ -107,7 +107,7 @@ def _encoders(checkpoints: Sequence[str], size: int, device: str) -> tuple[dict[
     from pal_ds.transfer.ranks import pick_device, read_place
 
     encoders: dict[str, Encode] = {}
-    frames = []
+    frames: list[tuple[int, int]] = []
     for checkpoint in checkpoints:
         backbone, spec = load_backbone(checkpoint)
         # Random weights are trained on no size: they see what the first encoder sees.
