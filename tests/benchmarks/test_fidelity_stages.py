@@ -17,7 +17,7 @@ from benchmarks.fidelity.pipeline import build_road, given_corpus
 from benchmarks.fidelity.probe import knn_accuracy, linear_accuracy, scene_share
 from benchmarks.fidelity.results import FIGURES, Row, cell, markdown, orderings, summarise
 from benchmarks.fidelity.stage import OutOfTime, Runner, Stage, StageError
-from benchmarks.fidelity.variants import VARIANTS
+from benchmarks.fidelity.variants import VARIANTS, Variant
 from pal_ds.config import load_config
 from pal_ds.transfer.feature_store import FeatureStore
 from pal_ds.transfer.sidecar import Sidecar, array_name, sidecar_name
@@ -75,7 +75,7 @@ def test_a_command_that_says_preempted_is_not_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_every_variant_has_a_valid_config_and_an_equal_budget(variant, tmp_path: Path) -> None:
+def test_every_variant_has_a_valid_config_and_an_equal_budget(variant: Variant, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     (corpus / "corpus.json").write_text("{}")
