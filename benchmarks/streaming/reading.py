@@ -80,7 +80,7 @@ def _stream(url: str, how: str, seconds: float, report: Any) -> None:
         retry=RetryPolicy(),
     )
     storage.read_bytes(storage.join(url, shardset.MANIFEST_NAME))
-    before = _resident()
+    before, cpu = _resident(), sum(os.times()[:2])
     begun, read, held = time.monotonic(), 0, 0
     for _, clips in reader.groups(schedule.tasks(0)):
         read += sum(len(clip.video) for clip in clips if isinstance(clip, SampleMembers))
@@ -96,7 +96,7 @@ def _stream(url: str, how: str, seconds: float, report: Any) -> None:
             "requests_per_second": counters.requests / wall,
             "held_megabytes_at_most": held / 1e6,
             "resident_megabytes_more": (_resident(peak=True) - before) / 1e6,
-            "cpu_seconds_per_gigabyte": sum(os.times()[:2]) / read * 1e9,
+            "cpu_seconds_per_gigabyte": (sum(os.times()[:2]) - cpu) / read * 1e9,
         }
     )
     reader.close()

@@ -44,6 +44,13 @@ from benchmarks.streaming.shaped import ShapedServer
 from launch.demo.s3_server import S3Server
 
 COPIES = 24
+RATIOS = (
+    ("ours", "bound"),
+    ("ours", "peer"),
+    ("ours, rendered", "peer"),
+    ("ours", "peer, default encode"),
+    ("ours, rendered", "peer, default encode"),
+)
 Figures = dict[str, dict[str, float]]
 
 
@@ -64,19 +71,16 @@ def decoding(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[
             "peer": lambda: sides.peer(fast, workers, seconds, others),
             "peer, default encode": lambda: sides.peer(default, workers, seconds, others),
         }
-        rounds = [{name: turn() for name, turn in turns.items()} for _ in range(options.rounds)]
+        chosen = {name: turn for name, turn in turns.items() if name in (options.sides or turns)}
+        rounds = [{name: turn() for name, turn in chosen.items()} for _ in range(options.rounds)]
     found = medians(rounds)
-    rate = {name: row["per_second"] for name, row in found.items()}
-    cost = {name: row["cpu_ms_per_sample"] for name, row in found.items()}
-    return found, {
-        "ours / bound": rate["ours"] / rate["bound"],
-        "ours / bound, by CPU time": cost["bound"] / cost["ours"],
-        "ours / peer": rate["ours"] / rate["peer"],
-        "ours / peer, both rendered on the CPU": rate["ours, rendered"] / rate["peer"],
-        "ours / peer, default encode": rate["ours"] / rate["peer, default encode"],
-        "ours / peer, default encode, both rendered on the CPU": rate["ours, rendered"]
-        / rate["peer, default encode"],
-    }
+    ratios = {}
+    for name, other in RATIOS:
+        if name in found and other in found:
+            ratios[f"{name} / {other}"] = found[name]["per_second"] / found[other]["per_second"]
+            cost = "cpu_ms_per_sample"
+            ratios[f"{name} / {other}, by CPU time"] = found[other][cost] / found[name][cost]
+    return found, ratios
 
 
 def make_sets(scratch: Path, own: Path | None, clips: int) -> None:
@@ -157,6 +161,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--seconds", type=float, default=20.0, help="of each side and round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sides", nargs="+", help="of those that decode, only these")
     parser.add_argument("--only", choices=("decoding", "reading"), help="one half")
     parser.add_argument(
         "--scratch", type=Path, help="keep the shard sets here, and use them if they are there"

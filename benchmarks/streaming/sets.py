@@ -27,6 +27,8 @@ from pal_ds.shardset import (
 
 SOURCE = "testsrc2=s=454x256:r=30:d=10,hue=h={hue},noise=alls=12:allf=t"
 DISTINCT = 8
+#: Clips of a shard of a multiplied set: about 64 MB, as pal-shard makes them of a large corpus.
+SHARD_CLIPS = 256
 
 
 def default_videos(folder: Path) -> Path:
@@ -73,17 +75,23 @@ def uploaded(folder: Path, url: str) -> str:
 
 
 def multiplied(folder: Path, out: Path, copies: int) -> Path:
-    """Write a set that holds every clip of another one so many times, each time under another key."""
+    """Write a set that holds every clip of another one so many times under other keys, in large shards."""
     out.mkdir(parents=True)
-    entries = []
-    for copy in range(copies):
-        for shard in shardset.load_manifest(str(folder)).splits["train"].shards:
-            samples = [
-                (renamed(sample.record, f"{sample.record.source} {copy}"), sample.video)
-                for sample in shardset.split_samples((folder / shard.name).read_bytes())
-            ]
-            entries.append(write_shard(out, len(entries), samples))
-    write_manifest(out, entries)
+    once = [
+        sample
+        for shard in shardset.load_manifest(str(folder)).splits["train"].shards
+        for sample in shardset.split_samples((folder / shard.name).read_bytes())
+    ]
+    samples = [
+        (renamed(sample.record, f"{sample.record.source} {copy}"), sample.video)
+        for copy in range(copies)
+        for sample in once
+    ]
+    cuts = range(0, len(samples), SHARD_CLIPS)
+    write_manifest(
+        out,
+        [write_shard(out, number, samples[cut : cut + SHARD_CLIPS]) for number, cut in enumerate(cuts)],
+    )
     return out
 
 

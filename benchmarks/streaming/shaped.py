@@ -1,6 +1,6 @@
 """A server of one folder that is shaped like S3: a wait before the first byte, and a limit on every connection.
 
-It answers GET with or without a range and checks no signature, so that what it costs is not counted as reading.
+It answers HEAD, and GET with or without a range, and checks no signature, so that it costs little itself.
 """
 
 from __future__ import annotations
@@ -64,7 +64,13 @@ def _serve(folder: str, first_byte_seconds: float, bytes_per_second: float, repo
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_HEAD(self) -> None:
+            self._answer(with_body=False)
+
         def do_GET(self) -> None:
+            self._answer(with_body=True)
+
+        def _answer(self, *, with_body: bool) -> None:
             path = Path(folder) / Path(self.path.split("?")[0]).name
             time.sleep(first_byte_seconds)
             if not path.is_file():
@@ -83,7 +89,8 @@ def _serve(folder: str, first_byte_seconds: float, bytes_per_second: float, repo
             self.send_header("Last-Modified", email.utils.formatdate(0, usegmt=True))
             self.end_headers()
             self.wfile.flush()
-            self._send(path, first, last + 1)
+            if with_body:
+                self._send(path, first, last + 1)
 
         def _send(self, path: Path, at: int, end: int) -> None:
             begun, start = time.monotonic(), at
@@ -95,6 +102,10 @@ def _serve(folder: str, first_byte_seconds: float, bytes_per_second: float, repo
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Say nothing: clients leave in the middle when their time is up."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     report.send(server.server_address[1])
     server.serve_forever()

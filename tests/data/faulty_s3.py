@@ -29,7 +29,7 @@ class Faults:
         burst: answers of a burst.
         outage_at: the request at which the server goes away; -1 never.
         outage_seconds: for how long.
-        expire_at: the request from which the access key seen first is expired; -1 never.
+        expire_at: sound answers after which the access key seen first is expired; -1 never.
         refused_heads_have_bodies: answer refused HEAD requests against the protocol, so that clients see garbage.
         bytes_per_second: of all answers together; 0 for no limit.
         first_byte_seconds: wait before every answer.
@@ -71,6 +71,7 @@ class FaultyS3:
         self._dice = random.Random(seed)
         self._on_expiry = on_expiry
         self._first_key: bytes | None = None
+        self._expired = False
         self._lock = threading.Lock()
         self._back_at = 0.0
         self._link_free_at = 0.0
@@ -131,11 +132,11 @@ class FaultyS3:
             self._first_key = self._first_key or key
             if number == faults.outage_at:
                 self._back_at = time.monotonic() + faults.outage_seconds
-            if number == faults.expire_at:
-                expired_now = True
+            if 0 <= faults.expire_at <= self.counts["good"] and not self._expired:
+                self._expired = expired_now = True
             if time.monotonic() < self._back_at:
                 fate = "outage"
-            elif 0 <= faults.expire_at <= number and key == self._first_key:
+            elif self._expired and key == self._first_key:
                 fate = "expired"
             elif faults.burst_every and number % (faults.burst_every + faults.burst) >= faults.burst_every:
                 fate = "503"
