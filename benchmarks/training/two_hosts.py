@@ -123,7 +123,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--launch", choices=("ssh", "no_ssh"), default="ssh", help="(default: %(default)s)")
     parser.add_argument("--watchdog", type=float, default=20.0, help="seconds (default: %(default)s)")
     args = parser.parse_args(words)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # remove the hosts all the same
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # remove the hosts all the same
     with tempfile.TemporaryDirectory(prefix="pal-two-hosts-") as name:
         folder = Path(name)
         try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+from typing import Any
 
 from pal_ds.config import Config, ConfigError
 from pal_ds.data.order import EpochPlan
@@ -60,14 +61,16 @@ def parse_cluster(text: str) -> Cluster:
     Raises:
         ConfigError: an unknown name, or no number above 0.
     """
-    defaults = {field.name: type(field.default) for field in dataclasses.fields(Cluster)}
-    values = {}
+    kinds = {
+        field.name: int if isinstance(field.default, int) else float for field in dataclasses.fields(Cluster)
+    }
+    values: dict[str, Any] = {}
     for part in text.split(","):
         name, _, value = part.strip().partition("=")
-        if name not in defaults:
-            raise ConfigError("--cluster", part, f"use name=number with names from {', '.join(defaults)}")
+        if name not in kinds:
+            raise ConfigError("--cluster", part, f"use name=number with names from {', '.join(kinds)}")
         try:
-            values[name] = defaults[name](value)
+            values[name] = kinds[name](value)
         except ValueError:
             raise ConfigError("--cluster", part, f"{name} is a number") from None
         if not (values[name] > 0 and math.isfinite(values[name])):
