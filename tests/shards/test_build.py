@@ -284,7 +284,7 @@ def test_a_ray_cluster_gives_the_bytes_of_one_machine(corpus, tmp_path, pal_shar
     pytest.importorskip("ray")
     assert pal_shard("build", corpus, tmp_path / "local", *SMALL).returncode == 0
     # Ray keeps Unix sockets below its folder, whose paths may have 107 bytes.
-    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # noqa: S108
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
         env = {"RAY_TMPDIR": short, "TMPDIR": short}
         done = pal_shard("build", corpus, tmp_path / "ray", *SMALL, "--executor", "ray", env=env)
     assert done.returncode == 0, done.stderr
