@@ -25,7 +25,7 @@ from pal_ds import storage
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.shardset import dump_json
 from pal_ds.transfer.encoder import CROPS, ClipEncoder
-from pal_ds.transfer.frames import FrameStream, has_spare_core, prefetched
+from pal_ds.transfer.frames import FrameStream, prefetched
 from pal_ds.transfer.sidecar import FORMAT, Sidecar, array_name, sidecar_name
 from pal_ds.transfer.video_source import VideoRef, open_video
 
@@ -189,16 +189,9 @@ def extract_videos(
             on_video(video, None)
         else:
             pending.append(video)
-    with ThreadPoolExecutor(options.workers, thread_name_prefix="video") as pool:
-        futures = {pool.submit(_extract_one, video, encoder, out_url, options): video for video in pending}
-        try:
-            for future in as_completed(futures):
-                result = future.result()
-                _add(tally, result)
-                on_video(futures[future], result)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for video, result in _results(pending, encoder, out_url, options):
+        _add(tally, result)
+        on_video(video, result)
     return tally
 
 
@@ -218,8 +211,7 @@ def encode_stream(
     window: deque[tuple[int, Tensor]] = deque()
     clips: list[Tensor] = []
     start = 0
-    ahead = prefetched(prepared) if has_spare_core(encoder.device) else prepared
-    for chunk, frames_nkchw in ahead:
+    for chunk, frames_nkchw in prefetched(prepared):
         for number, frame_kchw in zip(chunk, frames_nkchw, strict=True):
             window.append((number, frame_kchw))
             if number == start + clip_frames - 1:
@@ -248,6 +240,25 @@ def write_errors(out_url: str, failures: Sequence[VideoFailure]) -> None:
         storage.write_bytes(target, ("\n".join(lines) + "\n").encode())
     else:
         storage.remove(target)
+
+
+def _results(
+    videos: Sequence[VideoRef], encoder: ClipEncoder, out_url: str, options: ExtractOptions
+) -> Iterator[tuple[VideoRef, Sidecar | VideoFailure]]:
+    # One video at a time stays in this thread: in another one torch sets up a second team of threads, and where the
+    # two teams outnumber the cores, each waits for its own in the slow way at every layer.
+    if options.workers == 1:
+        for video in videos:
+            yield video, _extract_one(video, encoder, out_url, options)
+        return
+    with ThreadPoolExecutor(options.workers, thread_name_prefix="video") as pool:
+        futures = {pool.submit(_extract_one, video, encoder, out_url, options): video for video in videos}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _extract_one(

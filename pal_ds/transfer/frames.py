@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, TypeVar
@@ -91,15 +90,6 @@ class FrameStream:
         remaining = iter(numbers)
         while chunk := list(itertools.islice(remaining, self._chunk)):
             yield chunk, self.read([min(number, self.frames - 1) for number in chunk])
-
-
-def has_spare_core(device: torch.device) -> bool:
-    """Say whether frames can be decoded ahead without taking a core from the network.
-
-    Where the network itself runs on all cores, its threads wait for each other at every layer; a decoding thread that
-    holds one of them up made extraction slower than decoding in between (0.74 of the bare loop on two cores).
-    """
-    return device.type != "cpu" or torch.get_num_threads() < len(os.sched_getaffinity(0))
 
 
 def prefetched(items: Iterator[T]) -> Iterator[T]:
