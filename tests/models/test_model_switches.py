@@ -49,10 +49,11 @@ def shapes(objective: torch.nn.Module) -> dict[str, dict[str, torch.Size]]:
 
 def loss_with_base_weights(objective: Any, base: Any, batch: ViewBatch) -> float:
     """Loss of a fixed batch with all the state that fits taken from the base."""
+    own = objective.state_dict()
     state = {
         name: value
         for name, value in base.state_dict().items()
-        if name in objective.state_dict() and objective.state_dict()[name].shape == value.shape
+        if name in own and own[name].shape == value.shape
     }
     objective.load_state_dict(state, strict=False)
     with torch.no_grad():
