@@ -59,7 +59,9 @@ def objects(run: str, step: int) -> list[str]:
     return storage.list_names(storage.join(run, "checkpoints", checkpoint.checkpoint_name(step)))
 
 
-@pytest.mark.skipif("PAL_TEST_KILLS" not in os.environ, reason="set PAL_TEST_KILLS=20; needs a machine of its own")
+@pytest.mark.skipif(
+    "PAL_TEST_KILLS" not in os.environ, reason="set PAL_TEST_KILLS=20; needs a machine of its own"
+)
 def test_the_newest_committed_checkpoint_survives_kills(
     s3_env: S3Server, faulty: FaultProxy, tmp_path: Path
 ) -> None:
