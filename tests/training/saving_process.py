@@ -16,9 +16,9 @@ KEEP_LAST = 2
 
 
 def snapshot_of(step: int) -> Snapshot:
-    """Return a state of half a megabyte whose every number says its step."""
-    model = {"weight": torch.full((300, 300), float(step)), "queue.pointer": torch.tensor(step)}
-    optimizer = {"weight.exp_avg": torch.full((200, 200), float(step))}
+    """Return a state of ten megabytes whose every number says its step."""
+    model = {"weight": torch.full((1500, 1500), float(step)), "queue.pointer": torch.tensor(step)}
+    optimizer = {"weight.exp_avg": torch.full((500, 500), float(step))}
     return Snapshot(step, model, optimizer, {"epoch": step // 7, "schedule": {"best": step / 3}})
 
 
