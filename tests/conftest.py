@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launch.demo.s3_server import S3Server
+
+# Before torch is imported, and inherited by what a test starts: ranks, workers and commands side by side, each with a
+# thread for every core, spend most of their time waiting for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

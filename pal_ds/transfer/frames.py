@@ -20,7 +20,7 @@ from torchcodec.decoders import VideoDecoder
 T = TypeVar("T")
 
 #: Decoded frames held at a time, in bytes (a chunk is one frame where a frame is larger).
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 24 << 20
 _MOST_FRAMES = 256
 
 
