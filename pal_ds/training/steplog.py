@@ -18,8 +18,9 @@ from pal_ds.config import Config
 from pal_ds.models import ObjectiveOutput
 from pal_ds.models.probe import collapse_warning
 from pal_ds.training.console import Console
-from pal_ds.training.cost import job_of, step_tflop
+from pal_ds.training.cost import job_of
 from pal_ds.training.engine import StepResult, TrainEngine
+from pal_ds.training.estimate import step_tflop
 from pal_ds.training.feed import TrainFeed
 from pal_ds.training.hardware import find_gpu
 from pal_ds.training.meter import Meter

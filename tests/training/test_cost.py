@@ -15,17 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pal_ds.config import load_config
 from pal_ds.models import build_backbone
-from pal_ds.training.cost import (
-    Job,
-    describe_cost,
-    estimate,
-    gpu_videos_per_second,
-    job_of,
-    main,
-    markdown,
-    scaling_ends,
-    step_tflop,
-)
+from pal_ds.training.cost import describe_cost, job_of, main, markdown
+from pal_ds.training.estimate import Job, estimate, gpu_videos_per_second, scaling_ends, step_tflop
 from pal_ds.training.hardware import GPUS, NETWORKS, find_gpu
 
 ROOT = Path(__file__).resolve().parents[2]
