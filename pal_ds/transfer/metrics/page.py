@@ -9,7 +9,7 @@ import jinja2
 
 from pal_ds.transfer.metrics.detection import DetectionResult
 from pal_ds.transfer.metrics.errors import KINDS, Breakdown, Reliability, break_down, hit_rows, reliability
-from pal_ds.transfer.metrics.plain_page import render_plain
+from pal_ds.transfer.metrics.plain_page import STYLE, render_plain
 from pal_ds.transfer.metrics.plots import new_axes, to_svg
 from pal_ds.transfer.metrics.segments import threshold_name
 
@@ -17,17 +17,12 @@ if TYPE_CHECKING:
     from pal_ds.transfer.metrics.tasks import Report
 
 COLOURS = ("#2a9d5c", "#8ab6d6", "#e0a030", "#c8553d", "#8d6a9f", "#9a9a9a")
-PAGE = """<!doctype html>
+PAGE = (
+    """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>pal-eval: {{ average }} average mAP</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
-table { border-collapse: collapse }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left }
-h2 { margin-top: 2.2rem }
-svg { max-width: 100%; height: auto }
-.note { color: #666 } .warning { background: #fff3d6; padding: .4rem .8rem }
-</style></head><body>
+"""
+    + STYLE
+    + """</head><body>
 <h1>Temporal action detection: average mAP {{ average }}</h1>
 <p class="note">{{ truths }} annotated instances of {{ classes }} classes in {{ videos }} videos;
 {{ predictions }} predictions. All figures in percent.</p>
@@ -47,6 +42,7 @@ expected calibration error {{ calibration }}.</p>
 {% endfor %}</table>
 </body></html>
 """
+)
 
 
 def write_page(report: Report, path: str) -> None:

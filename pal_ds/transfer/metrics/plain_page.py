@@ -19,9 +19,8 @@ from pal_ds.transfer.metrics.segments import Floats, threshold_name
 if TYPE_CHECKING:
     from pal_ds.transfer.metrics.tasks import Report
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>pal-eval: {{ title }}</title>
-<style>
+#: What all pages of figures look like.
+STYLE = """<style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
 table { border-collapse: collapse }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
@@ -29,7 +28,13 @@ th:first-child, td:first-child { text-align: left }
 h2 { margin-top: 2.2rem }
 svg { max-width: 100%; height: auto }
 .note { color: #666 } .warning { background: #fff3d6; padding: .4rem .8rem }
-</style></head><body>
+</style>"""
+PAGE = (
+    """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>pal-eval: {{ title }}</title>
+"""
+    + STYLE
+    + """</head><body>
 <h1>{{ title }}</h1>
 <p class="note">{{ note }} All figures in percent.</p>
 {% for warning in warnings %}<p class="warning">{{ warning }}</p>{% endfor %}
@@ -41,6 +46,7 @@ svg { max-width: 100%; height: auto }
 {% endfor %}</table>{% endif %}
 {% endfor %}</body></html>
 """
+)
 
 
 @dataclass(frozen=True, kw_only=True)
