@@ -163,7 +163,7 @@ def _budget(arguments: argparse.Namespace) -> Budget:
         if name not in _SIZES:
             raise ValueError(f"--set {word}: use {', '.join(_SIZES)}")
         given[name] = float(value) if name == "width" else int(value)
-    return dataclasses.replace(BUDGETS[arguments.budget], **given)  # type: ignore[arg-type]
+    return dataclasses.replace(BUDGETS[arguments.budget], **given)  # type: ignore[arg-type]  # names and kinds are checked above
 
 
 def _names(text: str) -> list[str]:

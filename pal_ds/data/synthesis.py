@@ -63,7 +63,6 @@ class GroupBuilder:
         seed: the run's seed.
         resize: "device" or "worker": where crops become ``synthesis.size`` pixels.
         labels: class numbers by name.
-        device: where clips are decoded, "cpu" or a CUDA device.
         shard_names: tar names of the split, for messages.
         hung: reasons by key for clips that must not be decoded (again).
         watch: called with a key before and with None after every decode.

@@ -154,7 +154,7 @@ def fit_softmax(
     inputs, targets = torch.from_numpy((x_nc - mean) / scale), torch.tensor(labels)
     for _ in range(TRAINING_STEPS):
         optimizer.zero_grad()
-        F.cross_entropy(layer(inputs), targets).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(layer(inputs), targets).backward()  # type: ignore[no-untyped-call]  # torch's is untyped
         optimizer.step()
     return layer.weight.detach().numpy(), layer.bias.detach().numpy(), mean, scale
 

@@ -24,7 +24,7 @@ from pal_ds.transfer.sidecar import Sidecar, array_name, sidecar_name
 
 
 def shell(text: str, *inputs: Stage, **more: object) -> Stage:
-    return Stage(name="s", owner="me", words=("sh", "-c", text, "{out}"), inputs=inputs, **more)  # type: ignore[arg-type]
+    return Stage(name="s", owner="me", words=("sh", "-c", text, "{out}"), inputs=inputs, **more)  # type: ignore[arg-type]  # any of Stage's fields
 
 
 def test_a_stage_runs_once_and_again_only_if_its_command_inputs_or_files_change(tmp_path: Path) -> None:

@@ -5,16 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from building import built
 from tiny_shards import HEIGHT, WIDTH, encode, sample
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.augment import render
 from pal_ds.data.batch import MicroBatch
-from pal_ds.data.order import ClipPosition
 from pal_ds.data.sampling import draw_clip
-from pal_ds.data.schedule import GroupTask
-from pal_ds.data.slots import slot_bytes
-from pal_ds.data.synthesis import GroupBuilder
 from pal_ds.shardset import SampleMembers
 
 SYNTHESIS = SynthesisConfig(size=24)
@@ -73,7 +70,7 @@ def observed(clips, synthesis, augment=AUGMENT):
         )
         for clip in clips
     ]
-    group = built(clips, synthesis, augment)
+    group = built(clips, synthesis, augment, seed=5)
     regions = [region for each in drawn for region in each.regions]
     seen = {
         "length": [region.length for region in regions],
@@ -91,25 +88,6 @@ def observed(clips, synthesis, augment=AUGMENT):
     }
     micro = MicroBatch(groups=(group,), epoch=0, step=0, micro_step=0, replaced=[])
     return seen, render(micro, synthesis, augment)
-
-
-def built(clips, synthesis, augment):
-    builder = GroupBuilder(
-        schedule=None,
-        fetch=None,
-        synthesis=synthesis,
-        augment=augment,
-        seed=5,
-        resize="worker",
-        labels={},
-        shard_names=("train-000000.tar",),
-    )
-    positions = tuple(ClipPosition(0, number) for number in range(len(clips)))
-    task = GroupTask(
-        number=0, epoch=0, step=0, group=0, unit=(0, 0, 0), clips=positions, rest=np.array(positions)
-    )
-    buffer = torch.zeros(slot_bytes(synthesis, len(clips), "worker"), dtype=torch.uint8)
-    return builder.build(task, clips, buffer).group
 
 
 def changed(before, now):

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
+from building import built
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_shards import HEIGHT, WIDTH, encode, sample
@@ -13,11 +13,8 @@ from pal_ds.config.base import ConfigError
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.augment import render
 from pal_ds.data.batch import MicroBatch
-from pal_ds.data.order import ClipPosition
 from pal_ds.data.sampling import draw_clip, draw_pairs
-from pal_ds.data.schedule import GroupTask
 from pal_ds.data.slots import slot_bytes
-from pal_ds.data.synthesis import GroupBuilder
 from pal_ds.shardset import SampleMembers
 
 PLAIN = AugmentConfig(
@@ -38,25 +35,6 @@ def drawn(synthesis, key="clip"):
     return draw_clip(
         3, 0, key, frames=90, height=HEIGHT, width=WIDTH, synthesis=synthesis, augment=AugmentConfig()
     )
-
-
-def built(clips, synthesis, augment=PLAIN):
-    builder = GroupBuilder(
-        schedule=None,
-        fetch=None,
-        synthesis=synthesis,
-        augment=augment,
-        seed=3,
-        resize="worker",
-        labels={},
-        shard_names=("train-000000.tar",),
-    )
-    positions = tuple(ClipPosition(0, number) for number in range(len(clips)))
-    task = GroupTask(
-        number=0, epoch=0, step=0, group=0, unit=(0, 0, 0), clips=positions, rest=np.array(positions)
-    )
-    buffer = torch.zeros(slot_bytes(synthesis, len(clips), "worker"), dtype=torch.uint8)
-    return builder.build(task, clips, buffer).group
 
 
 def rendered(group, synthesis):
@@ -93,21 +71,21 @@ def test_own_backgrounds_are_the_videos_themselves():
 
 def test_own_paste_shows_one_video_only(clips):
     synthesis = SynthesisConfig(size=24, paste="own", beta_min=1, beta_max=1)
-    views = rendered(built(clips, synthesis), synthesis)
-    alone = rendered(built([clips[0], *clips[:0:-1]], synthesis), synthesis)
+    views = rendered(built(clips, synthesis, PLAIN), synthesis)
+    alone = rendered(built([clips[0], *clips[:0:-1]], synthesis, PLAIN), synthesis)
     assert torch.equal(views["query_bjcthw"][0], alone["query_bjcthw"][0]), "no other video has a part in it"
     start, length = views["query_region_b2"][0].tolist()
     assert length < 8
     outside = [clip for clip in range(8) if not start <= clip < start + length]
     other = SynthesisConfig(size=24, paste="own", beta_min=0, beta_max=0)
-    ground = rendered(built(clips, other), other)
+    ground = rendered(built(clips, other, PLAIN), other)
     assert torch.equal(views["query_bjcthw"][0, outside], ground["query_bjcthw"][0, outside])
     assert not torch.equal(views["query_bjcthw"][0], ground["query_bjcthw"][0])
 
 
 def test_one_view_ships_and_renders_no_key(clips):
     one, two = SynthesisConfig(size=24, views=1), SynthesisConfig(size=24)
-    query_only, both = built(clips, one), built(clips, two)
+    query_only, both = built(clips, one, PLAIN), built(clips, two, PLAIN)
     assert len(query_only.sources) * 2 == len(both.sources)
     assert query_only.pixels.numel() < both.pixels.numel()
     assert slot_bytes(one, 8, "device") * 2 == slot_bytes(two, 8, "device")
@@ -119,10 +97,10 @@ def test_one_view_ships_and_renders_no_key(clips):
 
 def test_more_views_are_more_keys(clips):
     synthesis = SynthesisConfig(size=24, views=4)
-    views = rendered(built(clips, synthesis), synthesis)
+    views = rendered(built(clips, synthesis, PLAIN), synthesis)
     assert len(views["more_keys"]) == 2
     two = dataclasses.replace(synthesis, views=2)
-    fewer = rendered(built(clips, two), two)
+    fewer = rendered(built(clips, two, PLAIN), two)
     assert torch.equal(views["key_bjcthw"], fewer["key_bjcthw"])
     assert fewer["more_keys"] == ()
     for frames, region in views["more_keys"]:

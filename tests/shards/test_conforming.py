@@ -18,7 +18,7 @@ FAST = (*X264, "-bf", "0", "-g", "16", "-keyint_min", "16", "-sc_threshold", "0"
 
 
 def conforming(path: Path, **options: object) -> Path:
-    extra = (*FAST, *options.pop("more", ()))  # type: ignore[misc]
+    extra = (*FAST, *options.pop("more", ()))  # type: ignore[misc]  # options is Any
     return make_video(path, **{"size": "170x128", "extra": extra, "seconds": 1, **options})  # type: ignore[arg-type]
 
 
