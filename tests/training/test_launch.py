@@ -28,9 +28,10 @@ def assert_equal_states(one: dict, two: dict) -> None:
         assert one["state"][name] == two["state"][name], name
 
 
-#: ZeRO stage, precision, accumulation. ``PAL_TEST_FULL=1`` takes all of them.
+#: ZeRO stage, precision, accumulation. ``PAL_TEST_FULL=1`` takes all of them, each through the launcher.
+_FULL = bool(os.environ.get("PAL_TEST_FULL"))
 _RESUMES = [(0, "fp16", 2), (1, "bf16", 1), (2, "fp16", 2)]
-if os.environ.get("PAL_TEST_FULL"):
+if _FULL:
     _RESUMES = list(itertools.product((0, 1, 2), ("fp32", "bf16", "fp16"), (1, 2)))
 
 
@@ -39,7 +40,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(
     tiny_set: Path, launcher: Launcher, tmp_path: Path, zero_stage: int, precision: str, accumulation: int
 ) -> None:
     # The launcher is part of one case; the others start the ranks themselves, which takes half the time.
-    start = launcher.run if zero_stage == 0 else launcher.run_ranks
+    start = launcher.run if zero_stage == 0 or _FULL else launcher.run_ranks
     # 34 clips are 4 steps of 8 an epoch, or 2 of 16: steps 6 and 5 lie in the middle of one.
     middle, last = (6, 9) if accumulation == 1 else (5, 7)
     how = [f"zero_stage={zero_stage}", f"precision={precision}", f"checkpoint.every_steps={middle}"]
@@ -218,7 +219,7 @@ def test_too_many_bad_steps_stop_the_run(tiny_set: Path, launcher: Launcher, tmp
     assert json.loads((run / "STATUS.json").read_text())["state"] == "failed"
 
 
-@pytest.mark.parametrize("how", ["busy", *(["frozen"] if os.environ.get("PAL_TEST_FULL") else [])])
+@pytest.mark.parametrize("how", ["busy", *(["frozen"] if _FULL else [])])
 def test_a_hung_rank_is_named_and_the_job_ends(
     tiny_set: Path, launcher: Launcher, tmp_path: Path, how: str
 ) -> None:
