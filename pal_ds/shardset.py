@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import re
+import tarfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -315,14 +316,17 @@ def split_samples(tar_bytes: bytes) -> Iterator[SampleMembers]:
     Raises:
         ShardSetError: the bytes are no tar, or a sample lacks its video or record.
     """
-    from webdataset.tariterators import group_by_keys, tar_file_iterator
+    from webdataset.tariterators import group_by_keys
 
+    # The grouping stage wants to know where a member came from; a byte range has no address of its own.
+    members = [
+        {"fname": name, "data": data, "__url__": "range"} for name, data in _regular_members(tar_bytes)
+    ]
     try:
-        # The grouping stage wants to know where a member came from; a byte range has no address of its own.
-        members = [{**member, "__url__": "range"} for member in tar_file_iterator(io.BytesIO(tar_bytes))]
-    except Exception as error:
-        raise ShardSetError(f"not a range of whole tar members: {error}") from error
-    for sample in group_by_keys(members):
+        samples = list(group_by_keys(members))
+    except ValueError as error:
+        raise ShardSetError(f"not a range of whole samples: {error}") from error
+    for sample in samples:
         key = str(sample.pop("__key__"))
         if not _SAFE_KEY.fullmatch(key):
             raise ShardSetError(f"sample key {key!r} is not a plain name")
@@ -334,6 +338,24 @@ def split_samples(tar_bytes: bytes) -> Iterator[SampleMembers]:
         yield SampleMembers(
             key=key, video=video, video_extension=extension, record=SampleRecord.from_json(record)
         )
+
+
+def _regular_members(tar_bytes: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of every file in a tar that is in memory, copied once.
+
+    webdataset's iterator takes the bytes for a stream and copies them in blocks of 10 KiB: 1 s of CPU per gigabyte.
+    """
+    view = memoryview(tar_bytes)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(tar_bytes), mode="r:") as tar:
+            for member in tar:
+                end = member.offset_data + member.size
+                if end > len(view):
+                    raise tarfile.ReadError(f"{member.name} is cut short")
+                if member.isreg() and not member.issparse():
+                    yield member.name, bytes(view[member.offset_data : end])
+    except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+        raise ShardSetError(f"not a range of whole tar members: {error}") from error
 
 
 def _split_document(split: SplitEntry) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import itertools
 import multiprocessing
 import os
@@ -79,6 +80,8 @@ def _stream(url: str, how: str, seconds: float, report: Any) -> None:
         threads=data.read_threads,
         retry=RetryPolicy(),
     )
+    # What a worker has loaded before its first read, and a first request for the connection.
+    importlib.import_module("pal_ds.data.worker")
     storage.read_bytes(storage.join(url, shardset.MANIFEST_NAME))
     before, cpu = _resident(), sum(os.times()[:2])
     begun, read, held = time.monotonic(), 0, 0

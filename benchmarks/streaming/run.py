@@ -6,6 +6,8 @@ In turns, over the same clips, with an idle consumer:
 
 - bound: only decoding: videos in memory, one ``get_frames_at`` of exactly the frames a PAL sample needs (its own two
   regions and its eight background clips), one process a core.
+- bound, store at work: the same, while the S3 server serves another process, which throws the bytes away, as many
+  bytes per second as it served "ours" in that round: server and loader share the cores here, and not in a cluster.
 - ours: ``GroupLoader`` from S3 to micro-batches on the host, cropped; resizing, colour, blur and blending are left to
   the device, as in training.
 - ours, rendered: the same and ``render`` on the CPU in the consumer: float32 views, as the peer's.
@@ -46,6 +48,7 @@ from launch.demo.s3_server import S3Server
 COPIES = 24
 RATIOS = (
     ("ours", "bound"),
+    ("ours", "bound, store at work"),
     ("ours", "peer"),
     ("ours, rendered", "peer"),
     ("ours", "peer, default encode"),
@@ -62,17 +65,28 @@ def decoding(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[
         use_environment(server.env)
         fast = sets.uploaded(scratch / "fast", server.bucket("fast"))
         default = sets.uploaded(scratch / "copy", server.bucket("default"))
-        others = frozenset(sides.children())
-        workers, seconds = options.workers, options.seconds
-        turns: dict[str, Callable[[], dict[str, float]]] = {
-            "bound": lambda: sides.bound(fast, workers, seconds, others),
-            "ours": lambda: sides.ours(fast, workers, seconds, others, rendered=False),
-            "ours, rendered": lambda: sides.ours(fast, workers, seconds, others, rendered=True),
-            "peer": lambda: sides.peer(fast, workers, seconds, others),
-            "peer, default encode": lambda: sides.peer(default, workers, seconds, others),
+        store, workers, seconds = frozenset(sides.children()), options.workers, options.seconds
+        clip_bytes = sets.clip_bytes(scratch / "fast")
+
+        def beside_store(done: Figures) -> dict[str, float]:
+            rate = done["ours"]["per_second"] * clip_bytes
+            return sides.bound_beside_store(fast, workers, seconds, store, rate)
+
+        # Each is shown the figures of its round so far.
+        turns: dict[str, Callable[[Figures], dict[str, float]]] = {
+            "bound": lambda _: sides.bound(fast, workers, seconds, store),
+            "ours": lambda _: sides.ours(fast, workers, seconds, store, rendered=False),
+            "bound, store at work": beside_store,
+            "ours, rendered": lambda _: sides.ours(fast, workers, seconds, store, rendered=True),
+            "peer": lambda _: sides.peer(fast, workers, seconds, store),
+            "peer, default encode": lambda _: sides.peer(default, workers, seconds, store),
         }
-        chosen = {name: turn for name, turn in turns.items() if name in (options.sides or turns)}
-        rounds = [{name: turn() for name, turn in chosen.items()} for _ in range(options.rounds)]
+        rounds: list[Figures] = []
+        for _ in range(options.rounds):
+            rounds.append({})
+            for name, turn in turns.items():
+                if name in (options.sides or turns):
+                    rounds[-1][name] = turn(rounds[-1])
     found = medians(rounds)
     ratios = {}
     for name, other in RATIOS:
@@ -168,6 +182,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="where the JSON goes, beside stdout")
     options = parser.parse_args()
+    if options.sides and "bound, store at work" in options.sides and "ours" not in options.sides:
+        parser.error('--sides: "bound, store at work" reads as fast as "ours" did: name both')
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     result: dict[str, Any] = {**machine(), "command": " ".join(["python", *sys.argv])}

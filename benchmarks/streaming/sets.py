@@ -95,6 +95,12 @@ def multiplied(folder: Path, out: Path, copies: int) -> Path:
     return out
 
 
+def clip_bytes(folder: Path) -> float:
+    """Return the mean bytes of a clip of a set's training split, tar headers included."""
+    split = shardset.load_manifest(str(folder)).splits["train"]
+    return split.bytes / split.clips
+
+
 def write_bulk_set(folder: Path, *, shards: int, clips: int, clip_bytes: int) -> Path:
     """Write a set of noise in place of videos, for reading without decoding."""
     folder.mkdir(parents=True)

@@ -6,7 +6,7 @@ import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from pal_ds.data.sampling import draw_clip
 SYNTHESIS, AUGMENT = SynthesisConfig(), AugmentConfig()
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    """Return the CPU time of this process and of others that still run."""
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the CPU time of processes that still run."""
     ticks = 0
-    for pid in [os.getpid(), *pids]:
+    for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -47,16 +47,25 @@ def children(leave_out: frozenset[int] = frozenset()) -> list[int]:
 def measured(
     step: Callable[[], int], seconds: float, *, warm_up: int = 2, leave_out: frozenset[int] = frozenset()
 ) -> dict[str, float]:
-    """Run ``step`` (returns samples) for some seconds after a warm-up."""
+    """Run ``step`` (returns samples) for some seconds after a warm-up.
+
+    ``leave_out`` is the store and whatever else is no part of the side: its CPU time is told apart.
+    """
     for _ in range(warm_up):
         step()
-    pids = children(leave_out)
-    cpu, begun, samples = cpu_seconds(pids), time.monotonic(), 0
+    pids = [os.getpid(), *children(leave_out)]
+    cpu, others = cpu_seconds(pids), cpu_seconds(leave_out)
+    begun, samples = time.monotonic(), 0
     while time.monotonic() - begun < seconds:
         samples += step()
     wall = time.monotonic() - begun
-    used = cpu_seconds(pids) - cpu
-    return {"samples": samples, "per_second": samples / wall, "cpu_ms_per_sample": 1000 * used / samples}
+    used, beside = cpu_seconds(pids) - cpu, cpu_seconds(leave_out) - others
+    return {
+        "samples": samples,
+        "per_second": samples / wall,
+        "cpu_ms_per_sample": 1000 * used / samples,
+        "store_cpu_ms_per_sample": 1000 * beside / samples,
+    }
 
 
 def bound(url: str, workers: int, seconds: float, leave_out: frozenset[int]) -> dict[str, float]:
@@ -89,6 +98,33 @@ def bound(url: str, workers: int, seconds: float, leave_out: frozenset[int]) -> 
         process.kill()
         process.join()
     return found
+
+
+def bound_beside_store(
+    url: str, workers: int, seconds: float, leave_out: frozenset[int], bytes_per_second: float
+) -> dict[str, float]:
+    """Decoding alone while the store serves another process as many bytes per second as the loader reads."""
+    reader = multiprocessing.get_context("spawn").Process(
+        target=_read_for_ever, args=(url, bytes_per_second), daemon=True
+    )
+    reader.start()
+    try:
+        return bound(url, workers, seconds, leave_out | {int(reader.pid or 0)})
+    finally:
+        reader.kill()
+        reader.join()
+
+
+def _read_for_ever(url: str, bytes_per_second: float) -> None:
+    """Read the set at a pace, in ranges of a slice, and throw the bytes away."""
+    step = DataConfig().slice_bytes
+    shards = shardset.load_manifest(url).splits["train"].shards
+    begun, count = time.monotonic(), 0
+    for shard in itertools.cycle(shards):
+        for first in range(0, shard.bytes, step):
+            last = min(first + step, shard.bytes)
+            count += len(storage.read_range(storage.join(url, shard.name), first, last))
+            time.sleep(max(0.0, begun + count / bytes_per_second - time.monotonic()))
 
 
 def _needed(record: shardset.SampleRecord) -> list[int]:

@@ -44,7 +44,7 @@ class DataConfig:
         "are read group by group. Never changes the order.",
     )
     read_threads: int = option(
-        8,
+        12,
         "Range reads a worker keeps in flight; twice as many where it reads clips group by group, because small "
         "reads mostly wait for the first byte.",
     )

@@ -9,6 +9,10 @@ import fsspec
 from pal_ds.storage.errors import StorageAccessError
 from pal_ds.storage.urls import is_local, local_path
 
+#: Seconds to connect to a store, and to wait for its next bytes.
+CONNECT_SECONDS = 10
+READ_SECONDS = 30
+
 
 def is_s3(url: str) -> bool:
     """Tell whether ``url`` lies in an S3-compatible store."""
@@ -24,7 +28,13 @@ def filesystem(url: str) -> tuple[Any, str]:
     options: dict[str, Any] = {}
     if is_s3(url):
         # Retrying is done and counted here, once; other writers' objects must be seen at once.
-        config = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
+        config = {
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "retries": {"total_max_attempts": 1},
+            # Headers are signed so in any case; URLs would be signed by the old scheme, which few stores know.
+            "signature_version": "s3v4",
+        }
         options = {"use_listings_cache": False, "config_kwargs": config}
     if is_local(url):
         url = str(local_path(url).absolute())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pal_ds.storage.local import write_local
+from pal_ds.storage.ranges import fetch_range
 from pal_ds.storage.retry import DEFAULT_RETRY, ReadCounters, RetryPolicy, retrying
 from pal_ds.storage.urls import is_local, join, local_path
 
@@ -72,7 +73,7 @@ def read_range(
         counters.requests += 1
         wanted = min(length, end - good)
         length = min(PIECE_BYTES, max(SMALLEST_PIECE_BYTES, length // 4))
-        data = bytes(fs.cat_file(path, start=good, end=good + wanted))
+        data = fetch_range(fs, path, good, good + wanted)
         if len(data) != wanted:
             raise OSError(f"{len(data)} bytes for the range {good}-{good + wanted}")
         length = min(PIECE_BYTES, 2 * max(wanted, length))

@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
-_ACCESS_KEY = re.compile(rb"Credential=([^/]+)/")
+#: In a signed header it ends in a slash, in a signed URL in a quoted one.
+_ACCESS_KEY = re.compile(rb"Credential=([^/%]+)[/%]")
 _LENGTH = re.compile(rb"(?im)^content-length: *(\d+)\r$")
 
 
