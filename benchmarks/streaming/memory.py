@@ -2,7 +2,7 @@
 
     python benchmarks/streaming/memory.py --clips 20000 --out benchmarks/streaming/memory.json --plot memory.png
 
-Tiny clips, so that 20,000 a worker take minutes. Resident memory is that of the process alone (anonymous pages and
+Tiny clips from a real S3 server on loopback, so that 20,000 a worker take minutes. Resident memory is that of the process alone (anonymous pages and
 files mapped), the slots it shares with the training process counted apart.
 """
 
@@ -22,7 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.streaming import sets
-from benchmarks.streaming.run import machine
+from benchmarks.streaming.run import machine, use_environment
+from launch.demo.s3_server import S3Server
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
 
@@ -65,8 +66,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="a PNG of memory over clips")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as scratch:
-        url = tiny_set(Path(scratch), 400)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        S3Server(Path(tempfile.mkdtemp(dir=scratch))) as server,
+    ):
+        use_environment(server.env)
+        url = sets.uploaded(Path(tiny_set(Path(scratch), 400)), server.bucket("memory"))
         data = DataConfig(
             shards=url,
             workers=options.workers,

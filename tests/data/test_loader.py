@@ -1,6 +1,10 @@
-"""The golden tests of the streaming contract (DESIGN.md §4.2): equal batches for every geometry and resume."""
+"""The golden tests of the streaming contract (DESIGN.md §4.2): equal batches for every geometry and resume.
+
+``PAL_FULL_SIZE=1`` crosses every geometry with every start method and every step with every geometry.
+"""
 
 import hashlib
+import os
 import warnings
 from pathlib import Path
 
@@ -18,6 +22,9 @@ from pal_ds.data.loader import GroupLoader
 SYNTHESIS = SynthesisConfig(size=24)
 AUGMENT = AugmentConfig()
 #: 53 clips, 12 a step: 4 steps an epoch, 2 lanes a position, 5 clips dropped.
+FULL = os.environ.get("PAL_FULL_SIZE") == "1"
+#: (ranks, workers) beside the golden one of 1 rank and 0 workers.
+GEOMETRIES = [(1, 1), (1, 2), (2, 1), (2, 3), (4, 2)]
 GEOMETRY = {"global_batch": 12, "group_size": 3, "slice_bytes": 40_000, "window_slices": 2}
 
 
@@ -74,16 +81,18 @@ def golden(shard_url):
     return global_batches(shard_url, 9)
 
 
-@pytest.mark.parametrize(("world_size", "workers"), [(1, 1), (1, 2), (2, 1), (2, 3), (4, 2)])
+@pytest.mark.parametrize(("world_size", "workers"), GEOMETRIES)
 def test_batches_are_the_same_for_all_ranks_and_workers(shard_url, golden, world_size, workers):
     found = global_batches(shard_url, 9, world_size=world_size, workers=workers, start_method="fork")
     assert found == golden
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("world_size", "workers"), GEOMETRIES if FULL else [(1, 2)])
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
-def test_batches_are_the_same_for_all_start_methods(shard_url, golden, start_method):
-    assert global_batches(shard_url, 9, workers=2, start_method=start_method) == golden
+def test_batches_are_the_same_for_all_start_methods(shard_url, golden, start_method, world_size, workers):
+    found = global_batches(shard_url, 9, world_size=world_size, workers=workers, start_method=start_method)
+    assert found == golden
 
 
 @pytest.mark.parametrize(
@@ -102,10 +111,18 @@ def test_settings_of_speed_and_memory_never_change_a_batch(shard_url, golden, se
     assert global_batches(shard_url, 9, **settings) == golden
 
 
-def test_a_resume_at_any_step_and_geometry_goes_on_identically(shard_url, golden):
+def test_a_resume_at_any_step_goes_on_identically(shard_url, golden):
     for start in range(5):
         assert global_batches(shard_url, 6 - start, start=start) == golden[start:6]
-    assert global_batches(shard_url, 4, start=5, world_size=2, workers=2, start_method="fork") == golden[5:]
+
+
+@pytest.mark.parametrize("start", range(6))
+def test_a_resume_at_any_step_and_another_geometry_goes_on_identically(shard_url, golden, start):
+    for world_size, workers in GEOMETRIES if FULL else [GEOMETRIES[start % len(GEOMETRIES)]]:
+        found = global_batches(
+            shard_url, 3, start=start, world_size=world_size, workers=workers, start_method="fork"
+        )
+        assert found == golden[start : start + 3]
 
 
 def test_accumulation_changes_the_grouping_but_not_the_order(shard_url, golden):
