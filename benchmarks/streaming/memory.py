@@ -2,8 +2,8 @@
 
     python benchmarks/streaming/memory.py --clips 20000 --out benchmarks/streaming/memory.json --plot memory.png
 
-Tiny clips from a real S3 server on loopback, so that 20,000 a worker take minutes. Resident memory is that of the process alone (anonymous pages and
-files mapped), the slots it shares with the training process counted apart.
+Tiny clips from a real S3 server on loopback, so that 20,000 a worker take minutes. Resident memory is that of the
+process alone (anonymous pages and files mapped), the slots it shares with the training process counted apart.
 """
 
 from __future__ import annotations
