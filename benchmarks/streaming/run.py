@@ -10,6 +10,8 @@ In turns, over the same clips, with an idle consumer:
   bytes per second as it served "ours" in that round: server and loader share the cores here, and not in a cluster.
 - ours: ``GroupLoader`` from S3 to micro-batches on the host, cropped; resizing, colour, blur and blending are left to
   the device, as in training.
+- ours, shaped store: the same from a server that only sends files, after 30 ms and at 90 MB/s a connection: a store
+  that is elsewhere.
 - ours, rendered: the same and ``render`` on the CPU in the consumer: float32 views, as the peer's.
 - peer: ``peer.py``: webdataset, torchcodec, torchvision's augmentation written in plain torch, a DataLoader.
 - peer, default encode: the same on the clips as they came: x264's defaults, short side 256.
@@ -46,8 +48,12 @@ from benchmarks.streaming.shaped import ShapedServer
 from launch.demo.s3_server import S3Server
 
 COPIES = 24
+#: The server keeps objects in chunks of 1 MB and reads whole ones: by default (4 MB) it would read four times as much
+#: as it is asked for, on the cores that are measured.
+CHUNKS = ("-filer.maxMB=1",)
 RATIOS = (
     ("ours", "bound"),
+    ("ours, shaped store", "bound"),
     ("ours", "bound, store at work"),
     ("ours", "peer"),
     ("ours, rendered", "peer"),
@@ -61,7 +67,10 @@ def decoding(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[
     """Run the sides that decode, in turns; return their medians and the ratios."""
     if not (scratch / "copy" / "manifest.json").exists():
         make_sets(scratch, options.videos, options.clips)
-    with S3Server(Path(tempfile.mkdtemp(dir=scratch))) as server:
+    with (
+        S3Server(Path(tempfile.mkdtemp(dir=scratch)), options=CHUNKS) as server,
+        ShapedServer(scratch / "fast") as shaped,
+    ):
         use_environment(server.env)
         fast = sets.uploaded(scratch / "fast", server.bucket("fast"))
         default = sets.uploaded(scratch / "copy", server.bucket("default"))
@@ -72,10 +81,18 @@ def decoding(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[
             rate = done["ours"]["per_second"] * clip_bytes
             return sides.bound_beside_store(fast, workers, seconds, store, rate)
 
+        def from_shaped_store(_: Figures) -> dict[str, float]:
+            use_environment(shaped.env)
+            try:
+                return sides.ours("s3://bench", workers, seconds, store, rendered=False)
+            finally:
+                use_environment(server.env)
+
         # Each is shown the figures of its round so far.
         turns: dict[str, Callable[[Figures], dict[str, float]]] = {
             "bound": lambda _: sides.bound(fast, workers, seconds, store),
             "ours": lambda _: sides.ours(fast, workers, seconds, store, rendered=False),
+            "ours, shaped store": from_shaped_store,
             "bound, store at work": beside_store,
             "ours, rendered": lambda _: sides.ours(fast, workers, seconds, store, rendered=True),
             "peer": lambda _: sides.peer(fast, workers, seconds, store),

@@ -29,6 +29,8 @@ class S3Server:
     Args:
         folder: where its data, config and log are kept; reusing a folder brings the objects back.
         access_key: key with all rights; made up where None.
+        secret_key: its secret; made up where None.
+        options: further options of ``weed mini``.
 
     Attributes:
         url: endpoint, ``http://127.0.0.1:PORT``.
@@ -39,8 +41,16 @@ class S3Server:
         RuntimeError: the server program is missing or does not start.
     """
 
-    def __init__(self, folder: Path, *, access_key: str | None = None, secret_key: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        options: tuple[str, ...] = (),
+    ) -> None:
         self.folder = folder
+        self._options = options
         self._access = access_key or f"PAL{secrets.token_hex(8).upper()}"
         self._secret = secret_key or secrets.token_hex(20)
         self._reader = (f"RO{secrets.token_hex(8).upper()}", secrets.token_hex(20))
@@ -155,6 +165,7 @@ class S3Server:
             "-webdav=false",
             f"-s3.config={config}",
             *(f"-{name}={value}" for name, value in ports.items()),
+            *self._options,
         ]
         with (self.folder / "weed.log").open("wb") as log:
             return subprocess.Popen(
