@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """The training loop beside a bare PyTorch loop, what a checkpoint costs, and how long the loader makes it wait.
 
-    python benchmarks/training/run.py [--only loop1 loop2 checkpoint loader] [--pairs N] [--block N] [SETTING …]
+    python benchmarks/training/run.py [--only loop1 loop2 checkpoint loader] [--out FILE] [SETTING …]
 
-Loop and bare loop take turns in one process, block by block, so that what else the machine does falls on both; the
-figure is the median of the ratios of neighbouring blocks. A setting, section.key=value, changes the measured run.
+Loop and bare loop take turns in one process, block by block, so that what else the machine does falls on both. Each
+block of ours is compared with the mean of the bare blocks on its two sides, so that a machine that grows slower or
+faster favours neither; the figure is the median. A setting, section.key=value, changes the measured run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.training.tiny import make_set  # noqa: E402 (the checkout comes first)
+from benchmarks.models.common import machine  # noqa: E402 (the checkout comes first)
+from benchmarks.training.tiny import make_set  # noqa: E402
 from pal_ds import shardset  # noqa: E402
 from pal_ds.shardset import Manifest, ShardEntry, SplitEntry  # noqa: E402
 
@@ -50,11 +52,20 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else None)
     names = ("loop1", "loop2", "checkpoint", "loader")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="parts to run")
-    parser.add_argument("--pairs", type=int, default=12, help="pairs of blocks (default: %(default)s)")
-    parser.add_argument("--block", type=int, default=8, help="steps of a block (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=16, help="blocks of ours (default: %(default)s)")
+    # Log rows come every fifth step, so each block of five holds one.
+    parser.add_argument("--block", type=int, default=5, help="steps of a block (default: %(default)s)")
+    parser.add_argument("--saves", type=int, default=8, help="checkpoints timed (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="write the figures here too")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     args = parser.parse_intermixed_args(words)
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {
+        **machine(),
+        "load_average_before": round(os.getloadavg()[0], 2),
+        "command": " ".join(
+            ["python benchmarks/training/run.py", *(sys.argv[1:] if words is None else words)]
+        ),
+    }
     with tempfile.TemporaryDirectory(prefix="pal-bench-") as name:
         folder = Path(name)
         for part in args.only:
@@ -63,31 +74,37 @@ def main(words: list[str] | None = None) -> int:
                 figures[part] = loop(folder, ranks, args.settings, pairs=args.pairs, block=args.block)
                 figures[part]["target"] = TARGETS[part]
             elif part == "checkpoint":
-                figures[part] = checkpoint(folder, args.settings, saves=max(2, args.pairs))
+                figures[part] = checkpoint(folder, args.settings, saves=args.saves)
             else:
                 figures[part] = loader(folder, args.settings, steps=args.pairs * args.block)
             sys.stderr.write(f"{part}: {figures[part]}\n")
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    text = json.dumps(figures, indent=1) + "\n"
+    sys.stdout.write(text)
+    if args.out is not None:
+        args.out.write_text(text)
     return 0
 
 
 def loop(folder: Path, ranks: int, settings: list[str], *, pairs: int, block: int) -> dict[str, Any]:
-    """Compare the trainer with the bare loop; the first pair is warm-up and left out."""
+    """Compare the trainer with the bare loop; the first block is warm-up and left out."""
     # The turn after the last block closes it, so one step more.
     steps = block * (pairs + 1) + 1
     found = _measure(folder / f"loop{ranks}", ranks, [*settings, f"run.max_steps={steps}"], block=block)
-    ours, bare = found["ours"][1:], found["bare"][1 : len(found["ours"])]
-    ratios = [b / a for a, b in zip(ours, bare, strict=True)]
+    ours, bare = found["ours"][1:], found["bare"][1:]
+    sides = itertools.pairwise(bare)
+    ratios = [(before + after) / 2 / taken for taken, (before, after) in zip(ours, sides, strict=True)]
     quarters = statistics.quantiles(ratios, n=4)
     return {
         "ranks": ranks,
         "threads per rank": found["threads"],
         "device": found.get("device", "cpu"),
-        "pairs": len(ratios),
+        "blocks": len(ratios),
+        "steps a block": block,
         "bare ms per step": round(1000 * statistics.median(bare) / block, 1),
         "ours ms per step": round(1000 * statistics.median(ours) / block, 1),
         "ours / bare steps per second": round(statistics.median(ratios), 4),
         "quartiles": [round(quarters[0], 4), round(quarters[2], 4)],
+        "ratios": [round(ratio, 4) for ratio in ratios],
     }
 
 

@@ -54,6 +54,7 @@ class RunLog:
         self._lock = threading.Lock()
         self._full = False
         self._uploaded: dict[str, tuple[int, float]] = {}
+        self._progress: dict[str, Any] | None = None
         self._reopen(METRICS, lambda row: row.get("step", 0) <= step)
         self._reopen(EVENTS, lambda row: row.get("event") in _LIFECYCLE or row.get("step", 0) <= step)
         self._files = {name: (self._folder / name).open("a", buffering=1) for name in (METRICS, EVENTS)}
@@ -88,25 +89,34 @@ class RunLog:
 
     def status(self, state: str, step: int, **details: Any) -> None:
         """Replace ``STATUS.json``; a store that is away is a warning, the run's own error says more."""
-        document = {"state": state, "step": step, **details}
-        try:
-            storage.write_bytes(
-                storage.join(self._run_url, STATUS), (json.dumps(document) + "\n").encode(), retry=_UPLOAD
-            )
-        except (storage.StorageError, OSError) as error:
-            log.warning("status not written: %s", error)
+        self._progress = None
+        self._write_status({"state": state, "step": step, **details})
+
+    def progress(self, step: int) -> None:
+        """Say ``running`` in ``STATUS.json``; to an object store with the next upload: training does not wait."""
+        document = {"state": "running", "step": step}
+        if self._local:
+            self._write_status(document)
+        else:
+            self._progress = document
 
     def upload(self) -> None:
-        """Bring the spooled files to the object store; nothing to do for a local run folder."""
+        """Bring the spooled files to the object store; nothing to do for a local run folder.
+
+        Where one fails the others are left for the next time: each would wait for as long.
+        """
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 self._writer.flush()
         if self._local:
             return
         with self._lock:
-            for path in sorted(self._folder.rglob("*")):
-                if path.is_file():
-                    self._upload_one(path)
+            files = [path for path in sorted(self._folder.rglob("*")) if path.is_file()]
+            if not all(self._upload_one(path) for path in files):
+                return
+            document, self._progress = self._progress, None
+            if document is not None:
+                self._write_status(document)
 
     def close(self) -> None:
         """Write and upload what is left, and remove the spool."""
@@ -172,14 +182,24 @@ class RunLog:
         while not self._stop.wait(self._config.upload_seconds):
             self.upload()
 
-    def _upload_one(self, path: Path) -> None:
+    def _write_status(self, document: Mapping[str, Any]) -> None:
+        url = storage.join(self._run_url, STATUS)
+        try:
+            storage.write_bytes(url, (json.dumps(document) + "\n").encode(), retry=_UPLOAD)
+        except (storage.StorageError, OSError) as error:
+            log.warning("status not written: %s", error)
+
+    def _upload_one(self, path: Path) -> bool:
+        """Upload a file that has changed; return whether it is there."""
         name = path.relative_to(self._folder).as_posix()
         stat = path.stat()
         seen = (stat.st_size, stat.st_mtime)
         if self._uploaded.get(name) == seen:
-            return
+            return True
         try:
             storage.write_bytes(storage.join(self._run_url, name), path.read_bytes(), retry=_UPLOAD)
-            self._uploaded[name] = seen
         except (storage.StorageError, OSError) as error:
             log.warning("log not uploaded: %s", error)
+            return False
+        self._uploaded[name] = seen
+        return True

@@ -186,7 +186,7 @@ class StepLog:
     def status(self, step: int) -> None:
         """Note in ``STATUS.json`` how far the run is."""
         if self._runlog is not None:
-            self._runlog.status("running", step)
+            self._runlog.progress(step)
 
     def preempted(self, step: int, reason: str) -> None:
         """Note why the run stops early."""

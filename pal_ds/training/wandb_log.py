@@ -60,7 +60,9 @@ class WandbLog:
         if self._run is None:
             log.warning("no rows go to Weights & Biases in this start")
         elif mode == "offline":
-            log.warning("Weights & Biases is offline: wandb sync %s/wandb/offline-run-* brings it up", folder)
+            # A folder for logs on their way to an object store is gone after the run; they go there with the rest.
+            kept = folder if storage.is_local(run_url) else f"(a copy of {storage.redact(run_url)})"
+            log.warning("Weights & Biases is offline: wandb sync %s/wandb/offline-run-* brings it up", kept)
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Log a row's finite numbers at its step."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import torch
+
+from shards.cli import main as pal_shard
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -131,6 +137,22 @@ def words(tiny_set: Path, run: Path | str, *more: str) -> list[str]:
     return ["--config", "configs/demo.yaml", f"data.shards={tiny_set}", f"run.dir={run}", *TINY, *more]
 
 
+def make_set(folder: Path, *, clips: int) -> Path:
+    """Encode so many tiny clips by ffmpeg and pack them by pal-shard, every sixth for validation."""
+    lines = ["path,start,end,split,label"]
+    for number in range(clips):
+        name = f"clip-{number:02d}.mp4"
+        source = f"testsrc2=s=48x36:r=25:d=2.4,hue=h={number * 37}:s={1 + number % 3},rotate={number % 5}*t"
+        command = f"ffmpeg -v error -f lavfi -i {source} -c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+        subprocess.run([*command.split(), str(folder / name)], check=True)
+        lines.append(f"{name},,,{'val' if number % 6 == 5 else 'train'},{number % 4}")
+    (folder / "clips.csv").write_text("\n".join(lines) + "\n")
+    places = [str(folder / "clips.csv"), str(folder / "set"), "--video-root", str(folder)]
+    options = ["--split-column", "--short-side", "36", "--shard-bytes", "100KB", "--with-labels"]
+    assert pal_shard(["build", *places, *options, "--quiet", "--json"]) == 0
+    return folder / "set"
+
+
 def rows(run: Path) -> list[dict]:
     """Return the rows of a local run's metrics."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -151,6 +173,16 @@ def state_of(run: Path, step: int) -> dict:
     return {"model": snapshot.model, "optimizer": snapshot.optimizer, "state": snapshot.state}
 
 
+def assert_equal_states(one: dict, two: dict) -> None:
+    """Compare two results of :func:`state_of`, bit by bit."""
+    for part in ("model", "optimizer"):
+        assert one[part].keys() == two[part].keys()
+        for name, tensor in one[part].items():
+            assert torch.equal(tensor, two[part][name]), name
+    for name in ("schedule", "scaler", "step", "epoch"):
+        assert one["state"][name] == two["state"][name], name
+
+
 def ranks_of(process: psutil.Process) -> dict[int, psutil.Process]:
     """Return the ranks among a launcher's descendants, by local rank."""
     found: dict[int, psutil.Process] = {}
@@ -163,3 +195,22 @@ def ranks_of(process: psutil.Process) -> dict[int, psutil.Process]:
         if any("pretrain" in Path(word).name for word in command[:3]) and "LOCAL_RANK" in environment:
             found.setdefault(int(environment["LOCAL_RANK"]), child)
     return found
+
+
+def fill(path: Path) -> None:
+    """Write a file until the disk is full."""
+    with path.open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(b"\0" * 4096)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                return
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
+    """Wait until something has happened."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from launching import Launcher, words
+from launching import Launcher, fill, wait_for, words
 
 from pal_ds.training import checkpoint
 
@@ -27,24 +25,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("a small file system can't be mounted here (needs root)")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(path: Path) -> None:
-    """Write a file until the disk is full."""
-    with path.open("wb", buffering=0) as file:
-        while True:
-            try:
-                file.write(b"\0" * 4096)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
-                return
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_a_full_disk_is_borne_for_a_while(

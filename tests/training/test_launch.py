@@ -13,19 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from launching import Launcher, ranks_of, rows, state_of, training_rows, words
+from launching import Launcher, assert_equal_states, ranks_of, rows, state_of, training_rows, words
 
 pytestmark = pytest.mark.slow
 _EXACT = ("loss", "batch_hash", "lr", "grad_norm", "top1")
-
-
-def assert_equal_states(one: dict, two: dict) -> None:
-    for part in ("model", "optimizer"):
-        assert one[part].keys() == two[part].keys()
-        for name, tensor in one[part].items():
-            assert torch.equal(tensor, two[part][name]), name
-    for name in ("schedule", "scaler", "step", "epoch"):
-        assert one["state"][name] == two["state"][name], name
 
 
 #: ZeRO stage, precision, accumulation. ``PAL_TEST_FULL=1`` takes all of them, each through the launcher.
@@ -70,23 +61,6 @@ def test_a_resumed_run_is_the_uninterrupted_run(
     assert json.loads((parts / "STATUS.json").read_text()) == {"state": "done", "step": last}
 
 
-def test_another_world_size_and_zero_stage_go_on_with_the_same_batches(
-    tiny_set: Path, launcher: Launcher, tmp_path: Path
-) -> None:
-    # A small learning rate, so that other orders of summation stay what they are: rounding.
-    slow = ["optimizer.lr=1e-5", "validation.every_steps=0"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert launcher.run_ranks(2, words(tiny_set, whole, *slow, "run.max_steps=9")).returncode == 0
-    for ranks, steps, stage in ((2, 3, 0), (1, 6, 1), (2, 9, 2)):
-        done = launcher.run_ranks(
-            ranks, words(tiny_set, parts, *slow, f"run.max_steps={steps}", f"zero_stage={stage}")
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = training_rows(whole), training_rows(parts)
-    assert [one[step]["batch_hash"] for step in one] == [two[step]["batch_hash"] for step in two]
-    assert [one[step]["loss"] for step in one] == pytest.approx([two[step]["loss"] for step in two], rel=1e-3)
-
-
 def wait_for_step(run: Path, step: int, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -100,9 +74,10 @@ def wait_for_step(run: Path, step: int, seconds: float = 120.0) -> None:
     ("target", "number", "status"),
     [
         ("rank 1", signal.SIGTERM, 75),
-        ("launcher", signal.SIGTERM, None),
-        ("command", signal.SIGTERM, None),
-        ("launcher", signal.SIGKILL, None),
+        # What the launcher makes of it (docs/launching.md); STATUS.json says what became of the run.
+        ("launcher", signal.SIGTERM, 1),
+        ("command", signal.SIGTERM, -signal.SIGTERM),
+        ("launcher", signal.SIGKILL, 0),
     ],
     ids=["rank 1, TERM", "launcher, TERM", "command, TERM", "launcher, KILL"],
 )
@@ -112,7 +87,7 @@ def test_a_signal_saves_and_stops_everything(
     tmp_path: Path,
     target: str,
     number: signal.Signals,
-    status: int | None,
+    status: int,
 ) -> None:
     run = tmp_path / "run"
     process = launcher.start(2, words(tiny_set, run, "run.max_steps=100000", "validation.every_steps=0"))
@@ -128,15 +103,18 @@ def test_a_signal_saves_and_stops_everything(
         os.kill(aim.pid, number)
         _, alive = psutil.wait_procs([*ranks.values()], timeout=60)
         assert not alive
-        assert time.monotonic() - started < 40
+        took = time.monotonic() - started
+        assert took < 40
         process.communicate(timeout=60)
     finally:
         process.kill()
     found = json.loads((run / "STATUS.json").read_text())
     assert found["state"] == "preempted"
     assert (run / "checkpoints" / f"step-{found['step']:08d}" / "COMMITTED").exists()
-    if status is not None:
-        assert process.returncode == status
+    assert process.returncode == status
+    print(
+        f"{number.name} to {target}: ranks gone after {took:.1f} s, the command ended with {process.returncode}"
+    )
     _, alive = psutil.wait_procs(family, timeout=20)
     assert [other for other in alive if other.is_running()] == []
     more = launcher.run_ranks(2, words(tiny_set, run, f"run.max_steps={found['step'] + 2}"))
@@ -181,7 +159,7 @@ def test_a_killed_rank_ends_the_job_and_the_next_start_resumes(
     assert f"resuming at step {last}" in done.stderr
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2] if _FULL else [0, 1])
 def test_nan_on_one_rank_leaves_the_step_out_everywhere(
     tiny_set: Path, launcher: Launcher, tmp_path: Path, zero_stage: int
 ) -> None:
@@ -193,7 +171,8 @@ def test_nan_on_one_rank_leaves_the_step_out_everywhere(
         "checkpoint.keep_last=9",
     ]
     script = "tests/training/pretrain_with_nan.py"
-    done = launcher.run_ranks(
+    start = launcher.run if _FULL else launcher.run_ranks
+    done = start(
         2, words(tiny_set, run, *options), script=script, PAL_TEST_NAN_STEPS="2", PAL_TEST_NAN_RANK="1"
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -212,7 +191,11 @@ def test_too_many_bad_steps_stop_the_run(tiny_set: Path, launcher: Launcher, tmp
     script = "tests/training/pretrain_with_nan.py"
     options = ["run.max_steps=9", "safety.max_skipped_steps=2"]
     done = launcher.run(
-        0, words(tiny_set, run, *options), script=script, PAL_TEST_NAN_STEPS="2,3", PAL_TEST_NAN_RANK="0"
+        2 if _FULL else 0,
+        words(tiny_set, run, *options),
+        script=script,
+        PAL_TEST_NAN_STEPS="2,3",
+        PAL_TEST_NAN_RANK="0",
     )
     assert done.returncode == 1
     assert "2 steps in a row were not finite" in done.stderr

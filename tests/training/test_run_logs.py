@@ -69,3 +69,16 @@ def test_status(run: str) -> None:
         "step": 3,
         "error": "why",
     }
+
+
+def test_progress_comes_to_a_store_with_an_upload(run: str) -> None:
+    log = RunLog(run, LogConfig(tensorboard=False), step=0)
+    log.progress(4)
+    place = storage.join(run, "STATUS.json")
+    assert storage.exists(place) == storage.is_local(run)
+    log.upload()
+    assert json.loads(storage.read_bytes(place)) == {"state": "running", "step": 4}
+    log.progress(8)
+    log.status("failed", 9)
+    log.close()
+    assert json.loads(storage.read_bytes(place)) == {"state": "failed", "step": 9}

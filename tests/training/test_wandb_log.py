@@ -30,5 +30,7 @@ def test_a_run_is_one_run_over_its_starts(
         log.metrics({"step": step + 1, "loss": 0.5, "batch_hash": "ab"})
         log.close()
     name = (run / "wandb_id.txt").read_text().strip()
-    files = [path.name for path in run.glob("wandb/offline-run-*/*.wandb")]
-    assert files == [f"run-{name}.wandb"] * 2
+    files = sorted(run.glob("wandb/offline-run-*/*.wandb"))
+    assert [path.name for path in files] == [f"run-{name}.wandb"] * 2
+    for path in files:
+        assert b"loss" in path.read_bytes()

@@ -1,0 +1,19 @@
+"""launch/pretrain.py that gives up a write after two seconds, for tests of a place that can't be written to."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+if __name__ == "__main__":
+    from launch.pretrain import main
+    from pal_ds.storage import RetryPolicy
+    from pal_ds.training import pretrain, runlog
+
+    hasty = RetryPolicy(budget_seconds=2.0, patient_access=True)
+    runlog._UPLOAD = hasty
+    pretrain.Saver = functools.partial(pretrain.Saver, retry=hasty, pause=0.5)
+    sys.exit(main())
