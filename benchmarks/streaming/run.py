@@ -2,7 +2,8 @@
 
     python benchmarks/streaming/run.py --seconds 20 --rounds 3 --out benchmarks/streaming/results.json
 
-In turns, over the same clips, with an idle consumer:
+In turns, over the same clips, with an idle consumer; the first four, which are close to one another, in short turns
+and compared turn by turn, because the speed of a rented machine drifts within minutes:
 
 - bound: only decoding: videos in memory, one ``get_frames_at`` of exactly the frames a PAL sample needs (its own two
   regions and its eight background clips), one process a core.
@@ -24,6 +25,7 @@ of a side, the S3 server left out: where other work shares the machine they say 
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -60,7 +62,10 @@ RATIOS = (
     ("ours", "peer, default encode"),
     ("ours, rendered", "peer, default encode"),
 )
+#: Turns in a round of the sides that are close to one another: the speed of a rented machine drifts within minutes.
+TURNS = 4
 Figures = dict[str, dict[str, float]]
+Turns = dict[str, list[dict[str, float]]]
 
 
 def decoding(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[str, float]]:
@@ -74,44 +79,85 @@ def decoding(options: argparse.Namespace, scratch: Path) -> tuple[Figures, dict[
         use_environment(server.env)
         fast = sets.uploaded(scratch / "fast", server.bucket("fast"))
         default = sets.uploaded(scratch / "copy", server.bucket("default"))
-        store, workers, seconds = frozenset(sides.children()), options.workers, options.seconds
+        store, workers = frozenset(sides.children()), options.workers
         clip_bytes = sets.clip_bytes(scratch / "fast")
+        found: Turns = collections.defaultdict(list)
+        with contextlib.ExitStack() as stack:
+            close: CloseSides | None = None
+            if options.sides is None or "bound" in options.sides:
+                close = CloseSides(stack, fast, shaped=shaped, server=server, workers=workers, store=store)
+            for _ in range(options.rounds):
+                if close is not None:
+                    for _ in range(TURNS):
+                        close.turn(options.seconds / TURNS, clip_bytes, found)
+                for name, turn in slow_sides(fast, default, options, store).items():
+                    if options.sides is None or name in options.sides:
+                        found[name].append(turn())
+    return medians(found), ratios(found)
 
-        def beside_store(done: Figures) -> dict[str, float]:
-            rate = done["ours"]["per_second"] * clip_bytes
-            return sides.bound_beside_store(fast, workers, seconds, store, rate)
 
-        def from_shaped_store(_: Figures) -> dict[str, float]:
-            use_environment(shaped.env)
-            try:
-                return sides.ours("s3://bench", workers, seconds, store, rendered=False)
-            finally:
-                use_environment(server.env)
+class CloseSides:
+    """The sides whose figures are close to one another: all are kept open, and take many short turns."""
 
-        # Each is shown the figures of its round so far.
-        turns: dict[str, Callable[[Figures], dict[str, float]]] = {
-            "bound": lambda _: sides.bound(fast, workers, seconds, store),
-            "ours": lambda _: sides.ours(fast, workers, seconds, store, rendered=False),
-            "ours, shaped store": from_shaped_store,
-            "bound, store at work": beside_store,
-            "ours, rendered": lambda _: sides.ours(fast, workers, seconds, store, rendered=True),
-            "peer": lambda _: sides.peer(fast, workers, seconds, store),
-            "peer, default encode": lambda _: sides.peer(default, workers, seconds, store),
-        }
-        rounds: list[Figures] = []
-        for _ in range(options.rounds):
-            rounds.append({})
-            for name, turn in turns.items():
-                if name in (options.sides or turns):
-                    rounds[-1][name] = turn(rounds[-1])
-    found = medians(rounds)
-    ratios = {}
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        fast: str,
+        *,
+        shaped: ShapedServer,
+        server: S3Server,
+        workers: int,
+        store: frozenset[int],
+    ) -> None:
+        self._bound = stack.enter_context(contextlib.closing(sides.Bound(fast, workers, store)))
+        self._ours = stack.enter_context(contextlib.closing(sides.Ours(fast, workers, store)))
+        self._beside = stack.enter_context(contextlib.closing(sides.BesideStore(self._bound, fast)))
+        use_environment(shaped.env)
+        self._shaped = stack.enter_context(contextlib.closing(sides.Ours("s3://bench", workers, store)))
+        use_environment(server.env)
+
+    def turn(self, seconds: float, clip_bytes: float, found: Turns) -> None:
+        """Give every side a turn."""
+        found["bound"].append(self._bound.turn(seconds))
+        found["ours"].append(self._ours.turn(seconds))
+        found["ours, shaped store"].append(self._shaped.turn(seconds))
+        rate = found["ours"][-1]["per_second"] * clip_bytes
+        found["bound, store at work"].append(self._beside.turn(seconds, rate))
+
+
+def slow_sides(
+    fast: str, default: str, options: argparse.Namespace, store: frozenset[int]
+) -> dict[str, Callable[[], dict[str, float]]]:
+    """Return the sides that are several times slower: one turn a round."""
+    workers, seconds = options.workers, options.seconds
+
+    def rendered() -> dict[str, float]:
+        with contextlib.closing(sides.Ours(fast, workers, store, rendered=True)) as side:
+            return side.turn(seconds)
+
+    return {
+        "ours, rendered": rendered,
+        "peer": lambda: sides.peer(fast, workers, seconds, store),
+        "peer, default encode": lambda: sides.peer(default, workers, seconds, store),
+    }
+
+
+def ratios(found: Turns) -> dict[str, float]:
+    """Return the ratios: medians over pairs of neighbouring turns, or of medians where the turns aren't paired."""
+    out = {}
     for name, other in RATIOS:
         if name in found and other in found:
-            ratios[f"{name} / {other}"] = found[name]["per_second"] / found[other]["per_second"]
-            cost = "cpu_ms_per_sample"
-            ratios[f"{name} / {other}, by CPU time"] = found[other][cost] / found[name][cost]
-    return found, ratios
+            out[f"{name} / {other}"] = ratio(found, name, other, "per_second")
+            out[f"{name} / {other}, by CPU time"] = ratio(found, other, name, "cpu_ms_per_sample")
+    return out
+
+
+def ratio(found: Turns, name: str, other: str, figure: str) -> float:
+    """Return one ratio."""
+    a, b = ([turn[figure] for turn in found[side]] for side in (name, other))
+    if len(a) == len(b):
+        return statistics.median(x / y for x, y in zip(a, b, strict=True))
+    return statistics.median(a) / statistics.median(b)
 
 
 def make_sets(scratch: Path, own: Path | None, clips: int) -> None:
@@ -138,19 +184,22 @@ def reading_alone(options: argparse.Namespace, scratch: Path) -> tuple[Figures, 
             "ours, whole windows": lambda: reading.stream(url, "windows", seconds),
             "ours, by groups": lambda: reading.stream(url, "groups", seconds),
         }
-        rounds = [{name: turn() for name, turn in turns.items()} for _ in range(options.rounds)]
-    found = medians(rounds)
-    rate = {name: row["megabytes_per_second"] for name, row in found.items()}
-    return found, {
-        f"{name} / one GET stream": rate[name] / rate["one GET stream"] for name in rate if "ours" in name
+        found: Turns = {name: [] for name in turns}
+        for _ in range(options.rounds):
+            for name, turn in turns.items():
+                found[name].append(turn())
+    return medians(found), {
+        f"{name} / one GET stream": ratio(found, name, "one GET stream", "megabytes_per_second")
+        for name in found
+        if "ours" in name
     }
 
 
-def medians(rounds: list[Figures]) -> Figures:
-    """Return the median of every figure over the rounds."""
+def medians(found: Turns) -> Figures:
+    """Return the median of every figure over a side's turns."""
     return {
-        name: {field: round(statistics.median(each[name][field] for each in rounds), 3) for field in row}
-        for name, row in rounds[0].items()
+        name: {field: round(statistics.median(turn[field] for turn in turns), 3) for field in turns[0]}
+        for name, turns in found.items()
     }
 
 
@@ -192,15 +241,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--seconds", type=float, default=20.0, help="of each side and round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sides", nargs="+", help="of those that decode, only these")
+    parser.add_argument(
+        "--sides",
+        nargs="+",
+        help="of those that decode, only these; bound and ours come with their companions",
+    )
     parser.add_argument("--only", choices=("decoding", "reading"), help="one half")
     parser.add_argument(
         "--scratch", type=Path, help="keep the shard sets here, and use them if they are there"
     )
     parser.add_argument("--out", type=Path, help="where the JSON goes, beside stdout")
     options = parser.parse_args()
-    if options.sides and "bound, store at work" in options.sides and "ours" not in options.sides:
-        parser.error('--sides: "bound, store at work" reads as fast as "ours" did: name both')
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     result: dict[str, Any] = {**machine(), "command": " ".join(["python", *sys.argv])}
@@ -210,8 +261,8 @@ def main() -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         for name, half in (("decoding", decoding), ("reading", reading_alone)):
             if options.only in (None, name):
-                result[name], ratios = half(options, scratch)
-                result[f"{name}, ratios"] = {key: round(value, 3) for key, value in ratios.items()}
+                result[name], compared = half(options, scratch)
+                result[f"{name}, ratios"] = {key: round(value, 3) for key, value in compared.items()}
     text = json.dumps(result, indent=1)
     print(text)
     if options.out:

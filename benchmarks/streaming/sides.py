@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -68,63 +69,105 @@ def measured(
     }
 
 
-def bound(url: str, workers: int, seconds: float, leave_out: frozenset[int]) -> dict[str, float]:
-    """Decoding alone: videos in memory, one call for exactly the frames that a sample needs, an idle parent."""
-    context = multiprocessing.get_context("fork")
-    counter = context.Value("l", 0)
-    samples = [
-        (sample, _needed(sample.record))
-        for shard in shardset.load_manifest(url).splits["train"].shards
-        for sample in shardset.split_samples(storage.read_bytes(storage.join(url, shard.name)))
-    ]
-    processes = [
-        context.Process(target=_decode_for_ever, args=(samples, counter), daemon=True) for _ in range(workers)
-    ]
-    for process in processes:
-        process.start()
-    last = 0
+class Bound:
+    """Decoding alone: videos in memory, one call for exactly the frames that a sample needs, an idle parent.
 
-    def step() -> int:
-        nonlocal last
+    Args:
+        url: the set; all its videos are read at once.
+        workers: decoding processes; they stand still between turns.
+        leave_out: processes whose CPU time is not the side's.
+    """
+
+    def __init__(self, url: str, workers: int, leave_out: frozenset[int]) -> None:
+        context = multiprocessing.get_context("fork")
+        self.leave_out = leave_out
+        self._counter = context.Value("l", 0)
+        self._seen = 0
+        samples = [
+            (sample, _needed(sample.record))
+            for shard in shardset.load_manifest(url).splits["train"].shards
+            for sample in shardset.split_samples(storage.read_bytes(storage.join(url, shard.name)))
+        ]
+        self._processes = [
+            context.Process(target=_decode_for_ever, args=(samples, self._counter), daemon=True)
+            for _ in range(workers)
+        ]
+        for process in self._processes:
+            process.start()
+        while self._counter.value < 16 * workers:
+            time.sleep(0.1)
+        self._signal(signal.SIGSTOP)
+
+    def turn(self, seconds: float) -> dict[str, float]:
+        """Measure for some seconds."""
+        self._signal(signal.SIGCONT)
+        try:
+            return measured(self._step, seconds, leave_out=self.leave_out)
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.kill()
+            process.join()
+
+    def _step(self) -> int:
         time.sleep(0.2)
-        now = counter.value
-        done, last = now - last, now
+        now = self._counter.value
+        done, self._seen = now - self._seen, now
         return int(done)
 
-    while counter.value < 16 * workers:
-        time.sleep(0.1)
-    found = measured(step, seconds, leave_out=leave_out)
-    for process in processes:
-        process.kill()
-        process.join()
-    return found
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            os.kill(int(process.pid or 0), number)
 
 
-def bound_beside_store(
-    url: str, workers: int, seconds: float, leave_out: frozenset[int], bytes_per_second: float
-) -> dict[str, float]:
-    """Decoding alone while the store serves another process as many bytes per second as the loader reads."""
-    reader = multiprocessing.get_context("spawn").Process(
-        target=_read_for_ever, args=(url, bytes_per_second), daemon=True
-    )
-    reader.start()
-    try:
-        return bound(url, workers, seconds, leave_out | {int(reader.pid or 0)})
-    finally:
-        reader.kill()
-        reader.join()
+class BesideStore:
+    """Another side's turns while the store serves a process that throws the bytes away, at a pace of one's choice.
+
+    Args:
+        side: whose turns they are; not closed here.
+        url: what is read, in ranges of a slice.
+    """
+
+    def __init__(self, side: Bound, url: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._side = side
+        self._pace = context.Value("d", 0.0)
+        self._process = context.Process(target=_read_for_ever, args=(url, self._pace), daemon=True)
+        self._process.start()
+
+    def turn(self, seconds: float, bytes_per_second: float) -> dict[str, float]:
+        """Measure for some seconds."""
+        before = self._side.leave_out
+        self._side.leave_out = before | {int(self._process.pid or 0)}
+        self._pace.value = bytes_per_second
+        try:
+            time.sleep(0.3)
+            return self._side.turn(seconds)
+        finally:
+            self._pace.value = 0.0
+            self._side.leave_out = before
+
+    def close(self) -> None:
+        """End the process that reads."""
+        self._process.kill()
+        self._process.join()
 
 
-def _read_for_ever(url: str, bytes_per_second: float) -> None:
-    """Read the set at a pace, in ranges of a slice, and throw the bytes away."""
+def _read_for_ever(url: str, pace: Any) -> None:
     step = DataConfig().slice_bytes
     shards = shardset.load_manifest(url).splits["train"].shards
-    begun, count = time.monotonic(), 0
     for shard in itertools.cycle(shards):
         for first in range(0, shard.bytes, step):
-            last = min(first + step, shard.bytes)
-            count += len(storage.read_range(storage.join(url, shard.name), first, last))
-            time.sleep(max(0.0, begun + count / bytes_per_second - time.monotonic()))
+            while not pace.value:
+                time.sleep(0.05)
+            begun = time.monotonic()
+            count = len(
+                storage.read_range(storage.join(url, shard.name), first, min(first + step, shard.bytes))
+            )
+            time.sleep(max(0.0, begun + count / (pace.value or 1e9) - time.monotonic()))
 
 
 def _needed(record: shardset.SampleRecord) -> list[int]:
@@ -151,31 +194,46 @@ def _decode_for_ever(samples: list[tuple[shardset.SampleMembers, list[int]]], co
             counter.value += 1
 
 
-def ours(
-    url: str, workers: int, seconds: float, leave_out: frozenset[int], *, rendered: bool
-) -> dict[str, float]:
-    """Return what the loader gives, from the store to micro-batches on the host.
+class Ours:
+    """What the loader gives, from the store to micro-batches on the host.
 
     Args:
         url: the set.
-        workers: decoding processes.
-        seconds: how long.
+        workers: decoding processes; between turns they fill their slots and then wait.
         leave_out: processes whose CPU time is not the side's.
         rendered: also run ``render`` in the consumer, on the CPU, so that float32 views are delivered.
     """
-    data = DataConfig(shards=url, workers=workers, global_batch=8, group_size=8)
-    loader = GroupLoader(url, data=data, synthesis=SYNTHESIS, augment=AUGMENT, seed=0, rank=0, world_size=1)
 
-    def step() -> int:
-        micro = next(loader)
-        if rendered:
+    def __init__(self, url: str, workers: int, leave_out: frozenset[int], *, rendered: bool = False) -> None:
+        data = DataConfig(shards=url, workers=workers, global_batch=8, group_size=8)
+        self._loader = GroupLoader(
+            url, data=data, synthesis=SYNTHESIS, augment=AUGMENT, seed=0, rank=0, world_size=1
+        )
+        self._ready = workers * (data.prefetch + 2)
+        self._leave_out = leave_out
+        self._rendered = rendered
+        next(self._loader)
+
+    def turn(self, seconds: float) -> dict[str, float]:
+        """Measure for some seconds, once what is ready has been used up."""
+        warm_up = 2 if self._rendered else self._ready + 4
+        found = measured(self._step, seconds, warm_up=warm_up, leave_out=self._leave_out)
+        # Slots that fill up later would cost the next side's turn.
+        end = time.monotonic() + 5
+        while self._loader.stats().ready_groups < self._ready - 1 and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        return found
+
+    def close(self) -> None:
+        """End the workers."""
+        self._loader.close()
+
+    def _step(self) -> int:
+        micro = next(self._loader)
+        if self._rendered:
             render(micro, SYNTHESIS, AUGMENT)
         return len(micro)
-
-    try:
-        return measured(step, seconds, warm_up=3 * workers, leave_out=leave_out)
-    finally:
-        loader.close()
 
 
 def peer(url: str, workers: int, seconds: float, leave_out: frozenset[int]) -> dict[str, float]:

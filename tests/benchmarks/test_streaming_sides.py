@@ -5,7 +5,7 @@ import time
 import pytest
 
 from benchmarks.streaming import reading, sets
-from benchmarks.streaming.run import medians, use_environment
+from benchmarks.streaming.run import medians, ratio, use_environment
 from benchmarks.streaming.shaped import ShapedServer
 from pal_ds import shardset, storage
 
@@ -50,6 +50,12 @@ def test_the_server_waits_and_limits_and_readers_get_every_byte(bulk, monkeypatc
         assert reading.stream("s3://bench", "windows", 0.5)["megabytes_per_second"] > 0
 
 
-def test_medians_are_those_of_each_figure():
-    rounds = [{"side": {"a": float(value), "b": 10.0 - value}} for value in (1, 5, 2)]
-    assert medians(rounds) == {"side": {"a": 2.0, "b": 8.0}}
+def test_medians_are_those_of_each_figure_and_ratios_those_of_neighbours():
+    found = {
+        "a": [{"rate": float(value), "cost": 10.0 - value} for value in (1, 5, 2)],
+        "b": [{"rate": 2.0 * value, "cost": 1.0} for value in (1, 5, 2)],
+        "c": [{"rate": 8.0, "cost": 1.0}],
+    }
+    assert medians(found)["a"] == {"rate": 2.0, "cost": 8.0}
+    assert ratio(found, "b", "a", "rate") == 2.0
+    assert ratio(found, "c", "a", "rate") == 4.0
