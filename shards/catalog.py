@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pal_ds import shardset, storage
-from shards.database import INSERT, SCHEMA, decode, encode, values_of
+from shards.database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
 from shards.errors import UsageError
 from shards.listing import ListingNotes, list_videos
 from shards.members import read_sample
@@ -78,7 +78,8 @@ class Catalog:
         key = self.options.seed.to_bytes(16, "little", signed=True)
         self.database.execute("BEGIN")
         for source in self.options.sources:
-            self.database.executemany(INSERT, (values_of(item, key) for item in self._inputs(source)))
+            items = with_large_cache(self.database, self._inputs(source))
+            self.database.executemany(INSERT, (values_of(item, key) for item in items))
         self.database.execute("CREATE INDEX by_key ON inputs (key)")
         self._mark_duplicates()
         self.database.execute("COMMIT")
@@ -145,7 +146,7 @@ class Catalog:
                         file.size,
                         file.error,
                     )
-                    for file in list_videos(root_url, self.notes)
+                    for file in with_large_cache(self.database, list_videos(root_url, self.notes))
                 ),
             )
         for line in table.rows():
@@ -202,7 +203,7 @@ class Catalog:
         query = "SELECT size, error FROM files WHERE root = ? AND stem = ? AND relative = ?"
         row = self.database.execute(query, (root, encode(stem_of(relative)), encode(relative))).fetchone()
         found = None if row is None else _Found(relative, row[0], row[1], span)
-        if len(self._recent) > 50_000:
+        if len(self._recent) > 4_000:
             self._recent.clear()
         self._recent[root, line.video, span] = found
         return found

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from shards.rows import Row
+
+Item = TypeVar("Item")
 
 SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-PRAGMA cache_size = -131072;
+PRAGMA cache_size = -4096;
 CREATE TABLE files (root INTEGER, stem BLOB, relative BLOB, size INTEGER, error TEXT,
                     PRIMARY KEY (root, stem, relative)) WITHOUT ROWID;
 CREATE TABLE inputs (id INTEGER PRIMARY KEY, key TEXT, source BLOB, root INTEGER, location BLOB, size INTEGER,
@@ -19,6 +23,19 @@ CREATE TABLE inputs (id INTEGER PRIMARY KEY, key TEXT, source BLOB, root INTEGER
 """
 INSERT = "INSERT INTO inputs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 ROW_COLUMNS = 'source, root, location, size, start, "end", span, label, grp, offset, split'
+
+
+#: From so many rows on, a table's pages are worth more memory than the 4 MiB above (KiB, as SQLite's pragma has it).
+MANY_ROWS = 50_000
+LARGE_CACHE_KIB = 131_072
+
+
+def with_large_cache(database: sqlite3.Connection, items: Iterable[Item]) -> Iterator[Item]:
+    """Yield what is to be inserted, and widen the database's page cache where it turns out to be much."""
+    for number, item in enumerate(items, start=1):
+        if number == MANY_ROWS:
+            database.execute(f"PRAGMA cache_size = -{LARGE_CACHE_KIB}")
+        yield item
 
 
 def encode(text: str) -> bytes:
