@@ -75,9 +75,9 @@ def background_frames(video: bytes) -> Tensor:
     stride = max(1, min(4, frames // (CLIPS * LENGTH)))
     room = max(0, frames - ((LENGTH - 1) * stride + 1))
     starts = np.arange(CLIPS) * room // (CLIPS - 1)
-    return decoder.get_frames_at(
-        ((starts[:, None] + np.arange(LENGTH) * stride) % frames).ravel().tolist()
-    ).data
+    indices = ((starts[:, None] + np.arange(LENGTH) * stride) % frames).ravel().tolist()
+    found: Tensor = decoder.get_frames_at(indices).data
+    return found
 
 
 def region_frames(video: bytes, count: int) -> Tensor:
@@ -86,7 +86,9 @@ def region_frames(video: bytes, count: int) -> Tensor:
     frames = len(decoder)
     stride = max(1, min(random.randint(1, 4), (frames - 1) // (count - 1)))
     first = random.randint(0, max(0, frames - 1 - stride * (count - 1)))
-    return decoder.get_frames_at([(first + number * stride) % frames for number in range(count)]).data
+    indices = [(first + number * stride) % frames for number in range(count)]
+    found: Tensor = decoder.get_frames_at(indices).data
+    return found
 
 
 def augmented(frames_nchw: Tensor) -> Tensor:

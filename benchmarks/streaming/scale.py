@@ -97,7 +97,7 @@ def write_set(real: Path, folder: Path, clips: int, positions: tuple[float, ...]
 
 def needed(order: EpochOrder, position: float) -> set[int]:
     """Return the shards of all groups that workers read or prefetch for the first steps at a position."""
-    plan, shards = order.plan, set()
+    plan, shards = order.plan, set[int]()
     first = int(position * plan.steps_per_epoch) * plan.groups_per_step
     for group in range(first, min(plan.groups_per_epoch, first + 2 * plan.lanes)):
         place = order.place(group)

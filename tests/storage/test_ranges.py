@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from s3fs import S3FileSystem
 
+from launch.demo.s3_server import S3Server
 from pal_ds import storage
 from pal_ds.storage import RetryPolicy, ranges
 from pal_ds.storage.ranges import SignedReader, fetch_range
@@ -164,7 +165,7 @@ def test_another_file_system_object_means_other_urls_and_connections(store: Stor
     assert (first.signed, second.signed) == (1, 1)
 
 
-def test_a_real_store_serves_signed_ranges(s3_env, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_store_serves_signed_ranges(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     url = storage.join(s3_env.bucket("signed"), "folder", "a name+ü%.bin")
     storage.write_bytes(url, DATA)
 
@@ -178,7 +179,7 @@ def test_a_real_store_serves_signed_ranges(s3_env, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["none", "refused"])
 def test_a_real_store_is_asked_again_by_s3fs_for_the_reason(
-    s3_env, monkeypatch: pytest.MonkeyPatch, name: str
+    s3_env: S3Server, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     url = storage.join(s3_env.bucket("signed"), name)
     expected: type[storage.StorageError] = storage.StorageNotFoundError
