@@ -104,6 +104,8 @@ def test_a_full_bucket_is_borne_for_a_while(
     assert [other for other in alive if other.is_running()] == []
     assert checkpoint.load(run, last).step == last
     filler.unlink()
+    # The server looks for room once a minute.
+    storage.write_bytes(storage.join(bucket, "probe"), b"room", retry=RetryPolicy(budget_seconds=120.0))
     done = launcher.run_ranks(
         2, words(storage.join(bucket, "set"), run, "validation.every_steps=0", f"run.max_steps={last + 2}")
     )
