@@ -44,7 +44,7 @@ def peak(folder: Path, video: Path, count: int, env: dict[str, str]) -> float:
     videos.mkdir()
     for number in range(count):
         os.link(video, videos / f"v{number:06d}.mp4")
-    arguments = ["build", str(videos), str(folder / f"set{count}"), "--shard-bytes", "4MB", "--quiet"]
+    arguments = ["build", str(videos), str(folder / f"set{count}"), "--shard-bytes", "512KB", "--quiet"]
     command = [sys.executable, "-c", _RUN, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     status, kilobytes = done.stderr.split()[-2:]
