@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-PRAGMA cache_size = -4096;
+PRAGMA cache_size = -1024;
 CREATE TABLE files (root INTEGER, stem BLOB, relative BLOB, size INTEGER, error TEXT,
                     PRIMARY KEY (root, stem, relative)) WITHOUT ROWID;
 CREATE TABLE inputs (id INTEGER PRIMARY KEY, key TEXT, source BLOB, root INTEGER, location BLOB, size INTEGER,
@@ -25,7 +25,7 @@ INSERT = "INSERT INTO inputs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 ROW_COLUMNS = 'source, root, location, size, start, "end", span, label, grp, offset, split'
 
 
-#: From so many rows on, a table's pages are worth more memory than the 4 MiB above (KiB, as SQLite's pragma has it).
+#: From so many rows on, a table's pages are worth more memory than the 1 MiB above (KiB, as SQLite's pragma has it).
 MANY_ROWS = 50_000
 LARGE_CACHE_KIB = 131_072
 

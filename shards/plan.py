@@ -191,8 +191,12 @@ class Plan:
             "FROM clips JOIN inputs ON clips.input = inputs.id ORDER BY clips.target, shard, position"
         )
         cursor = self._database.execute(query)
-        while rows := cursor.fetchmany(10_000):
+        # Lines are joined in blocks of 10,000, as sets that were begun before have it; only some are held at a time.
+        hashed = 0
+        while rows := cursor.fetchmany(500):
+            hasher.update(b"\n" if hashed % 10_000 else b"")
             hasher.update("\n".join(map(repr, rows)).encode())
+            hashed += len(rows)
         for reject in self.catalog.rejects():
             hasher.update(encode(json.dumps(["rejected", reject.source, reject.stage, reject.error])))
         return hasher.hexdigest()
