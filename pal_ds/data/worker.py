@@ -21,6 +21,7 @@ import webdataset
 from torch import Tensor
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.data.heap import trimmed
 from pal_ds.data.ring import Ring
 from pal_ds.data.schedule import Schedule
 from pal_ds.data.stream import ClipStream
@@ -125,7 +126,7 @@ class Chain:
         self._counted = ReadCounters()
 
     def __iter__(self) -> Iterator[Built]:
-        return iter(self._pipeline)
+        return trimmed(self._pipeline)
 
     def new_counts(self) -> ReadCounters:
         """Return what was read since the last call."""
