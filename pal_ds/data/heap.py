@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pal_ds.data.synthesis import Built
 
 #: Clips between two trims: rare enough to cost nothing, often enough that a worker stays as small as it began.
-CLIPS_PER_TRIM = 512
+CLIPS_PER_TRIM = 128
 
 
 def trimmed(groups: Iterable[Built]) -> Iterator[Built]:
