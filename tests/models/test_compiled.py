@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from rank_pool import RankPool
@@ -12,7 +14,7 @@ from pal_ds.models.compiled import compile_backbone, is_compiled
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["i3d", "tsm_resnet50"])
+@pytest.mark.parametrize("name", ["i3d", *(["tsm_resnet50"] if os.environ.get("PAL_TEST_FULL") else [])])
 def test_the_whole_backbone_is_one_graph_with_equal_features(name: str) -> None:
     torch.compiler.reset()
     plain, compiled = build_backbone(name, width=1 / 16), build_backbone(name, width=1 / 16)
