@@ -52,6 +52,8 @@ class RunLog:
         )
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
+        # Of its own, so that a last word needn't wait for all files under way, and no earlier one comes after it.
+        self._status_lock = threading.Lock()
         self._full = False
         self._uploaded: dict[str, tuple[int, float]] = {}
         self._progress: dict[str, Any] | None = None
@@ -89,8 +91,9 @@ class RunLog:
 
     def status(self, state: str, step: int, **details: Any) -> None:
         """Replace ``STATUS.json``; a store that is away is a warning, the run's own error says more."""
-        self._progress = None
-        self._write_status({"state": state, "step": step, **details})
+        with self._status_lock:
+            self._progress = None
+            self._write_status({"state": state, "step": step, **details})
 
     def progress(self, step: int) -> None:
         """Say ``running`` in ``STATUS.json``; to an object store with the next upload: training does not wait."""
@@ -114,9 +117,10 @@ class RunLog:
             files = [path for path in sorted(self._folder.rglob("*")) if path.is_file()]
             if not all(self._upload_one(path) for path in files):
                 return
-            document, self._progress = self._progress, None
-            if document is not None:
-                self._write_status(document)
+            with self._status_lock:
+                document, self._progress = self._progress, None
+                if document is not None:
+                    self._write_status(document)
 
     def close(self) -> None:
         """Write and upload what is left, and remove the spool."""

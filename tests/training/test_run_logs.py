@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +84,28 @@ def test_progress_comes_to_a_store_with_an_upload(run: str) -> None:
     log.status("failed", 9)
     log.close()
     assert json.loads(storage.read_bytes(place)) == {"state": "failed", "step": 9}
+
+
+def test_no_progress_comes_after_the_last_word(
+    s3_env: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = storage.join(s3_env.bucket("runlog-test"), tmp_path.name)
+    log = RunLog(run, LogConfig(tensorboard=False), step=0)
+    log.progress(4)
+    write, slow, released = storage.write_bytes, threading.Event(), threading.Event()
+
+    def write_slowly(url: str, data: bytes, **how: Any) -> None:
+        if url.endswith("STATUS.json") and b"running" in data:
+            slow.set()
+            released.wait(1.0)
+        write(url, data, **how)
+
+    monkeypatch.setattr(storage, "write_bytes", write_slowly)
+    upload = threading.Thread(target=log.upload)
+    upload.start()
+    assert slow.wait(30)
+    log.status("done", 5)
+    released.set()
+    upload.join()
+    log.close()
+    assert json.loads(storage.read_bytes(storage.join(run, "STATUS.json"))) == {"state": "done", "step": 5}
