@@ -22,9 +22,10 @@ demo: $(STAMP)  ## real videos to a report.html through every command (about 10 
 demo-fast: $(STAMP)  ## the same road with a few training steps
 	@$(BIN)/python -m launch.demo --fast
 
-test: $(STAMP)  ## all tests, fast ones first
-	@$(BIN)/python -m pytest -q -m "not slow and not compat"
-	@$(BIN)/python -m pytest -q -m "slow and not compat"
+test: $(STAMP)  ## all tests, fast ones first; trainings under the launcher one by one at the end
+	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	@$(BIN)/python -m pytest -q -n 2 -m slow --ignore=tests/training
+	@$(BIN)/python -m pytest -q -m slow tests/training
 
 check: $(STAMP)  ## ruff and mypy --strict
 	@$(BIN)/ruff check .

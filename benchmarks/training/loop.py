@@ -130,8 +130,7 @@ class BareLoop:
             self._objective = convert_sync_batchnorm(objective)
             self._model = torch.nn.parallel.DistributedDataParallel(self._objective, broadcast_buffers=False)
         trained = [parameter for parameter in self._objective.parameters() if parameter.requires_grad]
-        cuda = ranks.device.type == "cuda"
-        self._adam = torch.optim.Adam(trained, lr=1e-4, weight_decay=1e-5, fused=cuda)
+        self._adam = torch.optim.Adam(trained, lr=1e-4, weight_decay=1e-5, fused=True)
         dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
         self._autocast = torch.autocast(ranks.device.type, dtype=dtype, enabled=dtype is not None)
 

@@ -93,7 +93,7 @@ class TrainEngine:
             betas=(config.optimizer.beta1, config.optimizer.beta2),
             eps=config.optimizer.eps,
             weight_decay=config.optimizer.weight_decay,
-            fused=ranks.device.type == "cuda",
+            fused=True,
         )
         engine, _, _, _ = deepspeed.initialize(
             model=objective,
@@ -103,6 +103,9 @@ class TrainEngine:
             dist_init_required=False,
         )
         self._engine: Any = engine
+        if ranks.world_size == 1 and config.zero_stage == 0:
+            # A reduction over one rank still copies all gradients into a bucket and back.
+            engine.enable_backward_allreduce = False
         self._broadcast_state()
         self._bn_guard = BatchNormGuard(objective)
         self._staged: list[Tensor] = []
