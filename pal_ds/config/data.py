@@ -66,7 +66,7 @@ class DataConfig:
         60.0, "Seconds after which a worker stuck in one clip is restarted and the clip replaced; 0 never."
     )
     worker_clips: int = option(
-        10_000,
+        5_000,
         "Clips after which a worker is replaced by a fresh one: opening a decoder leaks about 1 KB in the library. "
         "0 never.",
     )
