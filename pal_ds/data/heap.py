@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from pal_ds.data.synthesis import Built
 
-#: Clips between two trims. What is given back has to be faulted in again, some 90 MB at 256 kB a clip: every 128
-#: clips that took 1 ms a clip, 5 % of decoding it; every 1024 it takes a tenth, and memory swings by 2 % in between.
+#: Clips between two trims. What is given back has to be faulted in again: every 128 clips meant 240 page faults a clip
+#: against 70 (1.9 against 0.7 ms of system time, on a busy machine); every 1024, memory swings by 2 % in between.
 CLIPS_PER_TRIM = 1024
 
 
