@@ -228,8 +228,8 @@ def test_a_hung_rank_is_named_and_the_job_ends(
     assert (status["state"], status["step"]) == ("failed", 5)
     expected = "the others wait for rank 1 on" if how == "busy" else "no sign of life from rank 1 on"
     assert expected in status["error"]
-    # What is known of a frozen rank is what it last told, up to a moment before.
-    steps = "5" if how == "busy" else "[45]"
+    # A rank tells where it is once a second, in which several of these tiny steps pass; frozen, it tells no more.
+    steps = "5" if how == "busy" else "[0-5]"
     assert re.search(rf"of step {steps} at", status["error"])
     assert "no progress for" in err
     _, alive = psutil.wait_procs(family, timeout=40)
