@@ -82,7 +82,8 @@ def test_every_variant_has_a_valid_config_and_an_equal_budget(variant: Variant, 
     road = build_road(given_corpus(corpus), variant, 3, BUDGETS["two-core"], ranks=1)
     words = road.pretrain.command(tmp_path)
     config = load_config(words[words.index("--config") + 1], words[words.index("--config") + 2 :])
-    assert (config.run.seed, config.data.global_batch, config.synthesis.clips) == (3, 16, 7)
+    assert (config.run.seed, config.data.global_batch) == (3, BUDGETS["two-core"].batch)
+    assert config.synthesis.clips == 7
     assert config.run.max_steps == (BUDGETS["two-core"].steps if variant.trained else 30)
     assert len({stage.key for stage in road.stages}) == len(road.stages)
 
@@ -171,7 +172,7 @@ def test_command_plans_and_reports_without_running(
     assert main([*words, "--plan"]) == 0
     plan = capsys.readouterr().out
     assert plan.count("to do") == 10
-    assert "run.max_steps=240" in plan
+    assert f"run.max_steps={BUDGETS['two-core'].steps}" in plan
     assert main([*words, "--set", "steps=7", "--plan"]) == 0
     assert "run.max_steps=7" in capsys.readouterr().out
     assert main([*words, "--report-only", "--json"]) == 0
