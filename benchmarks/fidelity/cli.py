@@ -17,7 +17,16 @@ from typing import Any
 
 from benchmarks.fidelity.budget import BUDGETS, Budget
 from benchmarks.fidelity.pipeline import Road, build_road, corpus_stage, given_corpus
-from benchmarks.fidelity.results import DECIDING, FIGURES, markdown, orderings, read_row, summarise
+from benchmarks.fidelity.results import (
+    DECIDING,
+    FIGURES,
+    Row,
+    both_ways,
+    markdown,
+    orderings,
+    read_row,
+    summarise,
+)
 from benchmarks.fidelity.stage import EXIT_PREEMPTED, OutOfTime, Runner, Stage, StageError
 from benchmarks.fidelity.variants import VARIANTS
 
@@ -30,6 +39,10 @@ examples
   One variant and seed, for at most ten minutes (exit 75: run it again):
     python -m benchmarks.fidelity --work runs/fidelity --corpus mocap-small --variants pal --seeds 0 --minutes 10
 
+  Does the length decide the order? A quarter of it, then both side by side:
+    python -m benchmarks.fidelity --work runs/fidelity --corpus mocap-small --seeds 0 --set steps=150
+    python -m benchmarks.fidelity --work runs/fidelity --corpus mocap-small --report-only --beside steps=150
+
   The page from what is there, without running anything:
     python -m benchmarks.fidelity --work runs/fidelity --corpus mocap-small --report-only
 
@@ -41,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = _parser().parse_args(argv)
     try:
-        budget = _budget(arguments)
+        budget = _with_sizes(BUDGETS[arguments.budget], arguments.set)
+        for word in arguments.beside:
+            _with_sizes(budget, [word])
         corpus = (
             given_corpus(arguments.corpus)
             if arguments.corpus
@@ -106,12 +121,15 @@ def _report(
     from benchmarks.fidelity.page import build_page
     from pal_ds.viz.report import write_report
 
-    every = sorted({*seeds, *range(arguments.most_seeds)})
-    rows = [
-        read_row(build_road(corpus, variant, seed, budget, ranks=arguments.ranks), runner)
-        for variant in VARIANTS.values()
-        for seed in every
-    ]
+    def rows_of(sizes: Budget) -> list[Row]:
+        every = sorted({*seeds, *range(arguments.most_seeds)})
+        return [
+            read_row(build_road(corpus, variant, seed, sizes, ranks=arguments.ranks), runner)
+            for variant in VARIANTS.values()
+            for seed in every
+        ]
+
+    rows = rows_of(budget)
     missing = [
         f"{row.variant} seed {row.seed}"
         for row in rows
@@ -119,6 +137,10 @@ def _report(
     ]
     rows = [row for row in rows if row.figures]
     summary = summarise(rows)
+    beside = {
+        word: summarise([row for row in rows_of(_with_sizes(budget, [word])) if row.figures])
+        for word in arguments.beside
+    }
     commits = sorted({commit for row in rows for commit in row.commits.values()})
     document: dict[str, Any] = {
         "facts": {
@@ -132,6 +154,10 @@ def _report(
         "chance": "5.6 % with 18 classes",
         "summary": summary,
         "orderings": {key: orderings(summary, key) for key in DECIDING},
+        "beside": {
+            word: {"summary": other, "orders": {key: both_ways(summary, other, key) for key in DECIDING}}
+            for word, other in beside.items()
+        },
         "rows": [
             {
                 "variant": row.variant,
@@ -155,15 +181,15 @@ def _report(
         print(f"{table}\n{len(FIGURES)} figures a row; page: {work / 'index.html'}")
 
 
-def _budget(arguments: argparse.Namespace) -> Budget:
-    """Return the named budget with single values replaced."""
+def _with_sizes(budget: Budget, words: list[str]) -> Budget:
+    """Return the budget with single values replaced by ``name=value`` words."""
     given: dict[str, float | int] = {}
-    for word in arguments.set:
+    for word in words:
         name, _, value = word.partition("=")
         if name not in _SIZES:
-            raise ValueError(f"--set {word}: use {', '.join(_SIZES)}")
+            raise ValueError(f"{word}: use NAME=VALUE with one of {', '.join(_SIZES)}")
         given[name] = float(value) if name == "width" else int(value)
-    return dataclasses.replace(BUDGETS[arguments.budget], **given)  # type: ignore[arg-type]  # names and kinds are checked above
+    return dataclasses.replace(budget, **given)  # type: ignore[arg-type]  # names and kinds are checked above
 
 
 def _names(text: str) -> list[str]:
@@ -202,6 +228,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--budget", choices=list(BUDGETS), default="two-core", help="sizes (default: two-core)")
     add(
         "--set", action="append", default=[], metavar="NAME=VALUE", help=f"of the budget: {', '.join(_SIZES)}"
+    )
+    add(
+        "--beside",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="put the orderings found with this --set, run before, beside the others; nothing is run for it",
     )
     add(
         "--ranks", type=int, default=1, help="processes of a pre-training; more than one go through deepspeed"

@@ -43,6 +43,7 @@ def build_page(document: Mapping[str, Any], rows: Sequence[Row]) -> ReportData:
             )
             for number, (key, name) in enumerate(DECIDING.items())
         ),
+        *(_beside(word, found) for word, found in document["beside"].items()),
         *(
             _curve(rows, key, title)
             for key, title in _CURVES
@@ -149,6 +150,25 @@ def _ordering_table(found: Sequence[Mapping[str, Any]]) -> Table:
         for row in found
     )
     return Table(header=("in the paper", "gap here, points", "holds here", "clear", "seeds"), rows=rows)
+
+
+def _beside(word: str, found: Mapping[str, Any]) -> Section:
+    rows = tuple(
+        (
+            f"{VARIANTS[entry['above']].title} above {VARIANTS[entry['below']].title}",
+            DECIDING[key],
+            f"{entry['gap']:+.2f}",
+            f"{entry['other_gap']:+.2f}",
+            "yes" if entry["same"] else "no",
+        )
+        for key, entries in found["orders"].items()
+        for entry in entries
+    )
+    return Section(
+        title=f"Does the budget decide the order? The same with {word}",
+        text="Gaps in points. An ordering whose sign changes with the budget is the budget's, not the method's.",
+        table=Table(header=("in the paper", "by", "gap here", f"with {word}", "same order"), rows=rows),
+    )
 
 
 def _stage_table(rows: Sequence[Row]) -> Table:

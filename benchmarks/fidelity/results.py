@@ -131,6 +131,24 @@ def orderings(summary: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any
     return found
 
 
+def both_ways(
+    summary: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], key: str
+) -> list[dict[str, Any]]:
+    """Put the orderings of two budgets side by side, where both have them."""
+    there = {(entry["above"], entry["below"]): entry for entry in orderings(other, key)}
+    return [
+        {
+            "above": entry["above"],
+            "below": entry["below"],
+            "gap": entry["gap"],
+            "other_gap": there[name]["gap"],
+            "same": entry["holds"] == there[name]["holds"],
+        }
+        for entry in orderings(summary, key)
+        if (name := (entry["above"], entry["below"])) in there
+    ]
+
+
 def markdown(summary: Sequence[dict[str, Any]]) -> str:
     """Give the table as Markdown; ± is half the range over seeds."""
     heads = ["variant", "seeds", *(heading for _, heading, _ in FIGURES), "paper's mAP"]

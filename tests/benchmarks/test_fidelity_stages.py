@@ -15,7 +15,7 @@ from benchmarks.fidelity.budget import BUDGETS
 from benchmarks.fidelity.cli import main
 from benchmarks.fidelity.pipeline import build_road, given_corpus
 from benchmarks.fidelity.probe import knn_accuracy, linear_accuracy, scene_share
-from benchmarks.fidelity.results import FIGURES, Row, cell, markdown, orderings, summarise
+from benchmarks.fidelity.results import FIGURES, Row, both_ways, cell, markdown, orderings, summarise
 from benchmarks.fidelity.stage import OutOfTime, Runner, Stage, StageError
 from benchmarks.fidelity.variants import VARIANTS, Variant
 from pal_ds.config import load_config
@@ -112,6 +112,14 @@ def test_table_gives_mean_and_half_range_and_orderings_tell_clear_from_undecided
     assert "| PAL (#4) | 2 | 4.50 ± 0.50 |" in markdown(summary)
 
 
+def test_orderings_of_two_budgets_are_put_side_by_side() -> None:
+    here = summarise([row("random", 0, 1.0), row("moco", 0, 3.0), row("pal", 0, 4.0)])
+    there = summarise([row("random", 0, 1.0), row("pal", 0, 0.5)])
+    assert both_ways(here, there, "AUC") == [
+        {"above": "pal", "below": "random", "gap": 3.0, "other_gap": -0.5, "same": False}
+    ]
+
+
 def test_scores_of_all_classes_sum_up_to_those_of_the_proposals(tmp_path: Path) -> None:
     rows = [
         {"segment": [1.0, 4.0], "score": 0.5, "label": "a"},
@@ -178,5 +186,8 @@ def test_command_plans_and_reports_without_running(
     assert main([*words, "--report-only", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["missing"] == ["pal seed 0"]
     assert "Not run: pal seed 0." in (tmp_path / "work/index.html").read_text()
+    assert main([*words, "--report-only", "--beside", "steps=7"]) == 0
+    assert "The same with steps=7" in (tmp_path / "work/index.html").read_text()
     assert main([*words, "--set", "stepz=7"]) == 2
+    assert main([*words, "--report-only", "--beside", "7"]) == 2
     assert main(["--work", str(tmp_path), "--corpus", str(tmp_path / "none")]) == 2
