@@ -7,6 +7,8 @@ so nothing has to be saved for an exact resume.
 from __future__ import annotations
 
 import hashlib
+import struct
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,15 @@ class Draws:
     def uniform(self, count: int) -> npt.NDArray[np.float64]:
         """Return ``count`` numbers of U[0, 1), multiples of 2^-53."""
         return (self._raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def numbers(self, count: int) -> tuple[float, ...]:
+        """Return the numbers of :meth:`uniform` as Python's: for a few, arrays cost several times as much."""
+        return next(self.rows(1, count))
+
+    def rows(self, rows: int, columns: int) -> Iterator[tuple[float, ...]]:
+        """Draw ``rows * columns`` numbers of U[0, 1) at once, and read them a row at a time when asked for."""
+        drawn = struct.iter_unpack(f"<{columns}Q", self._digest(rows * columns))
+        return (tuple((number >> 11) * 2.0**-53 for number in row) for row in drawn)
 
     def integer(self, low: int, high: int) -> int:
         """Return an integer of U{low..high}, both ends included."""

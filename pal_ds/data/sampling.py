@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -133,17 +134,16 @@ def draw_region(draws: Draws, frames: int, synthesis: SynthesisConfig) -> Region
         inside = np.arange(synthesis.clip_frames, dtype=np.int64) * stride
         offsets = (clip_starts[:, None] + inside[None, :]).reshape(-1)
     first = draws.integer(0, max(0, frames - 1 - int(offsets[-1])))
-    betas = synthesis.beta_min + (synthesis.beta_max - synthesis.beta_min) * draws.uniform(
-        synthesis.view_clips
-    )
+    spread = synthesis.beta_max - synthesis.beta_min
+    betas = tuple(synthesis.beta_min + spread * number for number in draws.numbers(synthesis.view_clips))
     if synthesis.beta_scope == "view":
-        betas[:] = betas[0]
+        betas = betas[:1] * len(betas)
     return Region(
         start=start,
         length=length,
         stride=stride,
         frames=(first + offsets) % frames,
-        beta=tuple(float(beta) for beta in betas),
+        beta=betas,
     )
 
 
@@ -170,34 +170,34 @@ def draw_background(draws: Draws, frames: int, synthesis: SynthesisConfig) -> tu
 
 def draw_look(draws: Draws, height: int, width: int, augment: AugmentConfig) -> Look:
     """Draw the augmentation of one source. The layout of the draws is fixed: switching one off moves no other."""
-    crop_draws, other = draws.uniform(40), draws.uniform(9)
-    jitter = bool(other[1] < augment.jitter_p)
+    crop_draws, other = draws.rows(10, 4), draws.numbers(9)
+    jitter = other[1] < augment.jitter_p
 
     def factor(value: float, spread: float) -> float:
         return 1.0 + spread * (2.0 * value - 1.0) if jitter else 1.0
 
-    blur = augment.blur_sigma_min + (augment.blur_sigma_max - augment.blur_sigma_min) * float(other[8])
+    blur = augment.blur_sigma_min + (augment.blur_sigma_max - augment.blur_sigma_min) * other[8]
     return Look(
         crop=_crop(crop_draws, height, width, augment),
-        flip=bool(other[0] < augment.flip_p),
-        brightness=factor(float(other[2]), augment.brightness),
-        contrast=factor(float(other[3]), augment.contrast),
-        saturation=factor(float(other[4]), augment.saturation),
-        hue=factor(float(other[5]), augment.hue) - 1.0,
-        grey=bool(other[6] < augment.grey_p),
+        flip=other[0] < augment.flip_p,
+        brightness=factor(other[2], augment.brightness),
+        contrast=factor(other[3], augment.contrast),
+        saturation=factor(other[4], augment.saturation),
+        hue=factor(other[5], augment.hue) - 1.0,
+        grey=other[6] < augment.grey_p,
         blur=blur if other[7] < augment.blur_p else 0.0,
     )
 
 
 def _crop(
-    draws: npt.NDArray[np.float64], height: int, width: int, augment: AugmentConfig
+    tries: Iterable[tuple[float, ...]], height: int, width: int, augment: AugmentConfig
 ) -> tuple[int, int, int, int]:
-    """Return (top, left, height, width) of a random resized crop: ten tries, then the largest centred one."""
+    """Return (top, left, height, width) of a random resized crop: the first try that fits, or the largest centred."""
     low, high = augment.crop_ratio_min, augment.crop_ratio_max
     if augment.crop == "center":
         side = min(height, width)
         return (height - side) // 2, (width - side) // 2, side, side
-    for area_draw, ratio_draw, top_draw, left_draw in draws.reshape(10, 4):
+    for area_draw, ratio_draw, top_draw, left_draw in tries:
         share = augment.crop_scale_min + (augment.crop_scale_max - augment.crop_scale_min) * area_draw
         ratio = math.exp(math.log(low) + (math.log(high) - math.log(low)) * ratio_draw)
         crop_width = round(math.sqrt(share * height * width * ratio))

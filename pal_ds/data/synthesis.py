@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,11 +26,15 @@ from pal_ds.data.sampling import ClipDraws, Look, draw_clip, draw_pairs
 from pal_ds.data.schedule import MAX_ATTEMPTS, GroupTask, Schedule
 from pal_ds.data.slots import SlotWriter
 from pal_ds.data.stream import Clip
-from pal_ds.shardset import SampleRecord
+from pal_ds.shardset import SampleMembers, SampleRecord
 
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _RGB = np.linalg.inv(_YIQ)
 _GREY = np.tile(_YIQ[0], (3, 1))
+# A hue shift turns I and Q; along Y, the greys, nothing moves.
+_ALONG_GREY = _RGB @ np.diag([1.0, 0.0, 0.0]) @ _YIQ
+_ACROSS_GREY = _RGB @ np.diag([0.0, 1.0, 1.0]) @ _YIQ
+_QUARTER_TURN = _RGB @ np.array([[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]) @ _YIQ
 
 
 class Built(NamedTuple):
@@ -120,8 +125,10 @@ class GroupBuilder:
         replaced: list[dict[str, Any]] = []
         writer = SlotWriter(buffer, self._synthesis, self._resize)
         members: list[tuple[SampleRecord, ClipDraws]] = []
+        # All draws first: between decodes, which sweep the caches, each would take three times as long.
+        draws = [None if isinstance(clip, ClipError) else self._drawn(task.epoch, clip) for clip in clips]
         for place, clip in enumerate(clips):
-            decoded = self._decoded_or_stand_in(task, place, clip, used, replaced)
+            decoded = self._decoded_or_stand_in(task, place, clip, draws[place], used, replaced)
             writer.write(decoded.draws, decoded.frames)
             members.append((decoded.record, decoded.draws))
         decode_seconds, self._decode_seconds = self._decode_seconds, 0.0
@@ -132,13 +139,14 @@ class GroupBuilder:
         task: GroupTask,
         place: int,
         clip: Clip,
+        draws: ClipDraws | None,
         used: set[ClipPosition],
         replaced: list[dict[str, Any]],
     ) -> _Decoded:
         original: ClipError | None = None
         for attempt in range(MAX_ATTEMPTS + 1):
             try:
-                decoded = self._decoded(task.epoch, clip)
+                decoded = self._decoded(task.epoch, clip, draws)
             except ClipError as error:
                 original = original or error
             else:
@@ -146,7 +154,7 @@ class GroupBuilder:
                     replaced.append(self._replacement(task, place, original, decoded.record.key))
                 return decoded
             position = self._schedule.stand_in(task, place, attempt)
-            clip = original
+            clip, draws = original, None
             if position is not None and position not in used:
                 used.add(position)
                 clip = self._fetch(position)
@@ -165,22 +173,25 @@ class GroupBuilder:
             "error": error.reason,
         }
 
-    def _decoded(self, epoch: int, clip: Clip) -> _Decoded:
+    def _drawn(self, epoch: int, clip: SampleMembers) -> ClipDraws:
+        return draw_clip(
+            self._seed,
+            epoch,
+            clip.key,
+            frames=clip.record.frames,
+            height=clip.record.height,
+            width=clip.record.width,
+            synthesis=self._synthesis,
+            augment=self._augment,
+        )
+
+    def _decoded(self, epoch: int, clip: Clip, draws: ClipDraws | None) -> _Decoded:
         if isinstance(clip, ClipError):
             raise clip
         record = clip.record
         if clip.key in self._hung:
             raise ClipError(clip.key, self._hung[clip.key])
-        draws = draw_clip(
-            self._seed,
-            epoch,
-            clip.key,
-            frames=record.frames,
-            height=record.height,
-            width=record.width,
-            synthesis=self._synthesis,
-            augment=self._augment,
-        )
+        draws = draws or self._drawn(epoch, clip)
         wanted = np.concatenate([*(region.frames for region in draws.regions), draws.background])
         self._watch(clip.key)
         begun = time.perf_counter()
@@ -206,7 +217,7 @@ class GroupBuilder:
             sources=writer.sources(),
             flip=np.array([look.flip for look in looks]),
             blur=np.array([look.blur for look in looks], dtype=np.float32),
-            colour=torch.from_numpy(np.stack([colour_matrix(look) for look in looks]).astype(np.float32)),
+            colour=torch.from_numpy(colour_matrices(looks).astype(np.float32)),
             contrast=torch.tensor([(1 - look.contrast) * look.brightness for look in looks]),
             region=torch.tensor([[(part.start, part.length) for part in drawn.regions] for drawn in draws]),
             beta=torch.tensor([[part.beta for part in drawn.regions] for drawn in draws]),
@@ -223,19 +234,23 @@ class GroupBuilder:
         )
 
 
-def colour_matrix(look: Look) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return a source's colour operations as one 3 x 3 matrix on RGB columns.
+def colour_matrices(looks: Sequence[Look]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return each source's colour operations as one 3 x 3 matrix on RGB columns, [S, 3, 3].
 
     In this order: brightness, contrast, saturation, hue, greyscale. Contrast also adds
     ``(1 - contrast) * brightness * mean grey`` to every channel, which the later operations leave alone
     because they keep greys.
     """
-    matrix = np.eye(3) * look.brightness * look.contrast
-    matrix = (look.saturation * np.eye(3) + (1 - look.saturation) * _GREY) @ matrix
-    if look.hue:
-        cos, sin = math.cos(2 * math.pi * look.hue), math.sin(2 * math.pi * look.hue)
-        matrix = _RGB @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ _YIQ @ matrix
-    return _GREY @ matrix if look.grey else matrix
+    gain, saturation, turn = np.array(
+        [(look.brightness * look.contrast, look.saturation, 2 * math.pi * look.hue) for look in looks]
+    ).T[..., None, None]
+    matrices = gain * (saturation * np.eye(3) + (1 - saturation) * _GREY)
+    rotations = np.cos(turn) * _ACROSS_GREY + np.sin(turn) * _QUARTER_TURN + _ALONG_GREY
+    hued = np.array([bool(look.hue) for look in looks])[:, None, None]
+    matrices = np.where(hued, rotations @ matrices, matrices)
+    grey = np.array([look.grey for look in looks])[:, None, None]
+    found: np.ndarray[Any, np.dtype[np.float64]] = np.where(grey, _GREY @ matrices, matrices)
+    return found
 
 
 def group_digest(
@@ -246,15 +261,15 @@ def group_digest(
     for key, drawn in zip(keys, draws, strict=True):
         digest.update(f"{key}\n".encode())
         for region in drawn.regions:
-            digest.update(np.array([region.start, region.length, region.stride], dtype="<i8").tobytes())
-            digest.update(region.frames.astype("<i8").tobytes())
-            digest.update(np.array(region.beta, dtype="<f8").tobytes())
-        digest.update(drawn.background.astype("<i8").tobytes())
+            digest.update(struct.pack("<3q", region.start, region.length, region.stride))
+            digest.update(region.frames.astype("<i8", copy=False).tobytes())
+            digest.update(struct.pack(f"<{len(region.beta)}d", *region.beta))
+        digest.update(drawn.background.astype("<i8", copy=False).tobytes())
         for look in (*drawn.region_looks, *drawn.background_looks):
-            digest.update(np.array([*look.crop, look.flip, look.grey], dtype="<i8").tobytes())
-            factors = [look.brightness, look.contrast, look.saturation, look.hue, look.blur]
-            digest.update(np.array(factors, dtype="<f8").tobytes())
-    digest.update(pairs.astype("<i8").tobytes())
+            digest.update(struct.pack("<6q", *look.crop, look.flip, look.grey))
+            factors = (look.brightness, look.contrast, look.saturation, look.hue, look.blur)
+            digest.update(struct.pack("<5d", *factors))
+    digest.update(pairs.astype("<i8", copy=False).tobytes())
     return digest.digest()
 
 

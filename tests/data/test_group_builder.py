@@ -14,7 +14,7 @@ from pal_ds.data.order import ClipPosition
 from pal_ds.data.sampling import draw_clip, draw_look
 from pal_ds.data.schedule import GroupTask
 from pal_ds.data.slots import resized, slot_bytes
-from pal_ds.data.synthesis import GroupBuilder, colour_matrix
+from pal_ds.data.synthesis import GroupBuilder, colour_matrices
 from pal_ds.shardset import SampleMembers
 
 SYNTHESIS = SynthesisConfig(size=24)
@@ -157,7 +157,7 @@ def test_no_stand_in_at_all_stops_with_the_shard(clips):
 def test_colour_matrices_keep_greys_grey():
     for seed in range(50):
         look = draw_look(Draws(seed, 0, "a", "b"), 64, 64, AUGMENT)
-        grey = colour_matrix(look) @ np.ones(3)
+        grey = colour_matrices([look])[0] @ np.ones(3)
         assert np.ptp(grey) < 1e-3
         assert grey[0] == pytest.approx(look.brightness * look.contrast, rel=1e-3)
 
@@ -172,10 +172,12 @@ def test_colour_matrix_follows_the_documented_order():
     colour = np.array([0.9, 0.2, 0.1])
     expected = colour * 1.2 * 0.8
     expected = 0.5 * expected + 0.5 * (expected @ [0.299, 0.587, 0.114])
-    assert colour_matrix(look) @ colour == pytest.approx(expected)
+    assert colour_matrices([look])[0] @ colour == pytest.approx(expected)
     turned = dataclasses.replace(look, hue=1.0)
-    assert colour_matrix(turned) == pytest.approx(colour_matrix(look)), "a full turn changes nothing"
+    assert colour_matrices([turned])[0] == pytest.approx(colour_matrices([look])[0]), (
+        "a full turn changes nothing"
+    )
     third = dataclasses.replace(look, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.25)
-    assert not np.allclose(colour_matrix(third), np.eye(3), atol=0.2)
+    assert not np.allclose(colour_matrices([third])[0], np.eye(3), atol=0.2)
     grey = dataclasses.replace(look, grey=True)
-    assert np.ptp(colour_matrix(grey) @ colour) == pytest.approx(0, abs=1e-12)
+    assert np.ptp(colour_matrices([grey])[0] @ colour) == pytest.approx(0, abs=1e-12)
