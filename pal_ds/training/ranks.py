@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pal_ds.models.collectives import all_gather_flat
+from pal_ds.training.heap import keep_freed
 
 _TEXT_BYTES = 400
 
@@ -159,6 +160,7 @@ def start(timeout_seconds: float) -> Ranks:
     if not cuda:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         torch.set_num_threads(max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, local)))
+        keep_freed()
     _complete_environment(rank, world_size, local_rank, local)
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
