@@ -1,7 +1,7 @@
-"""What frozen features say about trimmed clips: kNN and linear probe, ``python -m benchmarks.fidelity.probe``.
+"""What frozen features say about trimmed videos: kNN and linear probe, ``python -m benchmarks.fidelity.probe``.
 
-A clip's feature is the mean of its clips' features. Neither number chooses anything: k and the regression's steps are
-fixed.
+Twice: of the mean of a video's features, and of what is left without it, its *changes* over time in order. Nothing
+is chosen by these figures: k and the regression's steps are fixed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07
 Floats = NDArray[np.float32]
 
 
-def read_split(features: FeatureStore, shards: str, split: str) -> tuple[Floats, list[str]]:
-    """Return mean features [N, C] and labels of one split of a labelled shard set."""
+def read_split(features: FeatureStore, shards: str, split: str) -> tuple[list[Floats], list[str]]:
+    """Return every video's features [T, C] and the labels of one split of a labelled shard set."""
     rows: list[Floats] = []
     labels: list[str] = []
     for video in list_videos(shards, split=split):
@@ -34,9 +34,21 @@ def read_split(features: FeatureStore, shards: str, split: str) -> tuple[Floats,
         (sample,) = split_samples(storage.read_range(video.url, video.offset, video.offset + video.bytes))
         if sample.record.label is None:
             raise ValueError(f"{video.source}: has no label; build the set --with-labels")
-        rows.append(features.load(video.id).values_tc.mean(axis=0))
+        rows.append(features.load(video.id).values_tc)
         labels.append(sample.record.label)
-    return np.stack(rows), labels
+    return rows, labels
+
+
+def changes(videos: list[Floats], length: int) -> Floats:
+    """Return each video's first ``length`` features less the mean of all of its own, in order: [N, length * C]."""
+    return np.stack([(rows - rows.mean(axis=0))[:length].reshape(-1) for rows in videos])
+
+
+def same_video(videos: list[Floats]) -> float:
+    """Share of videos whose even features are, on average, most like their own odd ones among all, in percent."""
+    mean = np.concatenate(videos).mean(axis=0)
+    even, odd = (_unit(np.stack([rows[first::2].mean(axis=0) for rows in videos]) - mean) for first in (0, 1))
+    return float(100 * ((even @ odd.T).argmax(axis=1) == np.arange(len(videos))).mean())
 
 
 def knn_accuracy(
@@ -84,19 +96,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for probe.json")
     arguments = parser.parse_args(argv)
     store = FeatureStore(arguments.features)
-    train_nc, train_names = read_split(store, arguments.shards, "train")
-    val_mc, val_names = read_split(store, arguments.shards, "val")
+    train_videos, train_names = read_split(store, arguments.shards, "train")
+    val_videos, val_names = read_split(store, arguments.shards, "val")
     numbers = {name: number for number, name in enumerate(sorted(set(train_names)))}
     train, val = ([numbers[name] for name in names] for names in (train_names, val_names))
-    found = {
+    length = min(len(rows) for rows in (*train_videos, *val_videos))
+    found: dict[str, float] = {
         "classes": len(numbers),
         "train": len(train),
         "val": len(val),
         "chance": 100 / len(numbers),
-        "knn": knn_accuracy(train_nc, train, val_mc, val, classes=len(numbers)),
         "scene_share": scene_share(store),
-        "linear": linear_accuracy(train_nc, train, val_mc, val, classes=len(numbers)),
+        "same_video": same_video(val_videos),
     }
+    for suffix, train_nc, val_mc in (
+        ("", *(np.stack([rows.mean(axis=0) for rows in videos]) for videos in (train_videos, val_videos))),
+        ("_changes", *(changes(videos, length) for videos in (train_videos, val_videos))),
+    ):
+        split = (train_nc, train, val_mc, val)
+        found["knn" + suffix] = knn_accuracy(*split, classes=len(numbers))
+        found["linear" + suffix] = linear_accuracy(*split, classes=len(numbers))
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found))

@@ -25,6 +25,9 @@ FIGURES = (
     ("AUC", "AUC", 2),
     ("knn", "kNN", 1),
     ("linear", "linear", 1),
+    ("knn_changes", "without the video's mean: kNN", 1),
+    ("linear_changes", "linear", 1),
+    ("same_video", "same video found", 1),
     ("scene_share", "variance between videos", 1),
     ("localised", "equivariance (IoU)", 1),
     ("found", "Fig. 3 found", 1),
@@ -185,7 +188,8 @@ def _proposals(folder: Path) -> dict[str, float]:
 
 def _probe(folder: Path) -> dict[str, float]:
     found = json.loads((folder / "probe.json").read_text())
-    return {key: found[key] for key in ("knn", "linear", "scene_share")}
+    keys = ("knn", "linear", "knn_changes", "linear_changes", "same_video", "scene_share")
+    return {key: found[key] for key in keys}
 
 
 def _figure(folder: Path) -> dict[str, float]:

@@ -14,7 +14,7 @@ from benchmarks.fidelity.agnostic import merge
 from benchmarks.fidelity.budget import BUDGETS
 from benchmarks.fidelity.cli import main
 from benchmarks.fidelity.pipeline import build_road, given_corpus
-from benchmarks.fidelity.probe import knn_accuracy, linear_accuracy, scene_share
+from benchmarks.fidelity.probe import changes, knn_accuracy, linear_accuracy, same_video, scene_share
 from benchmarks.fidelity.results import FIGURES, Row, both_ways, cell, markdown, orderings, summarise
 from benchmarks.fidelity.stage import OutOfTime, Runner, Stage, StageError
 from benchmarks.fidelity.variants import VARIANTS, Variant
@@ -157,6 +157,17 @@ def test_share_of_variance_between_videos_by_hand(tmp_path: Path) -> None:
         (tmp_path / sidecar_name(name)).write_bytes(sidecar.to_json())
     # Between: 4 rows each 2 from the mean of 3; within: 4 rows each 1 from their video's mean.
     assert scene_share(FeatureStore(str(tmp_path))) == pytest.approx(100 * 16 / 20)
+
+
+def test_changes_and_the_same_video_by_hand() -> None:
+    draw = np.random.default_rng(0)
+    looks = draw.normal(size=(4, 1, 8)).astype(np.float32)
+    moves = np.array([-1.0, 1.0, -1.0, 1.0], dtype=np.float32)[:, None] * np.eye(8, dtype=np.float32)[0]
+    videos = [100 * look + moves for look in looks]
+    assert changes(videos, 2) == pytest.approx(np.tile(moves[:2].reshape(-1), (4, 1)), abs=1e-4)
+    assert same_video(videos) == 100
+    # Videos that look alike: only the moves differ between even and odd features, and they are nobody's own.
+    assert same_video([moves + 0 * look for look in looks]) == 25
 
 
 def test_neighbours_and_regression_name_separate_classes() -> None:
