@@ -1,6 +1,6 @@
 """Reads samples out of tar bytes with the standard library alone.
 
-:func:`pal_ds.shardset.split_samples` does it through webdataset, whose import loads torch: seconds and hundreds
+:func:`pal_ds.samples.split_samples` does it through webdataset, whose import loads torch: seconds and hundreds
 of megabytes that a sharding node should not need.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import tarfile
 
-from pal_ds.shardset import SampleMembers, SampleRecord, ShardSetError
+from pal_ds.samples import SampleMembers
+from pal_ds.shardset import SampleRecord, ShardSetError
 
 
 def read_sample(data: bytes) -> SampleMembers:

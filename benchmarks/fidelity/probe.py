@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pal_ds import storage
-from pal_ds.shardset import split_samples
+from pal_ds.samples import split_samples
 from pal_ds.transfer.class_scores import fit_softmax
 from pal_ds.transfer.feature_store import FeatureStore
 from pal_ds.transfer.video_source import list_videos

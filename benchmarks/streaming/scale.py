@@ -28,6 +28,7 @@ from pal_ds import shardset
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
 from pal_ds.data.order import EpochOrder
+from pal_ds.samples import split_samples
 from pal_ds.shardset import ShardEntry, ShardIndex, index_name, shard_name
 
 SHARD_CLIPS = 500
@@ -60,7 +61,7 @@ def one_shard(folder: Path, out: Path) -> Path:
     samples = [
         sample
         for shard in shardset.load_manifest(str(folder)).splits["train"].shards
-        for sample in shardset.split_samples((folder / shard.name).read_bytes())
+        for sample in split_samples((folder / shard.name).read_bytes())
     ]
     chosen = [samples[number % len(samples)] for number in range(SHARD_CLIPS)]
     sets.write_shard(

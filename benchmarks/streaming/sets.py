@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 
 from pal_ds import shardset, storage
+from pal_ds.samples import split_samples
 from pal_ds.shardset import (
     Manifest,
     SampleEntry,
@@ -80,7 +81,7 @@ def multiplied(folder: Path, out: Path, copies: int) -> Path:
     once = [
         sample
         for shard in shardset.load_manifest(str(folder)).splits["train"].shards
-        for sample in shardset.split_samples((folder / shard.name).read_bytes())
+        for sample in split_samples((folder / shard.name).read_bytes())
     ]
     samples = [
         (renamed(sample.record, f"{sample.record.source} {copy}"), sample.video)

@@ -20,6 +20,7 @@ from pal_ds.data.augment import render
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.loader import GroupLoader
 from pal_ds.data.sampling import draw_clip
+from pal_ds.samples import SampleMembers, split_samples
 
 SYNTHESIS, AUGMENT = SynthesisConfig(), AugmentConfig()
 
@@ -86,7 +87,7 @@ class Bound:
         samples = [
             (sample, _needed(sample.record))
             for shard in shardset.load_manifest(url).splits["train"].shards
-            for sample in shardset.split_samples(storage.read_bytes(storage.join(url, shard.name)))
+            for sample in split_samples(storage.read_bytes(storage.join(url, shard.name)))
         ]
         self._processes = [
             context.Process(target=_decode_for_ever, args=(samples, self._counter), daemon=True)
@@ -186,7 +187,7 @@ def _needed(record: shardset.SampleRecord) -> list[int]:
     return [int(frame) for frame in frames]
 
 
-def _decode_for_ever(samples: list[tuple[shardset.SampleMembers, list[int]]], counter: Any) -> None:
+def _decode_for_ever(samples: list[tuple[SampleMembers, list[int]]], counter: Any) -> None:
     torch.set_num_threads(1)
     for sample, frames in itertools.cycle(samples):
         decode_frames(sample.video, sample.record, frames)

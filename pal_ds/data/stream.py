@@ -22,7 +22,8 @@ from pal_ds import shardset, storage
 from pal_ds.data.errors import ClipCorruptError, ClipError
 from pal_ds.data.order import ClipPosition, IntArray
 from pal_ds.data.schedule import GroupTask
-from pal_ds.shardset import SampleMembers, ShardIndex, ShardSetError
+from pal_ds.samples import SampleMembers, split_samples
+from pal_ds.shardset import ShardIndex, ShardSetError
 from pal_ds.storage import ReadCounters, RetryPolicy
 
 #: Samples closer than this are read in one range; the gap is thrown away (bytes).
@@ -190,7 +191,7 @@ class ClipStream:
         start = int(index.offsets[run[0]])
         data = self._range(shard, start, int(index.offsets[run[-1]] + index.sizes[run[-1]]))
         try:
-            samples = {sample.key: sample for sample in shardset.split_samples(data)}
+            samples = {sample.key: sample for sample in split_samples(data)}
         except ShardSetError:
             samples = {}
         found: dict[ClipPosition, Clip] = {}
@@ -208,7 +209,7 @@ class ClipStream:
         data = self._range(position.shard, start, start + int(index.sizes[position.clip]))
         name = self._shard_names[position.shard]
         try:
-            samples = list(shardset.split_samples(data))
+            samples = list(split_samples(data))
         except ShardSetError as error:
             return ClipCorruptError(key, f"{name}: {error}")
         if len(samples) != 1 or samples[0].key != key:

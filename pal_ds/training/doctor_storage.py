@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pal_ds import shardset, storage
+from pal_ds.samples import split_samples
 from pal_ds.training.doctor import Finding, fail, ok, warn
 
 #: What a store says, and what is meant. The first that fits is told; needles are looked for in code and message.
@@ -191,7 +192,7 @@ def shards(url: str) -> list[Finding]:
         ]
     except storage.StorageError as error:
         return [fail("shards", _one_line(error), explain(error, "s3:GetObject"))]
-    member = next(iter(shardset.split_samples(data)))
+    member = next(iter(split_samples(data)))
     decode_frames(member.video, member.record, [0, member.record.frames - 1])
     speed = f"{len(data) / 1e3:.0f} kB in {seconds * 1e3:.0f} ms"
     findings = [

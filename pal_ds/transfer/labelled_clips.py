@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.config.tac import TacData
-from pal_ds.shardset import load_manifest, split_samples
+from pal_ds.samples import split_samples
+from pal_ds.shardset import load_manifest
 from pal_ds.transfer.feature_store import FeatureError
 from pal_ds.transfer.frames import FrameError, FrameStream
 from pal_ds.transfer.video_source import VideoRef, list_videos

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 from pal_ds import storage
-from pal_ds.shardset import MANIFEST_NAME, load_index, load_manifest, split_samples
+from pal_ds.samples import split_samples
+from pal_ds.shardset import MANIFEST_NAME, load_index, load_manifest
 
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".3gp"}

@@ -8,6 +8,7 @@ from benchmarks.streaming import reading, sets
 from benchmarks.streaming.run import medians, ratio, use_environment
 from benchmarks.streaming.shaped import ShapedServer
 from pal_ds import shardset, storage
+from pal_ds.samples import split_samples
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +24,7 @@ def test_a_multiplied_set_holds_every_clip_under_other_keys(bulk, tmp_path):
     shards = manifest.splits["train"].shards
     assert len(shards) > 3
     assert manifest.splits["train"].clips == 1800
-    samples = [
-        sample for shard in shards for sample in shardset.split_samples((more / shard.name).read_bytes())
-    ]
+    samples = [sample for shard in shards for sample in split_samples((more / shard.name).read_bytes())]
     assert len({sample.key for sample in samples}) == 1800
     assert len({sample.record.sha256 for sample in samples}) == 600
     assert all(sample.record.bytes == len(sample.video) for sample in samples)

@@ -15,7 +15,7 @@ from pal_ds.data.sampling import draw_clip, draw_look
 from pal_ds.data.schedule import GroupTask
 from pal_ds.data.slots import resized, slot_bytes
 from pal_ds.data.synthesis import GroupBuilder, colour_matrices
-from pal_ds.shardset import SampleMembers
+from pal_ds.samples import SampleMembers
 
 SYNTHESIS = SynthesisConfig(size=24)
 AUGMENT = AugmentConfig()
