@@ -17,7 +17,12 @@ _ORDERING = (
     "Clear means: two seeds or more, and a gap beyond the sum of both half ranges. Two seeds are few, and the "
     "validation set is small: treat what isn't clear as undecided."
 )
-_CURVES = (("loss", "loss"), ("top1", "top-1 of its own task"), ("feature_std", "spread of the features"))
+_CURVES = (
+    ("loss", "loss"),
+    ("val_loss", "loss on held-out clips"),
+    ("top1", "top-1 of its own task"),
+    ("feature_std", "spread of the features"),
+)
 
 
 def build_page(document: Mapping[str, Any], rows: Sequence[Row]) -> ReportData:
@@ -106,6 +111,7 @@ def _curve(rows: Sequence[Row], key: str, title: str) -> Section:
         axes.legend(frameon=False, fontsize=8.5)
     good = {
         "loss": "falls and levels off; losses of different objectives can't be compared with each other",
+        "val_loss": "falls as the training loss does; where it rises, training clips are learned by heart",
         "top1": "rises above a blind guess",
         "feature_std": "stays well above 0: at 0 all features are one point",
     }[key]

@@ -198,6 +198,6 @@ def _figure(folder: Path) -> dict[str, float]:
 
 
 def _steps(run: Path) -> list[dict[str, Any]]:
-    wanted = ("step", "loss", "top1", "feature_std", "positive_similarity", "negative_similarity")
+    wanted = ("step", "loss", "val_loss", "top1", "feature_std", "positive_similarity", "negative_similarity")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: row[key] for key in wanted if key in row} for row in rows]
