@@ -187,7 +187,7 @@ def _with_sizes(budget: Budget, words: list[str]) -> Budget:
     for word in words:
         name, _, value = word.partition("=")
         if name not in _SIZES:
-            raise ValueError(f"{word}: use NAME=VALUE with one of {', '.join(_SIZES)}")
+            raise ValueError(f"--set or --beside {word}: use NAME=VALUE with one of {', '.join(_SIZES)}")
         given[name] = float(value) if name == "width" else int(value)
     return dataclasses.replace(budget, **given)  # type: ignore[arg-type]  # names and kinds are checked above
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-#: Larger than any activation on a CPU (bytes); glibc before 2.35 takes at most 32 MiB.
-_LARGEST = 1 << 30
-_LARGEST_OF_OLD_GLIBC = 32 << 20
+#: Larger than any activation on a CPU, and what is tried where the C library refuses that (bytes).
+_LARGEST, _LARGE = 1 << 30, 32 << 20
 
 
 def keep_freed() -> bool:
@@ -23,5 +22,5 @@ def keep_freed() -> bool:
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune is None:
         return False
-    mapped = any(tune(_M_MMAP_THRESHOLD, size) == 1 for size in (_LARGEST, _LARGEST_OF_OLD_GLIBC))
+    mapped = any(tune(_M_MMAP_THRESHOLD, size) == 1 for size in (_LARGEST, _LARGE))
     return bool(tune(_M_TRIM_THRESHOLD, 2**31 - 1) == 1 and mapped)
