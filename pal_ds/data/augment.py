@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
-from pal_ds.data.batch import FRAMES, Group, MicroBatch
+from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.slots import resized
 
 _GREY = (0.299, 0.587, 0.114)
@@ -108,7 +108,7 @@ def _source(group: Group, row: int, size: int, into: Tensor, spare: Tensor) -> T
     """
     source = resized(group.frames(row), size)
     source = source.flip(2) if group.flip[row] else source
-    shape = (3, int(group.sources[row, FRAMES]), size, size)
+    shape = (3, len(source), size, size)
     used = 3 * shape[1] * size * size
     planar, mixed = spare[:used].view(3, -1), into[:used].view(3, -1)
     # Channels are parted while they are bytes: a quarter of the memory traffic.

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-#: Columns of ``Group.sources``.
-OFFSET, FRAMES, HEIGHT, WIDTH = range(4)
 #: Sources of a video come in this order, for all views each.
 ROLES = ("region", "background")
+
+
+class SourceRow(NamedTuple):
+    """Where a source lies in a group's pixels, and how large it is.
+
+    Attributes:
+        offset: of its first byte.
+        frames: number of frames.
+        height: of a frame, in pixels.
+        width: of a frame, in pixels.
+        row_bytes: from one row of pixels to the next.
+        frame_bytes: from one frame to the next.
+    """
+
+    offset: int
+    frames: int
+    height: int
+    width: int
+    row_bytes: int
+    frame_bytes: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,12 +39,13 @@ class Group:
 
     Source rows are ordered (role, video, view): row ``(role * G + video) * V + view``, with role 0 the region of
     the video's own synthetic views, role 1 the video as a background (rows VG..2VG are absent where nothing is
-    pasted). The sources are ragged: each has its own crop size, unless the worker has resized it already.
+    pasted). The sources are ragged: each has its own crop size, unless the worker has resized it already. A video's
+    backgrounds may overlap: they are crops of the same frames.
 
     Attributes:
-        pixels: uint8, flat: all sources one after the other, each [frames, height, width, 3]. A view of the
-            worker's shared memory: valid until the next micro-batch is asked for.
-        sources: int64 [S, 4] on the host: offset in ``pixels``, frames, height, width.
+        pixels: uint8, flat: what :meth:`frames` takes the sources from. A view of the worker's shared memory: valid
+            until the next micro-batch is asked for.
+        sources: int64 [S, 6] on the host, the rows :class:`SourceRow`.
         flip: bool [S] on the host.
         blur: float32 [S] on the host: standard deviation in output pixels, 0 for none.
         colour: float32 [S, 3, 3], the source's colour matrix.
@@ -72,10 +91,18 @@ class Group:
         """Return the source row of a video in a role ("region" or "background") and view (0 query, 1.. keys)."""
         return (ROLES.index(role) * len(self) + video) * self.views + view
 
+    def source(self, row: int) -> SourceRow:
+        """Return where one source lies in ``pixels``."""
+        return SourceRow(*self.sources[row].tolist())
+
     def frames(self, row: int) -> Tensor:
-        """Return one source as it was shipped: uint8 [frames, height, width, 3]."""
-        offset, frames, height, width = (int(value) for value in self.sources[row])
-        return self.pixels[offset : offset + frames * height * width * 3].view(frames, height, width, 3)
+        """Return one source as it was shipped: uint8 [frames, height, width, 3], a view of ``pixels``."""
+        source = self.source(row)
+        shape, strides = (
+            (source.frames, source.height, source.width, 3),
+            (source.frame_bytes, source.row_bytes, 3, 1),
+        )
+        return self.pixels.as_strided(shape, strides, self.pixels.storage_offset() + source.offset)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Group:
         """Return the group with its pixels and colour numbers on ``device``; the rest stays on the host."""

@@ -4,16 +4,19 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_shards import HEIGHT, WIDTH, encode, sample
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.data.batch import SourceRow
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.draws import Draws
 from pal_ds.data.errors import ClipCorruptError, TooManyBadClipsError
 from pal_ds.data.order import ClipPosition
 from pal_ds.data.sampling import draw_clip, draw_look
 from pal_ds.data.schedule import GroupTask
-from pal_ds.data.slots import resized, slot_bytes
+from pal_ds.data.slots import SlotWriter, resized, slot_bytes
 from pal_ds.data.synthesis import GroupBuilder, colour_matrices
 from pal_ds.samples import SampleMembers
 
@@ -100,6 +103,53 @@ def test_worker_and_device_resizing_give_the_same_pixels_and_digest(clips):
     assert here.digest == there.digest
     for row in range(len(here.sources)):
         assert torch.equal(here.frames(row), resized(there.frames(row), 24))
+
+
+def test_backgrounds_that_overlap_much_are_shipped_once(clips):
+    group = built(clips, synthesis=SynthesisConfig(size=40)).group
+    rows = [[group.source(group.row("background", video, view)) for view in (0, 1)] for video in range(6)]
+    apart = [row.row_bytes == row.width * 3 for pair in rows for row in pair]
+    together = [pair[0].row_bytes == pair[1].row_bytes != pair[0].width * 3 for pair in rows]
+    assert any(apart) and any(together)
+    alone = sum(
+        row.frames * row.height * row.width * 3 for row in map(group.source, range(len(group.sources)))
+    )
+    assert group.pixels.numel() < alone
+    # A part of a box is followed by the rest of the row, and no byte lies beyond the slot's used part.
+    for row in map(group.source, range(len(group.sources))):
+        end = (
+            row.offset + (row.frames - 1) * row.frame_bytes + (row.height - 1) * row.row_bytes + row.width * 3
+        )
+        assert 0 <= row.offset < end <= group.pixels.numel()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    looks=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(1, 16), st.integers(1, 16)),
+        min_size=2,
+        max_size=4,
+    ),
+    size=st.integers(8, 16),
+    resize=st.sampled_from(["device", "worker"]),
+)
+def test_any_backgrounds_are_their_crops_and_fit_the_slot(looks, size, resize):
+    synthesis = SynthesisConfig(
+        size=size, views=len(looks), clips=1, clip_frames=2, region_max=1, stride_max=1
+    )
+    drawn = draw_clip(0, 0, "k", frames=9, height=20, width=20, synthesis=synthesis, augment=AUGMENT)
+    backgrounds = tuple(dataclasses.replace(drawn.background_looks[0], crop=crop) for crop in looks)
+    drawn = dataclasses.replace(drawn, background_looks=backgrounds)
+    frames = torch.randint(0, 256, (2 * (len(looks) + 1), 20, 20, 3), dtype=torch.uint8)
+    buffer = torch.zeros(slot_bytes(synthesis, 1, resize), dtype=torch.uint8)
+    writer = SlotWriter(buffer, synthesis, resize)
+    writer.write(drawn, frames)
+    for row, (top, left, height, width) in zip(writer.sources()[len(looks) :], looks, strict=True):
+        place = SourceRow(*row.tolist())
+        shape, strides = (2, place.height, place.width, 3), (place.frame_bytes, place.row_bytes, 3, 1)
+        shipped = writer.pixels().as_strided(shape, strides, place.offset)
+        expected = frames[-2:, top : top + height, left : left + width]
+        assert torch.equal(resized(shipped, size), resized(expected, size))
 
 
 def test_slots_hold_the_largest_possible_group(clips):

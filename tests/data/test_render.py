@@ -35,7 +35,7 @@ def group_of(
                 frames = regions[video][view][1] * 2 if role == "region" else 8
                 made = torch.as_tensor(source(role, video, view, frames, side), dtype=torch.uint8)
                 pixels.append(made.reshape(-1))
-                rows.append((offset, frames, side, side))
+                rows.append((offset, frames, side, side, side * 3, side * side * 3))
                 offset += made.numel()
     count = len(rows)
     return Group(
