@@ -132,6 +132,8 @@ class GroupBuilder:
             decoded = self._decoded_or_stand_in(task, place, clip, draws[place], used, replaced)
             writer.write(decoded.draws, decoded.frames)
             members.append((decoded.record, decoded.draws))
+            # Its frames must be gone before the next decode, which then writes where the caches are warm.
+            del decoded
         decode_seconds, self._decode_seconds = self._decode_seconds, 0.0
         return Built(self._described(task, members, writer), replaced, decode_seconds)
 
