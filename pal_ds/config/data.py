@@ -29,12 +29,12 @@ class DataConfig:
         "Micro-steps per optimizer step. Part of a run's identity: batches and BatchNorm statistics depend on it.",
     )
     lanes: int = option(
-        16,
+        8,
         "Lanes per group position: a step uses one lane in this many. More lanes feed more workers a rank; "
         "lowered where an epoch is too short. Part of a run's identity.",
     )
     slice_bytes: int = option(
-        1 << 20,
+        2 << 20,
         "Contiguous bytes of a shard that are shuffled as one piece; about the size of one range read.",
     )
     window_slices: int = option(4, "Slices that a lane shuffles together.")
@@ -102,7 +102,7 @@ class DataConfig:
             f"use a divisor of global_batch / group_size = {groups}",
         )
         check(self.lanes >= 1, "data.lanes", self.lanes, "use 1 or more")
-        check(self.slice_bytes >= 1, "data.slice_bytes", self.slice_bytes, "use about a MB, such as 1048576")
+        check(self.slice_bytes >= 1, "data.slice_bytes", self.slice_bytes, "use some MB, such as 2097152")
         check(self.window_slices >= 1, "data.window_slices", self.window_slices, "use 1 or more")
         check(self.worker_memory_mb >= 1, "data.worker_memory_mb", self.worker_memory_mb, "use 1 or more")
         check(1 <= self.read_threads <= 64, "data.read_threads", self.read_threads, "use 1 to 64")

@@ -91,8 +91,8 @@ class EpochPlan:
         *,
         global_batch: int,
         group_size: int,
-        lanes_per_group: int = 16,
-        slice_bytes: int = 1 << 20,
+        lanes_per_group: int = 8,
+        slice_bytes: int = 2 << 20,
         window_slices: int = 4,
     ) -> EpochPlan:
         """Plan the epochs of a split from the manifest's figures alone.

@@ -69,7 +69,7 @@ class Job:
     nvlink_gbs: float = 200.0
     network_gbs: float = 12.5
     clip_kb: float = 300.0
-    slice_mb: float = 1.05
+    slice_mb: float = 2.1
     decode_per_core: float = 65.0
     cores_per_gpu: float = 16.0
     request_price: float = 0.0004

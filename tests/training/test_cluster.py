@@ -98,20 +98,20 @@ def test_no_part_made_faster_makes_the_run_slower(part):
 def test_reading_follows_the_memory_there_is():
     config, epoch = run_of("data.worker_memory_mb=40")
     by_groups = plan_streaming(config, epoch, 8)
-    assert (by_groups.lanes, by_groups.whole_windows) == (16, False)
+    assert (by_groups.lanes, by_groups.whole_windows) == (8, False)
     assert by_groups.unit_bytes == 8 * epoch.clip_bytes
     assert 5 < by_groups.requests_per_unit <= 8
     config, epoch = run_of()
     whole = plan_streaming(config, epoch, 8)
     assert whole.whole_windows
     assert whole.requests_per_group < 3
-    assert 17 * whole.window_bytes <= whole.buffer_bytes == 96e6
+    assert 9 * whole.window_bytes <= whole.buffer_bytes == 96e6
 
 
 def test_the_dry_run_tells_what_is_asked_of_the_store():
     config, epoch = run_of("data.worker_memory_mb=40")
     told = describe_streaming(config, epoch, 8)
-    assert told["lanes of a worker"] == 16
+    assert told["lanes of a worker"] == 8
     assert "group by group" in told["open windows of a worker"]
     assert told["range reads per step, expected"] == pytest.approx(
         plan_streaming(config, epoch, 8).requests_per_group * 64, abs=0.1

@@ -56,8 +56,8 @@ def test_one_gpu_by_hand() -> None:
     assert found.gpu_price == pytest.approx(3.0 * found.hours)
     assert found.cores_needed == pytest.approx(921 / 65, rel=0.01)
     assert found.read_mbs == pytest.approx(921 * 0.3, rel=0.01)
-    # 47,923,200 videos of 300 kB in requests of 1.05 MB
-    requests = 468 * 200 * 512 * 0.3 / 1.05
+    # 47,923,200 videos of 300 kB in requests of 2.1 MB
+    requests = 468 * 200 * 512 * 0.3 / 2.1
     assert found.request_price == pytest.approx(requests / 1000 * 0.0004)
 
 
@@ -155,7 +155,7 @@ def test_a_dry_run_can_tell_the_cost_of_a_run_cut_short() -> None:
     told = describe_cost(short)
     assert told["step time, estimated"] == "77 ms on 8 x H100 at 20% MFU (assumed); gpu is the limit"
     assert told["decoding cores wanted per GPU"] == "13, if one decodes 65 videos/s"
-    assert told["price, estimated"] == "0.48 at 3.00 a GPU-hour, 0.05 for reads"
+    assert told["price, estimated"] == "0.48 at 3.00 a GPU-hour, 0.03 for reads"
     assert describe_cost(whole)["price, estimated"].startswith("48.02 at 3.00")
 
 
