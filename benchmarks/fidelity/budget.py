@@ -64,7 +64,7 @@ BUDGETS = {
         queue=256,
         short_side=64,
         stride=8,
-        epochs=15,
+        epochs=40,
         figures=20,
     ),
     "gpu": Budget(
@@ -76,7 +76,7 @@ BUDGETS = {
         queue=256,
         short_side=112,
         stride=4,
-        epochs=15,
+        epochs=40,
         figures=0,
     ),
 }
