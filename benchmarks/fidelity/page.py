@@ -165,16 +165,17 @@ def _beside(word: str, found: Mapping[str, Any]) -> Section:
         (
             f"{VARIANTS[entry['above']].title} above {VARIANTS[entry['below']].title}",
             DECIDING[key],
-            f"{entry['gap']:+.2f}",
-            f"{entry['other_gap']:+.2f}",
-            "yes" if entry["same"] else "no",
+            f"{entry['gap']:+.2f}{'' if entry['clear'] else ', not clear'}",
+            f"{entry['other_gap']:+.2f}{'' if entry['other_clear'] else ', not clear'}",
+            "yes" if entry["same"] else "no" if entry["clear"] and entry["other_clear"] else "undecided",
         )
         for key, entries in found["orders"].items()
         for entry in entries
     )
     return Section(
         title=f"Does the budget decide the order? The same with {word}",
-        text="Gaps in points. An ordering whose sign changes with the budget is the budget's, not the method's.",
+        text="Gaps in points; clear as above. An ordering that is clear both times and changes its sign is the "
+        "budget's, not the method's; one that changes its sign without being clear is undecided.",
         table=Table(header=("in the paper", "by", "gap here", f"with {word}", "same order"), rows=rows),
     )
 

@@ -137,7 +137,7 @@ def orderings(summary: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any
 def both_ways(
     summary: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], key: str
 ) -> list[dict[str, Any]]:
-    """Put the orderings of two budgets side by side, where both have them."""
+    """Put the orderings of two budgets side by side, where both have them, and tell where each is clear."""
     there = {(entry["above"], entry["below"]): entry for entry in orderings(other, key)}
     return [
         {
@@ -146,6 +146,8 @@ def both_ways(
             "gap": entry["gap"],
             "other_gap": there[name]["gap"],
             "same": entry["holds"] == there[name]["holds"],
+            "clear": entry["clear"],
+            "other_clear": there[name]["clear"],
         }
         for entry in orderings(summary, key)
         if (name := (entry["above"], entry["below"])) in there

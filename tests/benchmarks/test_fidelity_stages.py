@@ -114,9 +114,19 @@ def test_table_gives_mean_and_half_range_and_orderings_tell_clear_from_undecided
 
 def test_orderings_of_two_budgets_are_put_side_by_side() -> None:
     here = summarise([row("random", 0, 1.0), row("moco", 0, 3.0), row("pal", 0, 4.0)])
-    there = summarise([row("random", 0, 1.0), row("pal", 0, 0.5)])
+    there = summarise(
+        [row(name, seed, auc) for name, auc in (("random", 1.0), ("pal", 0.5)) for seed in (0, 1)]
+    )
     assert both_ways(here, there, "AUC") == [
-        {"above": "pal", "below": "random", "gap": 3.0, "other_gap": -0.5, "same": False}
+        {
+            "above": "pal",
+            "below": "random",
+            "gap": 3.0,
+            "other_gap": -0.5,
+            "same": False,
+            "clear": False,
+            "other_clear": True,
+        }
     ]
 
 
