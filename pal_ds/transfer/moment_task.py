@@ -168,11 +168,12 @@ class MomentTask(Task):
         # A class that training never showed can't be answered for; it appears in evaluation only.
         known = number_n >= 0
         return make_moment_targets(
-            piece.segments_n2[known] * self.config.head.snippets,
+            piece.spans_n2[known] * self.config.head.snippets,
             number_n[known],
             self.place_p,
             self.stride_p,
             levels=self.config.head.levels,
+            classes=len(self.classes),
         )
 
     def _input(self, pieces: list[Piece]) -> tuple[Tensor, Tensor]:
@@ -188,7 +189,7 @@ class MomentTask(Task):
 
     def _loss(self, pieces: list[Piece], targets: list[MomentTargets]) -> dict[str, Tensor]:
         stacked = MomentTargets(
-            class_p=torch.stack([target.class_p for target in targets]).to(self.device),
+            wanted_pk=torch.stack([target.wanted_pk for target in targets]).to(self.device),
             distances_p2=torch.stack([target.distances_p2 for target in targets]).to(self.device),
         )
         logits, distances, real = self.model(*self._input(pieces))

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from pal_ds.transfer.metrics.segments import Floats
 
-#: A moment answers for an action if it is within so many strides of its centre (ActionFormer section 3.3).
+#: A moment answers for an action if it is within less than so many strides of its centre (ActionFormer section 3.3).
 CENTRE_RADIUS = 1.5
-#: Level l answers for actions whose farther end lies within [FIRST_RANGE * 2^(l-1), FIRST_RANGE * 2^l) snippets.
+#: Level l answers for actions whose farther end lies within [FIRST_RANGE * 2^(l-1), FIRST_RANGE * 2^l] snippets.
 FIRST_RANGE = 4.0
+#: Actions at most so many snippets longer than the shortest one are answered for together with it: THUMOS'14 annotates
+#: the same segment as Diving and as CliffDiving.
+EQUAL_LENGTHS = 1e-3
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 
 
@@ -24,46 +27,63 @@ class MomentTargets:
     """What the moments of a pyramid are trained on; stacked, every tensor has a leading batch axis.
 
     Attributes:
-        class_p: number of the class of the action that a moment answers for; -1 for none [P].
-        distances_p2: to its start and end, in units of the level's stride [P, 2].
+        wanted_pk: which classes a moment answers for, bool [P, K]: none, one, or several that share a segment.
+        distances_p2: to its start and end, in units of the level's stride, float32 [P, 2].
     """
 
-    class_p: Tensor
+    wanted_pk: Tensor
     distances_p2: Tensor
 
 
 def make_moment_targets(
-    segments_n2: Floats, classes_n: NDArray[np.int64], place_p: Tensor, stride_p: Tensor, *, levels: int
+    segments_n2: Floats,
+    classes_n: NDArray[np.int64],
+    place_p: Tensor,
+    stride_p: Tensor,
+    *,
+    levels: int,
+    classes: int,
 ) -> MomentTargets:
     """Assign actions to moments: inside the action, near its centre, at the level of its length; the shortest wins.
 
+    The rules are those of ActionFormer's release (``label_points_single_video``), in float32 as there: strictly inside
+    and strictly within the radius; both ends of a level's range count, so that a moment's distance of exactly 4 is
+    answered for at two levels; all classes of the shortest length answer together.
+
     Args:
         segments_n2: in snippets [N, 2]; may be empty.
-        classes_n: their classes [N].
+        classes_n: their classes, 0 to K - 1 [N].
         place_p: of the moments, in snippets.
         stride_p: of their levels.
         levels: of the pyramid; the last has no upper end of range.
+        classes: K.
     """
     count = len(place_p)
     if len(segments_n2) == 0:
-        return MomentTargets(class_p=torch.full((count,), -1), distances_p2=torch.zeros(count, 2))
+        return MomentTargets(
+            wanted_pk=torch.zeros(count, classes, dtype=torch.bool), distances_p2=torch.zeros(count, 2)
+        )
     start_n, end_n = torch.from_numpy(segments_n2.astype(np.float32)).unbind(1)
-    before_pn, after_pn = place_p[:, None] - start_n, end_n - place_p[:, None]
-    inside = torch.minimum(before_pn, after_pn) > 0
-    near = (place_p[:, None] - (start_n + end_n) / 2).abs() <= CENTRE_RADIUS * stride_p[:, None]
+    place_p1, reach_p1 = place_p[:, None], stride_p[:, None] * CENTRE_RADIUS
+    centre_n = 0.5 * (start_n + end_n)
+    after_first = place_p1 - torch.maximum(centre_n - reach_p1, start_n)
+    before_last = torch.minimum(centre_n + reach_p1, end_n) - place_p1
+    before_pn, after_pn = place_p1 - start_n, end_n - place_p1
     farther = torch.maximum(before_pn, after_pn)
     top = FIRST_RANGE * stride_p
     low = torch.where(stride_p == 1, torch.zeros_like(top), top / 2)
     high = torch.where(stride_p == 2 ** (levels - 1), torch.full_like(top, float("inf")), top)
-    fits = inside & near & (farther >= low[:, None]) & (farther < high[:, None])
+    fits = torch.minimum(after_first, before_last) > 0
+    fits &= (farther >= low[:, None]) & (farther <= high[:, None])
     length = torch.where(fits, (end_n - start_n).expand_as(fits), torch.full_like(before_pn, float("inf")))
-    chosen = length.argmin(dim=1)
-    any_p = fits.any(dim=1)
+    shortest, chosen = length.min(dim=1)
+    together = fits & (length <= shortest[:, None] + EQUAL_LENGTHS)
+    named_nk = F.one_hot(torch.from_numpy(classes_n), classes).to(torch.float32)
     row = torch.arange(count)
     distances = torch.stack([before_pn[row, chosen], after_pn[row, chosen]], dim=1) / stride_p[:, None]
     return MomentTargets(
-        class_p=torch.where(any_p, torch.from_numpy(classes_n)[chosen], torch.full((count,), -1)),
-        distances_p2=torch.where(any_p[:, None], distances, torch.zeros(count, 2)),
+        wanted_pk=(together.to(torch.float32) @ named_nk) > 0,
+        distances_p2=torch.where(fits.any(dim=1)[:, None], distances, torch.zeros(count, 2)),
     )
 
 
@@ -74,12 +94,17 @@ def moment_loss(
 
     Both are sums over the batch divided by the number of answering moments (ActionFormer eq. 4); without any, by one.
 
+    Args:
+        logits_bpk: [B, P, K].
+        distances_bp2: to start and end in units of the level's stride [B, P, 2].
+        real_bp: which moments are real, bool [B, P].
+        targets: stacked.
+
     Returns:
         ``loss`` and its parts ``class`` and ``distance``.
     """
-    answers = (targets.class_p >= 0) & real_bp
-    wanted = F.one_hot(targets.class_p.clamp(min=0), logits_bpk.shape[2]).to(logits_bpk.dtype)
-    wanted = wanted * answers.unsqueeze(2)
+    answers = targets.wanted_pk.any(dim=2) & real_bp
+    wanted = (targets.wanted_pk & answers.unsqueeze(2)).to(logits_bpk.dtype)
     number = answers.sum().clamp(min=1)
     classes = (focal(logits_bpk, wanted) * real_bp.unsqueeze(2)).sum() / number
     distance = diou_loss(distances_bp2[answers], targets.distances_p2[answers]).sum() / number

@@ -26,7 +26,9 @@ class Piece:
         origin: second at which the covered time starts.
         extent: seconds covered.
         duration: of the video, seconds.
-        segments_n2: annotated segments as shares of the covered time, clipped to [0, 1] [N, 2].
+        segments_n2: annotated segments as shares of the covered time, clipped to [0, 1], float64 [N, 2].
+        spans_n2: the same, but not clipped where the piece holds the video's first or last feature: an action may
+            begin before the centre of the first clip, float64 [N, 2].
         labels: their classes [N].
         shown: how many of the T features are the video's; those after them are padding.
     """
@@ -37,6 +39,7 @@ class Piece:
     extent: float
     duration: float
     segments_n2: NDArray[np.float64]
+    spans_n2: NDArray[np.float64]
     labels: tuple[str, ...]
     shown: int
 
@@ -47,7 +50,7 @@ class Piece:
 
 def whole(features: VideoFeatures, annotation: VideoAnnotation, snippets: int) -> Piece:
     """Cover a whole video with ``snippets`` interpolated features (ActivityNet)."""
-    segments, labels = _shares(annotation, 0.0, features.duration)
+    segments, spans, labels = _shares(annotation, 0.0, features.duration, first=True, last=True)
     return Piece(
         video=features.video,
         values_tc=rescale(features, snippets),
@@ -55,6 +58,7 @@ def whole(features: VideoFeatures, annotation: VideoAnnotation, snippets: int) -
         extent=features.duration,
         duration=features.duration,
         segments_n2=segments,
+        spans_n2=spans,
         labels=labels,
         shown=snippets,
     )
@@ -89,7 +93,7 @@ def windows(
         shown = values[start : start + snippets]
         padded = np.zeros((snippets, values.shape[1]), dtype=np.float32)
         padded[: len(shown)] = shown
-        segments, labels = _shares(annotation, origin, extent)
+        segments, spans, labels = _shares(annotation, origin, extent, first=start == 0, last=start == last)
         pieces.append(
             Piece(
                 video=features.video,
@@ -98,6 +102,7 @@ def windows(
                 extent=extent,
                 duration=features.duration,
                 segments_n2=segments,
+                spans_n2=spans,
                 labels=labels,
                 shown=len(shown),
             )
@@ -124,14 +129,16 @@ def cut(
 
 
 def _shares(
-    annotation: VideoAnnotation, origin: float, extent: float
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Give the segments that lie in the covered time, as shares of it, and their classes."""
-    spans = np.array([(segment.start, segment.end) for segment in annotation.segments], dtype=np.float64)
-    shares = np.clip((spans.reshape(-1, 2) - origin) / extent, 0.0, 1.0)
+    annotation: VideoAnnotation, origin: float, extent: float, *, first: bool, last: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
+    """Give the segments that lie in the covered time, clipped and as annotated (see ``Piece``), and their classes."""
+    seconds = np.array([(segment.start, segment.end) for segment in annotation.segments], dtype=np.float64)
+    spans = (seconds.reshape(-1, 2) - origin) / extent
+    shares = np.clip(spans, 0.0, 1.0)
     kept = shares[:, 1] > shares[:, 0]
     labels = tuple(segment.label for segment, here in zip(annotation.segments, kept, strict=True) if here)
-    return shares[kept], labels
+    reaching = np.clip(spans, -np.inf if first else 0.0, np.inf if last else 1.0)
+    return shares[kept], reaching[kept], labels
 
 
 def _holds_a_segment(annotation: VideoAnnotation, origin: float, extent: float) -> bool:
