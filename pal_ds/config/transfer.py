@@ -1,7 +1,6 @@
 """Options of ``launch/transfer.py``: training and scoring a localization head on frozen features.
 
-The files under ``configs/transfer/`` hold the settings of the paper's tables; defaults here are those of G-TAD on
-ActivityNet v1.3 (Table 1).
+The files under ``configs/transfer/`` hold the settings of the paper's tables and of the heads' releases.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from pal_ds.config.base import ConfigError, check, option
 HEADS = {"tad": ("gtad", "bmn", "actionformer"), "apg": ("bmn", "gtad", "actionformer"), "vg": ("lgi",)}
 #: Heads that score a map of all candidate segments.
 MAP_HEADS = ("gtad", "bmn")
+#: What BMN's map convolutions run over: [duration, start] (the paper, mmaction2) or [start, end] (JJBOY).
+LAYOUTS = ("duration-start", "start-end")
 SHAPES = ("rescale", "windows")
 BOUNDARIES = ("none", "peaks", "product")
 SELECT = ("last", "loss", "metric")
@@ -107,6 +108,38 @@ class HeadConfig:
     hidden_1d: int = option(256, "channels of temporal layers (gtad, bmn)")
     hidden_2d: int = option(128, "channels of map convolutions (gtad, bmn)")
     hidden_3d: int = option(512, "channels after the sampled features are merged (gtad, bmn)")
+    inner_bins: int = option(
+        32, "bins of an aligned candidate (gtad); released: ActivityNet 32, THUMOS'14 16"
+    )
+    context_bins: int = option(
+        4, "bins of its aligned semantic neighbours (gtad); released: ActivityNet 4, THUMOS'14 16"
+    )
+    map_kernel: int = option(
+        3, "size of the inner map convolutions, odd (gtad); released: ActivityNet 1, THUMOS'14 3"
+    )
+    layout: str = option(
+        "duration-start",
+        "what map convolutions run over (bmn): duration-start (paper, mmaction2) or start-end (JJBOY's release)",
+    )
+    boundary_unit: tuple[float, float] = option(
+        (-0.5, 0.5),
+        "boundary i is labelled by the annotated starts or ends in i + these (gtad, bmn): -0.5, 0.5 (JJBOY's BMN); "
+        "-0.5, 1.5 (G-TAD on ActivityNet, mmaction2's BMN); 0, 1 (G-TAD on THUMOS'14)",
+    )
+    overlap_weight: float = option(
+        10.0, "weight of the regressed overlap's loss (gtad, bmn); G-TAD's release for THUMOS'14: 1"
+    )
+    match_weight: float = option(
+        1.0, "weight of the match loss (gtad, bmn); G-TAD's release for THUMOS'14: 10"
+    )
+    match_prior: float = option(
+        0.0, "added to the match loss's numbers of positives and negatives (gtad, bmn); G-TAD, THUMOS'14: 10"
+    )
+    weights: str = option(
+        "",
+        "weights of a release to start from (gtad, bmn): .pth, .pth.tar or .safetensors with the release's names; "
+        "empty: fresh ones",
+    )
     hidden: int = option(512, "channels throughout (lgi, actionformer)")
     word_dim: int = option(300, "channels of the word vectors (lgi)")
     words: int = option(10, "words of a sentence that are read (lgi)")
@@ -133,6 +166,20 @@ class HeadConfig:
             self.durations,
             f"use at most head.snippets = {self.snippets}",
         )
+        for name in ("inner_bins", "context_bins"):
+            check(getattr(self, name) >= 1, f"head.{name}", getattr(self, name), "use at least 1")
+        check(
+            self.map_kernel >= 1 and self.map_kernel % 2 == 1,
+            "head.map_kernel",
+            self.map_kernel,
+            "use an odd number from 1 up",
+        )
+        check(self.layout in LAYOUTS, "head.layout", self.layout, f"use one of {', '.join(LAYOUTS)}")
+        low, high = self.boundary_unit
+        check(low < high, "head.boundary_unit", self.boundary_unit, "use two numbers, the lower one first")
+        for name in ("overlap_weight", "match_weight", "match_prior"):
+            check(getattr(self, name) >= 0, f"head.{name}", getattr(self, name), "use 0 or more")
+        self._check_effect()
         check(self.hidden_1d % 4 == 0, "head.hidden_1d", self.hidden_1d, "use a multiple of 4 (groups)")
         check(self.hidden % 8 == 0, "head.hidden", self.hidden, "use a multiple of 8 (heads, directions)")
         check(self.kernel % 2 == 1, "head.kernel", self.kernel, "use an odd number")
@@ -146,6 +193,22 @@ class HeadConfig:
             heads,
             f"use a divisor of head.hidden = {self.hidden}",
         )
+
+    def _check_effect(self) -> None:
+        """Refuse an option of one kind of head that was set for another."""
+        unset = {field.name: field.default for field in dataclasses.fields(self)}
+        for names, heads in (
+            (("inner_bins", "context_bins", "map_kernel"), ("gtad",)),
+            (("layout",), ("bmn",)),
+            (("boundary_unit", "overlap_weight", "match_weight", "match_prior", "weights"), MAP_HEADS),
+        ):
+            for name in names:
+                check(
+                    self.name in heads or getattr(self, name) == unset[name],
+                    f"head.{name}",
+                    getattr(self, name),
+                    f"has no effect with head.name={self.name}; leave it at {unset[name]!r}",
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

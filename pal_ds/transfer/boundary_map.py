@@ -16,6 +16,8 @@ from pal_ds.transfer.metrics.segments import Bools, Floats, tiou
 
 #: Length, in snippets, of the zone around an annotated start or end in which the boundary counts as hit (BSN).
 BOUNDARY_ZONE = 3.0
+#: What boundary i stands for, in snippets from i (BMN).
+BMN_UNIT = (-0.5, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,28 +48,33 @@ def cell_segments(durations: int, snippets: int) -> Floats:
     return np.stack([start, end], axis=2) / float(snippets)
 
 
-def make_targets(segments_n2: Floats, durations: int, snippets: int) -> MapTargets:
+def make_targets(
+    segments_n2: Floats, durations: int, snippets: int, unit: tuple[float, float] = BMN_UNIT
+) -> MapTargets:
     """Make the targets of one covered time (BMN section 4.1; G-TAD section 3.4).
 
     Args:
         segments_n2: annotated segments as shares of the covered time, clipped to [0, 1] [N, 2]; may be empty.
         durations: D.
         snippets: T.
+        unit: boundary i stands for ``[i + unit[0], i + unit[1]]`` (BMN: -0.5, 0.5; G-TAD's ActivityNet branch and
+            mmaction2's BMN: -0.5, 1.5; G-TAD's THUMOS'14 branch: 0, 1).
     """
     if len(segments_n2) == 0:
         nothing = torch.zeros(snippets)
         return MapTargets(start_t=nothing, end_t=nothing.clone(), iou_dt=torch.zeros(durations, snippets))
     overlaps = tiou(cell_segments(durations, snippets)[:, :, None], segments_n2).max(axis=2)
     return MapTargets(
-        start_t=_boundary(segments_n2[:, 0] * snippets, snippets),
-        end_t=_boundary(segments_n2[:, 1] * snippets, snippets),
+        start_t=_boundary(segments_n2[:, 0] * snippets, snippets, unit),
+        end_t=_boundary(segments_n2[:, 1] * snippets, snippets, unit),
         iou_dt=torch.from_numpy((overlaps * valid_cells(durations, snippets)).astype(np.float32)),
     )
 
 
-def _boundary(positions_n: Floats, snippets: int) -> Tensor:
-    """Share of the unit around each boundary 0 … T-1 that lies in the zone of an annotated position [T]."""
-    unit = np.arange(snippets, dtype=np.float64)[:, None]
-    low = np.maximum(unit - 0.5, positions_n - BOUNDARY_ZONE / 2)
-    high = np.minimum(unit + 0.5, positions_n + BOUNDARY_ZONE / 2)
-    return torch.from_numpy(np.clip(high - low, 0.0, None).max(axis=1).astype(np.float32))
+def _boundary(positions_n: Floats, snippets: int, unit: tuple[float, float]) -> Tensor:
+    """Share of the unit of each boundary 0 … T-1 that lies in the zone of an annotated position [T]."""
+    place = np.arange(snippets, dtype=np.float64)[:, None]
+    low = np.maximum(place + unit[0], positions_n - BOUNDARY_ZONE / 2)
+    high = np.minimum(place + unit[1], positions_n + BOUNDARY_ZONE / 2)
+    share = np.clip(high - low, 0.0, None).max(axis=1) / (unit[1] - unit[0])
+    return torch.from_numpy(share.astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -148,25 +149,43 @@ def pick_segments(
 ) -> NDArray[np.float32]:
     """Take at most ``limit`` features, evenly by index; training starts at a random offset (as LGI's release).
 
+    Feature k is the one nearest to ``offset + k * T / limit``, halves to the even one. The offset is a whole number
+    from 0 to ``T / limit - 0.5``, that end left out where it is whole itself: there is more than one only where a
+    segment stands for more than 1.5 features.
+
     Args:
         values_tc: features [T, C].
         limit: most features.
         generator: draws the offset; None starts at the first feature.
+
+    Returns:
+        Features [min(T, limit), C].
     """
     if len(values_tc) <= limit:
         return values_tc
     stride = len(values_tc) / limit
     offset = 0
-    if generator is not None and round(stride) > 1:
-        offset = int(torch.randint(round(stride), (), generator=generator, device=generator.device))
-    index = np.minimum((np.arange(limit) * stride).astype(np.int64) + offset, len(values_tc) - 1)
-    return values_tc[index]
+    if generator is not None and (offsets := math.ceil(stride - 0.5)) > 1:
+        offset = int(torch.randint(offsets, (), generator=generator, device=generator.device))
+    return values_tc[np.round(offset + np.arange(limit) * stride).astype(np.int64)]
 
 
 def inside_span(spans_b2: Tensor, count_b: Tensor, segments: int) -> Tensor:
-    """Say which segments a span touches; at least one [B, T]."""
-    last_b = count_b - 1
-    first = torch.minimum((spans_b2[:, 0] * count_b).long(), last_b).clamp(min=0)
-    final = torch.maximum(torch.minimum((spans_b2[:, 1] * count_b).long(), last_b), first)
+    """Say which segments attention is guided to: from the one nearest to the start to the one nearest to the end.
+
+    LGI's rule (``timestamp_to_featstamp``): both ends are rounded, halves to the even one, and the last one counts;
+    at least two segments. At the end of a video shorter than T that is one segment of padding, where attention is 0:
+    a constant in the loss.
+
+    Args:
+        spans_b2: shares of the duration [B, 2].
+        count_b: how many segments exist [B].
+        segments: T.
+
+    Returns:
+        bool [B, T].
+    """
+    first = torch.minimum((spans_b2[:, 0] * count_b).round().long(), count_b - 1).clamp(min=0)
+    final = torch.maximum((spans_b2[:, 1] * count_b).round().long(), first + 1)
     place = torch.arange(segments, device=spans_b2.device)
     return (place >= first[:, None]) & (place <= final[:, None])

@@ -1,6 +1,8 @@
 """G-TAD: sub-graph localization for temporal action detection (Xu et al., CVPR 2020).
 
-Layers and their names are those of the public release. SGAlign is a fixed sparse matrix here, no CUDA operator.
+Layers and their names are those of the public release, whose two branches differ in sizes: with 400 channels in,
+``map_kernel=1`` is the ActivityNet branch (5,563,268 parameters); with 2,048, ``inner_bins=16, context_bins=16`` the
+THUMOS'14 one (5,617,540). SGAlign is a fixed sparse matrix here, no CUDA operator.
 """
 
 from __future__ import annotations
@@ -12,8 +14,6 @@ from torch import Tensor, nn
 
 from pal_ds.transfer.boundary_map import valid_cells
 from pal_ds.transfer.sparse_sampling import SampledProjection
-
-INNER_BINS = 32
 
 
 class GCNeXt(nn.Module):
@@ -66,7 +66,9 @@ class GTAD(nn.Module):
         hidden_2d: channels of the map convolutions.
         hidden_3d: channels after alignment.
         neighbours: k of every semantic graph.
-        context_bins: bins of the aligned semantic neighbours (released: 4; an earlier release: 32).
+        inner_bins: bins of the aligned snippets (released: 32 for ActivityNet, 16 for THUMOS'14).
+        context_bins: bins of the aligned semantic neighbours (released: 4; 16; an earlier release: 32).
+        map_kernel: size of the two inner map convolutions, odd (released: 1 for ActivityNet, 3 for THUMOS'14).
         groups: paths of a graph block.
     """
 
@@ -80,12 +82,14 @@ class GTAD(nn.Module):
         hidden_2d: int = 128,
         hidden_3d: int = 512,
         neighbours: int = 3,
+        inner_bins: int = 32,
         context_bins: int = 4,
+        map_kernel: int = 3,
         groups: int = 32,
     ) -> None:
         super().__init__()
         self.feature_dim, self.snippets, self.durations = feature_dim, snippets, durations
-        self.neighbours, self.context_bins = neighbours, context_bins
+        self.neighbours, self.inner_bins, self.context_bins = neighbours, inner_bins, context_bins
         self.backbone1 = nn.Sequential(
             nn.Conv1d(feature_dim, hidden_1d, 3, padding=1, groups=4),
             nn.ReLU(),
@@ -95,18 +99,18 @@ class GTAD(nn.Module):
         self.regu_e = _boundary_head(hidden_1d, neighbours, groups)
         self.backbone2 = nn.Sequential(GCNeXt(hidden_1d, neighbours=neighbours, groups=groups))
         self.localization = nn.Sequential(
-            nn.Conv2d(hidden_1d * (INNER_BINS + context_bins), hidden_3d, 1),
+            nn.Conv2d(hidden_1d * (inner_bins + context_bins), hidden_3d, 1),
             nn.ReLU(),
             nn.Conv2d(hidden_3d, hidden_2d, 1),
             nn.ReLU(),
-            nn.Conv2d(hidden_2d, hidden_2d, 3, padding=1),
+            nn.Conv2d(hidden_2d, hidden_2d, map_kernel, padding=map_kernel // 2),
             nn.ReLU(),
-            nn.Conv2d(hidden_2d, hidden_2d, 3, padding=1),
+            nn.Conv2d(hidden_2d, hidden_2d, map_kernel, padding=map_kernel // 2),
             nn.ReLU(),
             nn.Conv2d(hidden_2d, 2, 1),
             nn.Sigmoid(),
         )
-        inner, cell = align_positions(snippets, durations, INNER_BINS)
+        inner, cell = align_positions(snippets, durations, inner_bins)
         context, _ = align_positions(snippets, durations, context_bins)
         self.align_inner = SampledProjection(inner, snippets, outside="edge", cell_of_dt=cell)
         self.align_context = SampledProjection(context, snippets, outside="edge", cell_of_dt=cell)
@@ -127,9 +131,11 @@ class GTAD(nn.Module):
         project = self.localization[0]
         assert isinstance(project, nn.Conv2d) and project.bias is not None
         # One channel of the aligned vector is (feature channel, bin), the context's bins after the inner ones.
-        weight = project.weight.reshape(project.out_channels, -1, INNER_BINS + self.context_bins)
-        maps = self.align_inner(graph, weight[:, :, :INNER_BINS])
-        maps = maps + self.align_context(context, weight[:, :, INNER_BINS:]) + project.bias[:, None, None]
+        weight = project.weight.reshape(project.out_channels, -1, self.inner_bins + self.context_bins)
+        maps = self.align_inner(graph, weight[:, :, : self.inner_bins])
+        maps = (
+            maps + self.align_context(context, weight[:, :, self.inner_bins :]) + project.bias[:, None, None]
+        )
         return self.localization[1:](maps), self.regu_s(base).squeeze(1), self.regu_e(base).squeeze(1)
 
 

@@ -21,6 +21,7 @@ from pal_ds.transfer.gtad import GTAD
 from pal_ds.transfer.metrics.segments import Floats
 from pal_ds.transfer.pieces import Piece, cut
 from pal_ds.transfer.proposals import Maps, propose
+from pal_ds.transfer.release_weights import load_release
 from pal_ds.transfer.task import Results, Task
 
 
@@ -121,7 +122,8 @@ class MapTask(Task):
         )
 
     def _targets(self, piece: Piece) -> MapTargets:
-        return make_targets(piece.segments_n2, self.config.head.durations, self.config.head.snippets)
+        head = self.config.head
+        return make_targets(piece.segments_n2, head.durations, head.snippets, head.boundary_unit)
 
     def _input(self, pieces: list[Piece]) -> Tensor:
         widths = {piece.values_tc.shape[1] for piece in pieces}
@@ -138,7 +140,18 @@ class MapTask(Task):
             for field in dataclasses.fields(MapTargets)
         }
         maps, start, end = self.model(self._input(pieces))
-        return map_loss(maps, start, end, MapTargets(**batch), self.valid_dt, generator=generator)
+        head = self.config.head
+        return map_loss(
+            maps,
+            start,
+            end,
+            MapTargets(**batch),
+            self.valid_dt,
+            overlap_weight=head.overlap_weight,
+            match_weight=head.match_weight,
+            match_prior=head.match_prior,
+            generator=generator,
+        )
 
     def _maps(self, pieces: list[Piece]) -> list[Maps]:
         shown = []
@@ -153,15 +166,41 @@ class MapTask(Task):
 
 
 def build_map_head(head: HeadConfig, feature_dim: int) -> torch.nn.Module:
-    """Build G-TAD or BMN from its options."""
-    sizes = {
-        "snippets": head.snippets,
-        "durations": head.durations,
-        "hidden_1d": head.hidden_1d,
-        "hidden_2d": head.hidden_2d,
-        "hidden_3d": head.hidden_3d,
-    }
-    return GTAD(feature_dim, **sizes) if head.name == "gtad" else BMN(feature_dim, **sizes)
+    """Build G-TAD or BMN from its options, with the weights of a release where ``head.weights`` names a file.
+
+    Args:
+        head: its options.
+        feature_dim: C, channels of the features.
+
+    Raises:
+        ConfigError: the weights don't fit.
+    """
+    model: GTAD | BMN
+    if head.name == "gtad":
+        model = GTAD(
+            feature_dim,
+            snippets=head.snippets,
+            durations=head.durations,
+            hidden_1d=head.hidden_1d,
+            hidden_2d=head.hidden_2d,
+            hidden_3d=head.hidden_3d,
+            inner_bins=head.inner_bins,
+            context_bins=head.context_bins,
+            map_kernel=head.map_kernel,
+        )
+    else:
+        model = BMN(
+            feature_dim,
+            snippets=head.snippets,
+            durations=head.durations,
+            hidden_1d=head.hidden_1d,
+            hidden_2d=head.hidden_2d,
+            hidden_3d=head.hidden_3d,
+            layout=head.layout,
+        )
+    if head.weights:
+        load_release(model, head.weights)
+    return model
 
 
 def annotated_videos(

@@ -16,8 +16,8 @@ from pal_ds.transfer.metrics.segments import Floats
 CENTRE_RADIUS = 1.5
 #: Level l answers for actions whose farther end lies within [FIRST_RANGE * 2^(l-1), FIRST_RANGE * 2^l] snippets.
 FIRST_RANGE = 4.0
-#: Actions at most so many snippets longer than the shortest one are answered for together with it: THUMOS'14 annotates
-#: the same segment as Diving and as CliffDiving.
+#: Actions at most so many snippets longer than the shortest one are answered for together with it: THUMOS'14
+#: annotates the same segment as Diving and as CliffDiving.
 EQUAL_LENGTHS = 1e-3
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 
@@ -46,8 +46,8 @@ def make_moment_targets(
 ) -> MomentTargets:
     """Assign actions to moments: inside the action, near its centre, at the level of its length; the shortest wins.
 
-    The rules are those of ActionFormer's release (``label_points_single_video``), in float32 as there: strictly inside
-    and strictly within the radius; both ends of a level's range count, so that a moment's distance of exactly 4 is
+    The rules are those of ActionFormer's release (``label_points_single_video``), in float32 as there: strictly
+    inside and strictly within the radius; both ends of a level's range count, so that a distance of exactly 4 is
     answered for at two levels; all classes of the shortest length answer together.
 
     Args:

@@ -34,6 +34,9 @@ class Maps:
 def candidates(maps: Maps, boundary: str) -> tuple[Floats, Floats]:
     """Give the candidate segments of a map and their scores.
 
+    A candidate ends before T, as in the releases of G-TAD (both branches) and BMN (JJBOY's, mmaction2's): boundary
+    probabilities end at T - 1.
+
     Args:
         maps: of one piece.
         boundary: ``none``: overlap times match of every cell; ``peaks``: the same, of cells between a start and an
@@ -45,10 +48,9 @@ def candidates(maps: Maps, boundary: str) -> tuple[Floats, Floats]:
     """
     durations, snippets = maps.overlap_dt.shape
     segments = cell_segments(durations, snippets)
-    use = valid_cells(durations, snippets)
+    use = valid_cells(durations + 1, snippets)[1:]
     score = maps.overlap_dt * maps.match_dt
     first = np.broadcast_to(np.arange(snippets), (durations, snippets))
-    # The end of the last snippet has no boundary of its own; it takes the last one.
     last = np.minimum(first + np.arange(1, durations + 1)[:, None], snippets - 1)
     if boundary == "peaks":
         starts, ends = _peaks(maps.start_t), _peaks(maps.end_t)

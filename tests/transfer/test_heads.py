@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pal_ds.transfer.bmn import BMN
 from pal_ds.transfer.boundary_loss import balanced_log_loss, map_loss, overlap_loss
 from pal_ds.transfer.boundary_map import MapTargets, cell_segments, make_targets, valid_cells
-from pal_ds.transfer.gtad import GTAD, INNER_BINS, align_positions, gather_neighbours, nearest
+from pal_ds.transfer.gtad import GTAD, align_positions, gather_neighbours, nearest
 from pal_ds.transfer.lgi import LGI
 from pal_ds.transfer.lgi_loss import attention_guidance, distinct_attention, grounding_loss
 from pal_ds.transfer.soft_nms import soft_nms
@@ -140,9 +140,11 @@ def test_bmn_equals_sampling_first_and_convolving_then():
     torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_gtad_equals_aligning_first_and_projecting_then():
+@pytest.mark.parametrize(("inner", "context_bins"), [(32, 4), (16, 16)])
+def test_gtad_equals_aligning_first_and_projecting_then(inner, context_bins):
     torch.manual_seed(0)
-    model = GTAD(8, snippets=10, durations=10, hidden_1d=8, hidden_2d=4, hidden_3d=6, groups=2)
+    sizes = {"hidden_1d": 8, "hidden_2d": 4, "hidden_3d": 6, "groups": 2}
+    model = GTAD(8, snippets=10, durations=10, inner_bins=inner, context_bins=context_bins, **sizes)
     x = torch.randn(2, 8, 10)
     maps = model(x)[0]
     graph = model.backbone2(model.backbone1(x))
@@ -165,12 +167,12 @@ def test_gtad_equals_aligning_first_and_projecting_then():
             columns.append(total / parts)
         return torch.stack(columns, dim=2)
 
-    aligned = torch.zeros(2, 8 * (INNER_BINS + 4), 10, 10)
+    aligned = torch.zeros(2, 8 * (inner + context_bins), 10, 10)
     for d in range(10):
         for s in range(10):
             inside = s + d < 10
             start, end = (s - 0.5 * (d + 1), s + d + 0.5 * (d + 1)) if inside else (0.0, 0.0)
-            both = [align(graph, start, end, INNER_BINS), align(context, start, end, 4)]
+            both = [align(graph, start, end, inner), align(context, start, end, context_bins)]
             aligned[:, :, d, s] = torch.cat(both, dim=2).flatten(1)
     torch.testing.assert_close(maps, model.localization(aligned), atol=1e-5, rtol=1e-4)
 

@@ -147,6 +147,15 @@ def test_a_run_is_not_mixed_with_another(small_set, tmp_path):
         train("tad", config(small_set, run={"dir": str(tmp_path), "epochs": 2}))
 
 
+def test_a_run_begun_before_an_option_existed_goes_on_with_its_default(small_set, tmp_path):
+    train("apg", config(small_set, run={"dir": str(tmp_path), "epochs": 1}))
+    saved = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(saved.replace("  map_kernel: 3\n", ""))
+    with pytest.raises(ConfigError, match=r"head\.map_kernel = 1: .* was started with 3"):
+        train("apg", config(small_set, run={"dir": str(tmp_path), "epochs": 2}, head={"map_kernel": 1}))
+    assert train("apg", config(small_set, run={"dir": str(tmp_path), "epochs": 2}))["epochs"] == 2
+
+
 def test_a_head_must_do_the_task(small_set, tmp_path):
     with pytest.raises(ConfigError, match="task vg takes lgi"):
         train("vg", config(small_set, run={"dir": str(tmp_path)}))
