@@ -149,7 +149,7 @@ def _write_formats(out_url: str, names: Sequence[str], database: Mapping[str, An
 def _read_annotations(url: str | None, formats: Sequence[str]) -> dict[str, Any]:
     if url is None:
         return {}
-    if not set(formats) - {"npy", "lgi", "gtad-thumos"}:
+    if not set(formats) - {"npy", "lgi"}:
         raise ConfigError("--annotations", url, "has no effect without a --format that holds annotations")
     return read_database(url)
 

@@ -174,16 +174,31 @@ def load_array(data: bytes, where: str) -> FloatArray:
 
 
 def rescale(features: VideoFeatures, snippets: int) -> FloatArray:
-    """Interpolate linearly to the centres of ``snippets`` equal parts of the video [snippets, C].
+    """Interpolate linearly to the centres of ``snippets`` equal parts of the video, float32 [snippets, C].
 
     By time, not by index: whatever the stride and clip length, snippet k stands for the same part of the video.
     Before the first and after the last centre the nearest feature is held.
     """
     wanted = (np.arange(snippets) + 0.5) / snippets * features.duration
-    centres = features.centres_t
-    if len(centres) == 1:
-        return np.repeat(features.values_tc, snippets, axis=0)
-    right = np.clip(np.searchsorted(centres, wanted), 1, len(centres) - 1)
-    share = np.clip((wanted - centres[right - 1]) / (centres[right] - centres[right - 1]), 0.0, 1.0)
-    share_t1 = share.astype(np.float32)[:, None]
-    return features.values_tc[right - 1] * (1 - share_t1) + features.values_tc[right] * share_t1
+    return at_times(features.values_tc, features.centres_t, wanted)
+
+
+def at_times(
+    values_tc: FloatArray, centres_t: NDArray[np.float64], wanted_n: NDArray[np.float64]
+) -> FloatArray:
+    """Interpolate linearly at given seconds; beyond the first and last centre the nearest feature is held.
+
+    Args:
+        values_tc: features [T, C].
+        centres_t: their seconds, rising [T].
+        wanted_n: seconds [N].
+
+    Returns:
+        float32 [N, C].
+    """
+    if len(centres_t) == 1:
+        return np.repeat(values_tc, len(wanted_n), axis=0)
+    right = np.clip(np.searchsorted(centres_t, wanted_n), 1, len(centres_t) - 1)
+    share = np.clip((wanted_n - centres_t[right - 1]) / (centres_t[right] - centres_t[right - 1]), 0.0, 1.0)
+    share_n1 = share.astype(np.float32)[:, None]
+    return values_tc[right - 1] * (1 - share_n1) + values_tc[right] * share_n1

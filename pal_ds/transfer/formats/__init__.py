@@ -25,23 +25,23 @@ class FeatureFormat:
 FORMATS: dict[str, FeatureFormat] = {
     "anet-hdf5": FeatureFormat(
         readers="G-TAD on ActivityNet",
-        files="features.h5 (v_<id> -> [T, C]), video_info_new.csv",
+        files="features.h5 (v_<id> -> [T, C]), video_info_new.csv, anet_anno_action.json",
         write=hdf5.write_anet,
     ),
     "gtad-thumos": FeatureFormat(
         readers="G-TAD on THUMOS'14",
-        files="rgb.h5 (<id> -> [frames, C], a row per sampled frame)",
-        write=hdf5.write_per_frame,
+        files="{rgb,flow}_{val,test}.h5 (<id> -> [frames, C], a row per sampled frame), {val,test}_Annotation.csv",
+        write=hdf5.write_thumos,
     ),
     "bmn-csv": FeatureFormat(
-        readers="BMN, BSN",
-        files="csv_mean_100/v_<id>.csv (header, 100 rows), video_info_new.csv",
+        readers="BMN (JJBOY's)",
+        files="csv_mean_100/v_<id>.csv (header, 100 rows), video_info_new.csv, anet_anno_action.json",
         write=tables.write_bmn,
     ),
     "lgi": FeatureFormat(readers="LGI", files="<id>.npy [T, C]", write=toolboxes.write_lgi),
     "opentad": FeatureFormat(
         readers="OpenTAD",
-        files="dataset.py, annotations.json, missing_files.txt beside DEST/v_<id>.npy",
+        files="dataset.py, annotations.json, category_idx.txt, missing_files.txt beside DEST/v_<id>.npy",
         write=toolboxes.write_opentad,
     ),
     "actionformer": FeatureFormat(

@@ -1,41 +1,61 @@
-"""CSV as BSN and BMN read it, and the video list that goes with it."""
+"""CSV as BMN reads it, and the lists of videos and annotations that G-TAD and BMN share for ActivityNet."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pal_ds import storage
-from pal_ds.transfer.feature_store import FeatureStore
+from pal_ds.shardset import dump_json
+from pal_ds.transfer.feature_store import FeatureStore, at_times
+from pal_ds.transfer.sidecar import Sidecar
 
 BMN_ROWS = 100
+#: BMN's post-processing takes a video for as long as its whole clips of so many frames.
+BMN_CLIP = 16
 INFO_COLUMNS = ("video", "numFrame", "seconds", "fps", "rfps", "subset", "featureFrame")
 
 
 def write_bmn(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
-    """Write ``csv_mean_100/v_<id>.csv``: a header line, then 100 rows of C values."""
+    """Write ``csv_mean_100/v_<id>.csv`` (a header line, 100 rows of C values) and the lists of JJBOY's reader."""
     for sidecar, array in features.items():
         url = storage.join(out_url, "csv_mean_100", f"v_{sidecar.id}.csv")
-        storage.write_bytes(url, to_csv(resize_endpoints(array, BMN_ROWS)))
-    write_video_info(features, storage.join(out_url, "video_info_new.csv"), database)
+        seconds = bmn_frames(sidecar) / sidecar.frames * sidecar.duration
+        storage.write_bytes(url, to_csv(pool_by_time(array, sidecar.centres(), seconds, BMN_ROWS)))
+    write_lists(features, out_url, database, bmn_frames)
 
 
-def resize_endpoints(array: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-    """Resize [T, C] to [rows, C] linearly with both ends kept: row i is taken at ``i * (T - 1) / (rows - 1)``.
+def bmn_frames(sidecar: Sidecar) -> int:
+    """Return how many frames the rows of a ``bmn-csv`` file cover: whole clips of 16, as its reader assumes."""
+    return sidecar.frames // BMN_CLIP * BMN_CLIP or sidecar.frames
 
-    This is BSN's convention; others resize without keeping the ends, which is why files at native rate are
-    what is stored (research on peers, input formats).
+
+def pool_by_time(
+    array: NDArray[np.float32], centres_t: NDArray[np.float64], seconds: float, rows: int
+) -> NDArray[np.float32]:
+    """Pool features into equal parts of time, as the published ``csv_mean_100`` was made (BSN's pooling).
+
+    Row i is the mean of the features interpolated at the start, middle and end of
+    ``[i, i + 1] / rows * seconds``; what lies before the first or after the last centre takes that one's feature.
+
+    Args:
+        array: [T, C].
+        centres_t: seconds of the features, rising [T].
+        seconds: that the rows cover.
+        rows: how many.
+
+    Returns:
+        float32 [rows, C].
     """
-    positions = np.arange(rows) * ((len(array) - 1) / (rows - 1))
-    low = np.clip(np.floor(positions).astype(np.int64), 0, max(0, len(array) - 2))
-    high = np.minimum(low + 1, len(array) - 1)
-    share = (positions - low)[:, None]
-    return np.asarray(array[low] * (1 - share) + array[high] * share, dtype=np.float32)
+    edges = np.clip(np.arange(rows + 1) * (seconds / rows), centres_t[0], centres_t[-1])
+    middles = (edges[:-1] + edges[1:]) / 2
+    samples = [at_times(array, centres_t, times) for times in (edges[:-1], middles, edges[1:])]
+    return np.asarray(np.mean(samples, axis=0), dtype=np.float32)
 
 
 def to_csv(array: NDArray[np.float32]) -> bytes:
@@ -55,19 +75,38 @@ def from_csv(data: bytes) -> NDArray[np.float32]:
     return np.loadtxt(io.StringIO(data.decode()), delimiter=",", skiprows=1, dtype=np.float32, ndmin=2)
 
 
-def write_video_info(features: FeatureStore, url: str, database: Mapping[str, Any]) -> None:
-    """Write the video list with the columns of G-TAD's and BMN's ``video_info_new.csv``.
+def write_lists(
+    features: FeatureStore, out_url: str, database: Mapping[str, Any], covered: Callable[[Sidecar], int]
+) -> None:
+    """Write ``video_info_new.csv`` and ``anet_anno_action.json``, both of which G-TAD and BMN need.
 
-    ``featureFrame`` is the number of sampled frames that the features cover, as in the published file (frames
-    rounded down to whole clips). Videos missing from the annotations get the subset ``unknown``.
+    The readers take the rows of a video to cover ``feature_frame / duration_frame * duration_second`` seconds evenly,
+    and fail on a training or validation video without annotations: such a video gets the subset ``unannotated``, one
+    missing from ``database`` ``unknown``.
+
+    Args:
+        features: the videos.
+        out_url: folder of both files.
+        database: annotations by id.
+        covered: how many of a video's frames its rows cover.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(INFO_COLUMNS)
+    rows = {}
     for video_id in features.ids:
         sidecar = features.sidecar(video_id)
-        covered = round((sidecar.features - 1) * sidecar.stride + sidecar.clip_frames)
-        subset = database.get(video_id, {}).get("subset", "unknown")
+        entry = database.get(video_id, {})
+        parts = annotated_parts(entry)
+        subset = entry.get("subset", "unknown")
+        if not parts and subset in ("training", "validation"):
+            subset = "unannotated"
+        rows[f"v_{video_id}"] = {
+            "duration_second": sidecar.duration,
+            "duration_frame": sidecar.frames,
+            "annotations": parts,
+            "feature_frame": covered(sidecar),
+        }
         rate = sidecar.frames / sidecar.duration
         writer.writerow(
             [
@@ -77,7 +116,17 @@ def write_video_info(features: FeatureStore, url: str, database: Mapping[str, An
                 repr(sidecar.fps),
                 repr(rate),
                 subset,
-                min(covered, sidecar.frames),
+                covered(sidecar),
             ]
         )
-    storage.write_bytes(url, text.getvalue().encode())
+    storage.write_bytes(storage.join(out_url, "video_info_new.csv"), text.getvalue().encode())
+    storage.write_bytes(storage.join(out_url, "anet_anno_action.json"), dump_json(rows))
+
+
+def annotated_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return copies of a video's annotations that have a segment and a label, which every reader asks for."""
+    return [
+        dict(part)
+        for part in entry.get("annotations", ())
+        if isinstance(part, Mapping) and "segment" in part and "label" in part
+    ]

@@ -13,97 +13,143 @@ from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.shardset import dump_json
 from pal_ds.transfer.feature_store import FeatureStore
+from pal_ds.transfer.formats.hdf5 import evenly
+from pal_ds.transfer.formats.tables import annotated_parts
 from pal_ds.transfer.sidecar import Sidecar
+
+#: Into how many parts a frame may be divided for OpenTAD.
+MOST_PARTS = 1000
 
 
 def write_lgi(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
-    """Write ``<id>.npy`` [T, C]; LGI looks a video up by its bare id."""
+    """Write ``<id>.npy`` [T, C], looked up by its bare id; row k stands for ``[k, k + 1] / T`` of the video."""
     del database
     for sidecar, array in features.items():
         file = io.BytesIO()
-        np.save(file, array, allow_pickle=False)
+        np.save(file, evenly(sidecar, array), allow_pickle=False)
         storage.write_bytes(storage.join(out_url, f"{sidecar.id}.npy"), file.getvalue())
 
 
 def write_opentad(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
-    """Write the data set's part of an OpenTAD config, annotations, and the list of videos without features."""
+    """Write the data set's part of an OpenTAD config, annotations, classes, and the list of videos without features.
+
+    For its padding and sliding data sets, which compute seconds as ``(t * stride + offset) / fps``. Stride and offset
+    become whole numbers there by ``int()``, so frames are counted in units small enough for both to be whole, and
+    ``frame`` is ``duration * fps`` in these units, not rounded.
+
+    Raises:
+        ConfigError: videos differ in clip length, stride or offset, or no unit makes these whole.
+    """
     sidecars = [features.sidecar(video_id) for video_id in features.ids]
     first = _one_grid(sidecars)
+    unit = _whole_unit(first)
+    merged = _merged(sidecars, database, unit=unit)
+    labels = _labels(merged)
+    named = {
+        "data_path": absolute(features.url),
+        "annotation_path": absolute(storage.join(out_url, "annotations.json")),
+        "class_map": absolute(storage.join(out_url, "category_idx.txt")),
+        "block_list": absolute(storage.join(out_url, "missing_files.txt")),
+        "feature_prefix": "v_",
+        "in_channels": first.feature_dim,
+        "num_classes": len(labels),
+        "feature_stride": round(first.stride * unit),
+        "sample_stride": 1,
+        "offset_frames": round(_first_centre(first) * unit),
+        "fps": first.fps * unit if _same_rate(sidecars) else -1,
+    }
     text = (
-        "# Paste into an OpenTAD config; every v_<id>.npy is [T, C] float32 at native rate.\n"
-        f"data_path = {features.url!r}\n"
-        'annotation_path = "annotations.json"\n'
-        'block_list = "missing_files.txt"\n'
-        'feature_prefix = "v_"\n'
-        f"in_channels = {first.feature_dim}\n"
-        f"feature_stride = {_plain(first.stride)}  # frames between features\n"
-        "sample_stride = 1\n"
-        f"offset_frames = {_plain(first.offset + first.clip_frames / 2)}  # centre of the first feature\n"
-        f"fps = {first.fps if _same_rate(sidecars) else -1}  # -1: as in the annotations\n"
-    )
+        "# Paste into an OpenTAD config with a ...PaddingDataset or ...SlidingDataset.\n"
+        f"# Frames count {'whole' if unit == 1 else f'in parts of 1/{unit}'}; fps = -1: as annotated.\n"
+    ) + "".join(f"{name} = {value!r}\n" for name, value in named.items())
     storage.write_bytes(storage.join(out_url, "dataset.py"), text.encode())
-    storage.write_bytes(
-        storage.join(out_url, "annotations.json"), dump_json({"database": _merged(sidecars, database)})
-    )
+    storage.write_bytes(storage.join(out_url, "annotations.json"), dump_json({"database": merged}))
     missing = sorted(set(database) - set(features.ids))
-    storage.write_bytes(
-        storage.join(out_url, "missing_files.txt"), "".join(f"{name}\n" for name in missing).encode()
-    )
+    for name, lines in (("category_idx.txt", labels), ("missing_files.txt", missing)):
+        storage.write_bytes(storage.join(out_url, name), "".join(f"{line}\n" for line in lines).encode())
 
 
 def write_actionformer(features: FeatureStore, out_url: str, database: Mapping[str, Any]) -> None:
     """Write the ``dataset`` section of an ActionFormer config and its annotation file.
 
     ActionFormer computes times from one ``num_frames`` and ``feat_stride`` and the fps of each video (or one
-    ``default_fps``), which is exactly this project's convention.
+    ``default_fps``), which is exactly this project's convention; an offset becomes a part of ``num_frames``. Its
+    reader demands that ``num_classes`` be the number of classes in ``annotations.json``, which holds the videos at
+    hand only.
+
+    Raises:
+        ConfigError: videos differ in clip length, stride or offset.
     """
     sidecars = [features.sidecar(video_id) for video_id in features.ids]
     first = _one_grid(sidecars)
-    labels = sorted(
-        {part["label"] for row in database.values() for part in row.get("annotations", ()) if "label" in part}
-    )
+    merged = _merged(sidecars, database)
+    labels = _labels(merged)
+    numbers = {label: number for number, label in enumerate(labels)}
+    for row in merged.values():
+        for part in row["annotations"]:
+            part["label_id"] = numbers[part["label"]]
     section = {
         "dataset": {
-            "json_file": "annotations.json",
-            "feat_folder": features.url,
+            "json_file": absolute(storage.join(out_url, "annotations.json")),
+            "feat_folder": absolute(features.url),
             "file_prefix": "v_",
             "file_ext": ".npy",
-            "num_classes": max(1, len(labels)),
+            "num_classes": len(labels),
             "input_dim": first.feature_dim,
             "feat_stride": _plain(first.stride),
-            "num_frames": first.clip_frames,
+            "num_frames": _plain(2 * _first_centre(first)),
             "default_fps": first.fps if _same_rate(sidecars) else None,
         }
     }
     storage.write_bytes(
         storage.join(out_url, "dataset.yaml"), yaml.safe_dump(section, sort_keys=False).encode()
     )
-    numbers = {label: number for number, label in enumerate(labels)}
     storage.write_bytes(
-        storage.join(out_url, "annotations.json"),
-        dump_json({"version": "pal-ds", "database": _merged(sidecars, database, numbers)}),
+        storage.join(out_url, "annotations.json"), dump_json({"version": "pal-ds", "database": merged})
     )
 
 
-def _merged(
-    sidecars: list[Sidecar], database: Mapping[str, Any], numbers: Mapping[str, int] | None = None
-) -> dict[str, Any]:
+def absolute(url: str) -> str:
+    """Return a local place as an absolute path, so that a config means the same from every working folder."""
+    return str(storage.local_path(url).resolve()) if storage.is_local(url) else storage.redact(url)
+
+
+def _merged(sidecars: list[Sidecar], database: Mapping[str, Any], *, unit: int = 1) -> dict[str, Any]:
     """Return annotation rows of the videos at hand, with the duration and rate the features have."""
-    merged = {}
-    for sidecar in sidecars:
-        row = database.get(sidecar.id, {})
-        parts = [dict(part) for part in row.get("annotations", ())]
-        for part in parts:
-            if numbers and "label" in part:
-                part["label_id"] = numbers[part["label"]]
-        merged[sidecar.id] = {
-            "subset": row.get("subset", "unknown"),
+    return {
+        sidecar.id: {
+            "subset": database.get(sidecar.id, {}).get("subset", "unknown"),
             "duration": sidecar.duration,
             "fps": sidecar.fps,
-            "frame": sidecar.frames,
-            "annotations": parts,
+            "frame": sidecar.duration * sidecar.fps * unit,
+            "annotations": annotated_parts(database.get(sidecar.id, {})),
         }
-    return merged
+        for sidecar in sidecars
+    }
+
+
+def _labels(merged: Mapping[str, Any]) -> list[str]:
+    return sorted({str(part["label"]) for row in merged.values() for part in row["annotations"]})
+
+
+def _first_centre(sidecar: Sidecar) -> float:
+    """Return the centre of the first feature in sampled frames."""
+    return sidecar.offset + sidecar.clip_frames / 2
+
+
+def _whole_unit(sidecar: Sidecar) -> int:
+    """Return the smallest division of a frame that makes stride and first centre whole numbers."""
+    for unit in range(1, MOST_PARTS + 1):
+        if all(
+            abs(value * unit - round(value * unit)) < 1e-9
+            for value in (sidecar.stride, _first_centre(sidecar))
+        ):
+            return unit
+    raise ConfigError(
+        "--format",
+        "opentad",
+        f"counts in whole parts of frames; stride {sidecar.stride} of {sidecar.id} isn't any",
+    )
 
 
 def _one_grid(sidecars: list[Sidecar]) -> Sidecar:
