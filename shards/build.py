@@ -140,13 +140,12 @@ def _prepare(
                 "--overwrite with --task-index would remove other tasks' work: run it without tasks"
             )
         journal.clear()
-    foreign = journal.foreign()
-    if foreign:
-        raise UsageError(
-            f"DEST {storage.redact(options.dest)}: is no shard set (it holds {foreign[0]!r}): use an empty folder"
-        )
     names = journal.names()
     where = f"DEST {storage.redact(options.dest)}"
+    foreign = journal.foreign()
+    # Other tools leave files beside a finished set; only a new one is not begun among them.
+    if foreign and shardset.MANIFEST_NAME not in names:
+        raise UsageError(f"{where}: is no shard set (it holds {foreign[0]!r}): use an empty folder")
     if shardset.MANIFEST_NAME in names:
         manifest = shardset.load_manifest(options.dest)
         _refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)

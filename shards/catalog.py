@@ -6,6 +6,7 @@ duplicates and does the global shuffle by sorting on a keyed hash.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ class CatalogOptions:
         seed: of the global shuffle.
         with_labels: clips carry their class names.
         read_records: read the records of shard sets to know the source videos that their clips were cut from.
+        sets_only: a SOURCE that is no shard set is refused (``reshard``).
     """
 
     sources: Sequence[str]
@@ -37,6 +39,7 @@ class CatalogOptions:
     seed: int = 0
     with_labels: bool = False
     read_records: bool = False
+    sets_only: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,14 +75,19 @@ class Catalog:
         """Read every SOURCE, then mark duplicates.
 
         Raises:
-            UsageError: a SOURCE can't be read or understood.
+            UsageError: a SOURCE can't be read or understood, or holds no input at all.
             StorageAccessError: a store refuses.
         """
         key = self.options.seed.to_bytes(16, "little", signed=True)
         self.database.execute("BEGIN")
+        before = 0
         for source in self.options.sources:
+            seen = collections.Counter(self.notes.endings)
             items = with_large_cache(self.database, self._inputs(source))
             self.database.executemany(INSERT, (values_of(item, key) for item in items))
+            if (now := self.count()) == before:
+                raise UsageError(_nothing_in(source, self.notes.endings - seen))
+            before = now
         self.database.execute("CREATE INDEX by_key ON inputs (key)")
         self._mark_duplicates()
         self.database.execute("COMMIT")
@@ -99,10 +107,15 @@ class Catalog:
         self.database.close()
 
     def _inputs(self, source: str) -> Iterator[tuple[Row, str | None, str | None]]:
-        if is_table(source):
-            return self._table(open_table(source))
         if _is_shard_set(source):
             return self._shard_set(source)
+        if self.options.sets_only:
+            raise UsageError(
+                f"SOURCE {storage.redact(source)}: is no shard set (no {shardset.MANIFEST_NAME} in it): "
+                "give the folder of a finished set, or use build"
+            )
+        if is_table(source):
+            return self._table(open_table(source))
         return self._folder(source)
 
     def _root(self, url: str) -> int:
@@ -242,6 +255,20 @@ class Catalog:
                    FROM inputs WHERE stage IS NULL AND key IN (
                        SELECT key FROM inputs GROUP BY key HAVING count(*) > 1)) WHERE place > 1)"""
         )
+
+
+def _nothing_in(source: str, endings: collections.Counter[str]) -> str:
+    """Say what was seen where no input was found."""
+    where = f"SOURCE {storage.redact(source)}"
+    if is_table(source):
+        return f"{where}: has a header and no row: give a table with a row for every clip"
+    if _is_shard_set(source):
+        return f"{where}: is a shard set without a clip: build it anew"
+    seen = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4))
+    fix = "give a folder of videos, a .csv of clips or a shard set"
+    if endings[".tar"]:
+        fix = f"tars are read where {shardset.MANIFEST_NAME} lies beside them; {fix}"
+    return f"{where}: no video in it (files seen: {seen or 'none'}): {fix}"
 
 
 def _is_shard_set(url: str) -> bool:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from pal_ds import __version__
 from shards.errors import BuildError, UsageError
 from shards.options import add_build_arguments, as_reshard, build_options, default_workers
 
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"pal-shard {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     build = _command(commands, "build", "make a shard set, or finish one that was begun", _build)
     add_build_arguments(build)

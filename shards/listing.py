@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import stat
@@ -34,11 +35,19 @@ class ListingNotes:
 
     Attributes:
         others: files that are no videos by their ending.
+        endings: how often each of their endings was seen.
         loops: links that lead back to a folder they lie in.
     """
 
     others: int = 0
     loops: int = 0
+    endings: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+    def pass_over(self, name: str) -> None:
+        """Count a file that is no video by its ending."""
+        self.others += 1
+        stem, dot, ending = name.rpartition("/")[2].rpartition(".")
+        self.endings[f".{ending.lower()}" if dot and stem else "no ending"] += 1
 
 
 def list_videos(root: str, notes: ListingNotes) -> Iterator[Listed]:
@@ -60,7 +69,7 @@ def list_videos(root: str, notes: ListingNotes) -> Iterator[Listed]:
         if is_video(info.relative):
             yield Listed(info.relative, info.size)
         else:
-            notes.others += 1
+            notes.pass_over(info.relative)
     if not found:
         raise UsageError(f"SOURCE {storage.redact(root)}: nothing lies there")
 
@@ -89,7 +98,7 @@ def _walk(
         elif is_video(child):
             yield _listed(path, name)
         else:
-            notes.others += 1
+            notes.pass_over(child)
 
 
 def _is_folder(path: Path) -> bool:

@@ -161,6 +161,7 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
             seed=arguments.seed,
             with_labels=arguments.with_labels,
             read_records=arguments.val_fraction is not None,
+            sets_only=arguments.command == "reshard",
         ),
         plan=PlanOptions(
             shard_bytes=arguments.shard_bytes,

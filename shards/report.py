@@ -49,11 +49,13 @@ def build_lines(result: BuildResult) -> list[str]:
 def verify_lines(result: VerifyResult) -> list[str]:
     """Describe what a verification found."""
     decoded = f", {result.decoded} decoded" if result.decoded else ""
+    notes = [f"  note: {note}" for note in result.notes]
     if not result.problems:
-        return [f"{result.dest}: sound ({result.shards} shards, {result.clips} clips{decoded})"]
+        return [f"{result.dest}: sound ({result.shards} shards, {result.clips} clips{decoded})", *notes]
     return [
         f"{result.dest}: {len(result.problems)} problems",
         *(f"  {problem}" for problem in result.problems),
+        *notes,
     ]
 
 

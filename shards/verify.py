@@ -33,6 +33,7 @@ class VerifyResult:
         clips: clips read.
         decoded: clips decoded to their ends.
         problems: one line each; empty where the set is sound.
+        notes: one line each for what lies beside the set and isn't part of it: other tools' files do no harm.
     """
 
     dest: str
@@ -40,6 +41,7 @@ class VerifyResult:
     clips: int
     decoded: int
     problems: list[str]
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
@@ -89,6 +91,7 @@ def verify(dest: str, *, decode: bool = False, workers: int = 1, quiet: bool = F
         clips=sum(report.clips for report in reports.values()),
         decoded=sum(report.decoded for report in reports.values()),
         problems=problems,
+        notes=[f"{name}: is no part of the set, left alone" for name in Journal(dest).foreign()],
     )
 
 
@@ -122,7 +125,10 @@ def _check_folder(dest: str, manifest: Manifest) -> list[str]:
     for split in manifest.splits.values():
         for entry in split.shards:
             expected |= {entry.name, shardset.index_name(entry.name)}
-    problems = [f"{name}: is no part of the set" for name in Journal(dest).names() if name not in expected]
+    journal = Journal(dest)
+    # Only what is named like a part of a set can be taken for one.
+    unexpected = set(journal.names()) - expected - set(journal.foreign())
+    problems = [f"{name}: is no part of the set" for name in sorted(unexpected)]
     try:
         rejects = list(read_rejects(dest))
     except storage.StorageNotFoundError:

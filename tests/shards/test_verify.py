@@ -101,7 +101,7 @@ def _rejected(document: dict) -> None:
         lambda folder: _first(folder).unlink(),
         lambda folder: sorted(folder.glob("*.index.json"))[0].unlink(),
         lambda folder: (folder / "rejects.jsonl").unlink(),
-        lambda folder: (folder / "surprise.txt").write_text("x"),
+        lambda folder: shutil.copy(_first(folder), folder / "train-000099.tar"),
         lambda folder: sorted(folder.glob("*.index.json"))[0].write_text("{}"),
     ],
 )
@@ -110,6 +110,30 @@ def test_every_damage_is_found(sound: Path, tmp_path: Path, damage: Callable[[Pa
     shutil.copytree(sound, broken)
     damage(broken)
     assert verify(str(broken), quiet=True).problems
+
+
+def test_other_tools_files_beside_a_set_are_a_note(sound: Path, tmp_path: Path, pal_shard) -> None:
+    """What ``energon prepare`` writes into the folder that it prepares, and what people leave there."""
+    used = tmp_path / "set"
+    shutil.copytree(sound, used)
+    (used / ".nv-meta").mkdir()
+    for name in (".nv-meta/split.yaml", ".nv-meta/index.sqlite", f"{_first(used).name}.idx", "notes.txt"):
+        (used / name).write_text("x")
+    names = {".nv-meta", "notes.txt", f"{_first(used).name}.idx"}
+    found = verify(str(used), quiet=True)
+    assert found.problems == []
+    assert {note.partition(":")[0] for note in found.notes} == names
+    done = pal_shard("verify", used)
+    assert done.returncode == 0
+    assert "sound" in done.stdout
+    assert done.stdout.count("note: ") == 3
+    # The finished set is still a finished set; it is only not overwritten with them in it.
+    again = ("build", sound.parent / "videos", used, "--shard-bytes", "60KB", "--with-labels", "--quiet")
+    assert pal_shard(*again).returncode == 3
+    refused = pal_shard(*again, "--overwrite")
+    assert refused.returncode == 2
+    assert "is no part of a shard set" in refused.stderr
+    assert {path.name for path in used.iterdir()} >= names
 
 
 def test_statistics_and_listing_agree_with_the_records(sound: Path) -> None:

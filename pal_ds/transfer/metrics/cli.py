@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pal_ds import __version__
+
 if TYPE_CHECKING:
     from pal_ds.transfer.metrics.tasks import Report
 
@@ -53,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"pal-eval {__version__}")
     tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
     for name, text in TASKS.items():
         task = tasks.add_parser(
