@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -179,4 +180,6 @@ def _ranked(rows: Any, names: Any) -> list[tuple[str, float]]:
         pairs = [(str(name), float(score)) for name, score in zip(names, rows, strict=True)]
     else:
         pairs = [(str(row["label"]), float(row["score"])) for row in rows]
+    if not all(math.isfinite(score) for _, score in pairs):
+        raise ValueError("a score isn't finite")
     return sorted(pairs, key=lambda pair: -pair[1])

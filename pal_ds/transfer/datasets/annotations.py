@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+#: No time in seconds is as far from 0 as this: lengths of spans must not overflow.
+FARTHEST = 1e12
+
 
 class AnnotationError(ValueError):
     """A file that isn't what it's said to be: one line with the file, the place in it and what's wrong."""
@@ -66,16 +69,19 @@ def read_span(value: object, source: str, place: str) -> tuple[float, float]:
     """Read ``[start, end]`` (numbers, or numbers as text) and check that it's a span of time.
 
     Raises:
-        AnnotationError: not two finite numbers, or the end lies before the start.
+        AnnotationError: not two numbers of seconds, or the end lies before the start.
     """
     try:
         if not isinstance(value, (list, tuple)):
             raise TypeError
         start, end = (float(bound) for bound in value)
-    except (TypeError, ValueError):
-        raise AnnotationError(source, place, f"segment = {value!r} isn't [start, end] in seconds") from None
+    except (TypeError, ValueError, OverflowError):
+        shown = f"{value!r:.80}"
+        raise AnnotationError(source, place, f"segment = {shown} isn't [start, end] in seconds") from None
     if not (math.isfinite(start) and math.isfinite(end)):
         raise AnnotationError(source, place, f"segment = {value!r} isn't finite")
+    if max(abs(start), abs(end)) >= FARTHEST:
+        raise AnnotationError(source, place, f"segment = {value!r} isn't a time in seconds")
     if end < start:
         raise AnnotationError(source, place, f"segment = {value!r} ends before it starts")
     return start, end
@@ -85,5 +91,5 @@ def read_number(value: object) -> float:
     """Read an optional number; NaN where there is none."""
     try:
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

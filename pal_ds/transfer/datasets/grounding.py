@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from pal_ds.transfer.datasets.annotations import AnnotationError, Query, read_number, read_span
-from pal_ds.transfer.datasets.source import read_object, read_text
+from pal_ds.transfer.datasets.source import object_of, read_json, read_text
 
 SENTENCE_FIELDS = ("sentence", "query", "label")
 IDENTITY_FIELDS = ("query_id", "qid")
@@ -63,17 +63,22 @@ def read_queries(url: str, subset: str | None) -> tuple[Query, ...]:
     Args:
         url: ``.txt`` is Charades-STA; everything else is JSON, ``{"database": {video: {subset, annotations:
             [{segment, sentence}]}}}``; the sentence may be called ``sentence``, ``query`` or ``label``, and a
-            ``query_id`` tells equal sentences of one video apart.
-        subset: exactly as the JSON spells it, or ``all``; None for a file without subsets.
+            ``query_id`` tells equal sentences of one video apart. The flat form of ActivityNet Captions is read
+            too: ``{video: {timestamps: [[start, end]], sentences: [text]}}``.
+        subset: exactly as the JSON spells it, or ``all``; None for a file without subsets. It has no effect on the
+            flat form, which has one file a subset.
 
     Raises:
         AnnotationError: malformed, or no such subset.
     """
     if url.lower().endswith(".txt"):
         return read_charades_sta(url)
+    content = read_json(url)
+    if isinstance(content, dict) and "database" not in content and _is_flat(content):
+        return _read_flat(url, content)
     queries: list[Query] = []
     subsets: set[str] = set()
-    for name, entry in read_object(url, "database").items():
+    for name, entry in object_of(content, "database", url).items():
         place = f"video {name!r}"
         if not isinstance(entry, dict) or not isinstance(entry.get("annotations", []), list):
             raise AnnotationError(url, place, "isn't an object with a list 'annotations'")
@@ -85,6 +90,26 @@ def read_queries(url: str, subset: str | None) -> tuple[Query, ...]:
     if not queries:
         have = ", ".join(sorted(subsets)) or "no video"
         raise AnnotationError(url, "", f"no query in subset {subset!r}; it has {have}, or say all")
+    return tuple(queries)
+
+
+def _is_flat(content: dict[str, Any]) -> bool:
+    return bool(content) and all(
+        isinstance(entry, dict) and {"timestamps", "sentences"} <= entry.keys() for entry in content.values()
+    )
+
+
+def _read_flat(url: str, content: dict[str, Any]) -> tuple[Query, ...]:
+    queries = []
+    for name, entry in content.items():
+        place = f"video {name!r}"
+        spans, sentences = entry["timestamps"], entry["sentences"]
+        if not isinstance(spans, list) or not isinstance(sentences, list) or len(spans) != len(sentences):
+            raise AnnotationError(url, place, "doesn't have as many 'timestamps' as 'sentences'")
+        for number, (span, sentence) in enumerate(zip(spans, sentences, strict=True)):
+            start, end = read_span(span, url, f"{place}, timestamp {number}")
+            video, text = name.removeprefix("v_"), str(sentence)
+            queries.append(Query(video=video, start=start, end=end, sentence=text, identity=text))
     return tuple(queries)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,48 @@ def read_object(url: str, field: str) -> dict[str, Any]:
     """Read a JSON file and give the object under ``field`` (``database``, ``results``).
 
     Raises:
-        AnnotationError: not JSON, or no such object in it.
+        AnnotationError: not JSON, a name given twice, or no such object in it.
+    """
+    return object_of(read_json(url), field, url)
+
+
+def object_of(content: Any, field: str, url: str) -> dict[str, Any]:
+    """Give the object under ``field`` of a file's content.
+
+    Raises:
+        AnnotationError: there is none.
+    """
+    found = content.get(field) if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        raise AnnotationError(url, "", f"has no object {field!r}, so it isn't in ActivityNet's official form")
+    return found
+
+
+def read_json(url: str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        AnnotationError: not JSON, or an object names something twice, of which all but the last would be lost.
     """
     try:
-        content = json.loads(read_text(url))
+        return json.loads(read_text(url), object_pairs_hook=_without_repeats)
+    except _RepeatedNameError as error:
+        raise AnnotationError(url, "", f"names {error.args[0]!r} twice in one object") from None
     except json.JSONDecodeError as error:
         raise AnnotationError(url, f"line {error.lineno}", f"isn't JSON: {error.msg}") from None
     except RecursionError:
         raise AnnotationError(url, "", "isn't JSON this can read: nested too deep") from None
-    found = content.get(field) if isinstance(content, dict) else None
-    if not isinstance(found, dict):
-        raise AnnotationError(url, "", f"has no object {field!r}, so it isn't in ActivityNet's official form")
+    except ValueError as error:
+        raise AnnotationError(url, "", f"isn't JSON this can read: {error}") from None
+
+
+class _RepeatedNameError(Exception):
+    pass
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise _RepeatedNameError(counts.most_common(1)[0][0])
     return found

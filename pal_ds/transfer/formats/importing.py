@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ from pal_ds.transfer.formats.tables import from_csv
 from pal_ds.transfer.sidecar import FORMAT, Sidecar, array_name, sidecar_name
 
 KINDS = ("npy", "hdf5", "csv")
+#: Share of a video's duration by which its features may be off before their time axis is doubted: some videos of
+#: ActivityNet were distributed without their ends.
+MOST_UNCOVERED = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,33 +76,88 @@ def import_features(
         How many were written, and the ids left out because the annotations don't know them.
 
     Raises:
-        ConfigError: the destination is taken, or an annotation lacks what is needed.
-        FeatureError: a file is no features, or nothing was found.
+        ConfigError: the destination is taken, an annotation lacks what is needed, or the time axis given doesn't fit
+            the durations of most videos.
+        FeatureError: a file is no features, its values aren't finite, two have one id or different channels, or
+            nothing was found.
     """
     if any(name.startswith("v_") for name in storage.list_names(out_url, retry=storage.AT_START)):
         raise ConfigError("--out", storage.redact(out_url), "holds features already; choose another folder")
     storage.make_folder(out_url)
     digest = hashlib.sha256(storage.redact(source_url).encode()).hexdigest()
-    written, unknown = 0, []
-    for video_id, source, array in _items(source_url, options.kind):
-        row = database.get(video_id)
-        if row is None:
-            unknown.append(video_id)
-            continue
-        sidecar = _sidecar(video_id, source, array, options, row, f"imported:{digest}")
-        file = io.BytesIO()
-        np.save(file, array, allow_pickle=False)
-        storage.write_bytes(storage.join(out_url, array_name(video_id)), file.getvalue())
-        storage.write_bytes(storage.join(out_url, sidecar_name(video_id)), sidecar.to_json())
-        written += 1
-    if not written:
-        raise FeatureError(
-            f"{storage.redact(source_url)}: no {options.kind} features of annotated videos "
-            f"({len(unknown)} videos without annotation)"
-        )
+    written: dict[str, str] = {}
+    unknown, misfits, channels = [], [], 0
+    try:
+        for video_id, source, array in _items(source_url, options.kind):
+            row = database.get(video_id)
+            if row is None:
+                unknown.append(video_id)
+                continue
+            if video_id in written:
+                raise FeatureError(
+                    f"{source}: has the id {video_id!r} of {written[video_id]} too; keep one of them"
+                )
+            channels = channels or array.shape[1]
+            _check_array(array, source, channels)
+            sidecar = _sidecar(video_id, source, array, options, row, f"imported:{digest}")
+            if misfit := _misfit(sidecar, options):
+                misfits.append(misfit)
+            file = io.BytesIO()
+            np.save(file, array, allow_pickle=False)
+            storage.write_bytes(storage.join(out_url, array_name(video_id)), file.getvalue())
+            storage.write_bytes(storage.join(out_url, sidecar_name(video_id)), sidecar.to_json())
+            written[video_id] = source
+        if 2 * len(misfits) > len(written):
+            raise ConfigError(
+                "--stride",
+                options.stride,
+                f"{len(misfits)} of {len(written)} videos don't fit it: {misfits[0]}",
+            )
+        if not written:
+            raise FeatureError(
+                f"{storage.redact(source_url)}: no {options.kind} features of annotated videos "
+                f"({len(unknown)} videos without annotation)"
+            )
+    except (ConfigError, FeatureError):
+        for video_id in written:
+            for name in (sidecar_name(video_id), array_name(video_id)):
+                storage.remove(storage.join(out_url, name))
+        raise
     settings = {"format": FORMAT, "checkpoint": f"imported:{digest}", **dataclasses.asdict(options)}
     storage.write_bytes(storage.join(out_url, SETTINGS_NAME), dump_json(settings))
-    return written, sorted(unknown)
+    return len(written), sorted(unknown)
+
+
+def _check_array(array: NDArray[np.float32], source: str, channels: int) -> None:
+    if 0 in array.shape:
+        raise FeatureError(f"{source}: shape {list(array.shape)} holds no feature")
+    if array.shape[1] != channels:
+        turned = "; it looks transposed: give [T, C]" if array.shape[0] == channels else ""
+        raise FeatureError(
+            f"{source}: {array.shape[1]} channels, the files before it have {channels}{turned}"
+        )
+    if not np.isfinite(array).all():
+        raise FeatureError(f"{source}: holds values that aren't finite, as float16 does beyond 65504")
+
+
+def _misfit(sidecar: Sidecar, options: ImportOptions) -> str | None:
+    """Say how the features' time axis contradicts the video's duration, or nothing."""
+    if options.rescaled:
+        return None
+    covered = (sidecar.offset + (sidecar.features - 1) * sidecar.stride + sidecar.clip_frames) / sidecar.fps
+    whole = 2 * max(sidecar.stride, sidecar.clip_frames) / sidecar.fps
+    slack = max(MOST_UNCOVERED * sidecar.duration, whole)
+    if abs(covered - sidecar.duration) <= slack:
+        return None
+    rows, columns = sidecar.features, sidecar.feature_dim
+    turned = (sidecar.offset + (columns - 1) * sidecar.stride + sidecar.clip_frames) / sidecar.fps
+    hint = (
+        "they look transposed: give [T, C]"
+        if abs(turned - sidecar.duration) <= slack
+        else ("check --fps, --stride and --clip-frames")
+    )
+    shown = f"{sidecar.source}: [{rows}, {columns}]"
+    return f"{shown} covers {covered:.1f} s of a video of {sidecar.duration:.1f} s; {hint}"
 
 
 def _sidecar(
@@ -112,6 +171,8 @@ def _sidecar(
     try:
         duration = float(row["duration"])
         fps = len(array) / duration if options.rescaled else options.fps or float(row["fps"])
+        if not (math.isfinite(duration) and math.isfinite(fps) and min(duration, fps) > 0):
+            raise ValueError(f"duration {duration} or fps {fps}")
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ConfigError("--annotations", video_id, f"lacks a usable {error}; give it or --fps") from error
     clip = 1 if options.rescaled else options.clip_frames

@@ -125,8 +125,4 @@ def write_lists(
 
 def annotated_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return copies of a video's annotations that have a segment and a label, which every reader asks for."""
-    return [
-        dict(part)
-        for part in entry.get("annotations", ())
-        if isinstance(part, Mapping) and "segment" in part and "label" in part
-    ]
+    return [dict(part) for part in entry.get("annotations", ()) if "segment" in part and "label" in part]

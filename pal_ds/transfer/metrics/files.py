@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from pal_ds.transfer.datasets.annotations import AnnotationError, Query, VideoAnnotation, read_span
+from pal_ds.transfer.datasets.annotations import (
+    FARTHEST,
+    AnnotationError,
+    Query,
+    VideoAnnotation,
+    read_span,
+)
 from pal_ds.transfer.datasets.grounding import query_identity
 from pal_ds.transfer.datasets.source import read_object
 from pal_ds.transfer.metrics.instances import Instances
@@ -45,7 +52,7 @@ def read_predictions(url: str, *, labelled: bool, timed: bool = True) -> Instanc
     results = read_object(url, "results")
     try:
         columns = _columns(results, labelled=labelled, timed=timed)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         columns = None
     if columns is None or not _sound(columns):
         _explain(url, results, labelled=labelled, timed=timed)
@@ -67,12 +74,15 @@ def _columns(results: dict[str, Any], *, labelled: bool, timed: bool) -> Instanc
         if labelled:
             label.extend([numbers[row["label"]] for row in rows])
     total = sum(counts)
-    if not all(isinstance(name, str) for name in numbers):
+    if not all(isinstance(name, str) for name in numbers) or not {*map(type, scores)} <= {int, float}:
         raise TypeError
+    segments = np.array(spans, dtype=np.float64) if timed and total else np.zeros((total, 2))
+    if segments.shape != (total, 2):
+        raise ValueError
     return Instances(
         videos=tuple(results),
         video=np.repeat(np.arange(len(counts)), counts),
-        segments=np.array(spans, dtype=np.float64).reshape(total, 2) if timed else np.zeros((total, 2)),
+        segments=segments,
         labels=tuple(numbers),
         label=np.array(label, dtype=np.int64) if labelled else np.full(total, -1),
         scores=np.array(scores, dtype=np.float64),
@@ -80,7 +90,7 @@ def _columns(results: dict[str, Any], *, labelled: bool, timed: bool) -> Instanc
 
 
 def _sound(columns: Instances) -> bool:
-    finite = np.isfinite(columns.scores).all() and np.isfinite(columns.segments).all()
+    finite = np.isfinite(columns.scores).all() and (np.abs(columns.segments) < FARTHEST).all()
     return bool(finite and (columns.segments[:, 1] >= columns.segments[:, 0]).all())
 
 
@@ -97,10 +107,17 @@ def _explain(url: str, results: dict[str, Any], *, labelled: bool, timed: bool) 
                 read_span(row.get("segment"), url, place)
             if labelled and not isinstance(row.get("label"), str):
                 raise AnnotationError(url, place, "has no 'label'")
-            score = row.get("score")
-            if isinstance(score, bool) or not isinstance(score, (int, float)) or not np.isfinite(score):
-                raise AnnotationError(url, place, f"score = {score!r} isn't a finite number")
+            _check_score(row.get("score"), url, place)
     raise AnnotationError(url, "", "holds a row that isn't {segment, label, score}")
+
+
+def _check_score(score: Any, url: str, place: str) -> None:
+    try:
+        sound = type(score) in (int, float) and math.isfinite(score)
+    except OverflowError:
+        sound = False
+    if not sound:
+        raise AnnotationError(url, place, f"score = {score!r:.80} isn't a finite number")
 
 
 def read_answers(url: str, queries: tuple[Query, ...]) -> tuple[Floats, Bools]:
@@ -128,7 +145,7 @@ def read_answers(url: str, queries: tuple[Query, ...]) -> tuple[Floats, Bools]:
     spans_q2 = np.zeros((len(queries), 2))
     answered_q = np.zeros(len(queries), dtype=bool)
     for video, numbers in by_video.items():
-        rows = results.get(video, [])
+        rows = results.get(video, results.get(f"v_{video}", []))
         best = _best_by_query(url, video, rows, [queries[number].identity for number in numbers])
         for number, row in zip(numbers, best, strict=True):
             if row is not None:
@@ -146,9 +163,7 @@ def _check_answers(url: str, results: dict[str, Any]) -> None:
             if not isinstance(row, dict):
                 raise AnnotationError(url, place, "isn't an object")
             read_span(row.get("segment"), url, place)
-            score = row.get("score", 0.0)
-            if isinstance(score, bool) or not isinstance(score, (int, float)) or not np.isfinite(score):
-                raise AnnotationError(url, place, f"score = {score!r} isn't a finite number")
+            _check_score(row.get("score", 0.0), url, place)
 
 
 def _best_by_query(url: str, video: str, rows: list[Any], identities: list[str]) -> list[Any]:
