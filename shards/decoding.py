@@ -11,6 +11,8 @@ from shards.errors import Rejected
 from shards.process import run_tool
 from shards.profiles import input_arguments
 
+#: Containers that don't say where frames lie: seeking in them misses some, whichever decoder does it.
+UNINDEXED = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v"})
 #: Frames, width, height and rate of a clip that was decoded to its end, or what is wrong with it.
 Decoded: TypeAlias = tuple[int, int, int, float] | str
 
@@ -40,15 +42,53 @@ def decode_clips(paths: Sequence[Path], *, timeout: float) -> dict[Path, Decoded
 
 
 def decode_copy(path: Path, *, timeout: float) -> Decoded:
-    """Decode a file that was not made here, and compare with what its container promises."""
+    """Decode a file that was not made here, and refuse what training would read otherwise than other decoders.
+
+    Training asks for frames by number, and turns numbers into time by one rate. So a file must hold one film, of one
+    size and square pixels, every frame of which has a time stamp of its own at a constant rate.
+    """
     try:
-        info = ffmpeg.count_frames(path, timeout=timeout)
-        promised = ffmpeg.probe(path, timeout=timeout).frames
+        info = ffmpeg.probe(path, timeout=timeout)
+        packets, frames = ffmpeg.list_frames(path, info.stream, timeout=timeout)
     except Rejected as rejected:
         return rejected.error
-    if promised and promised != info.frames:
-        return f"{info.frames} of the {promised} frames promised can be decoded"
-    return info.frames, info.width, info.height, info.fps
+    odd = _odd_stream(info) or _odd_frames(info, packets, frames)
+    return f"{odd}: use a transcoding profile" if odd else (len(frames), info.width, info.height, info.fps)
+
+
+def _odd_stream(info: ffmpeg.VideoInfo) -> str | None:
+    if info.streams > 1:
+        return f"holds {info.streams} video streams, of which decoders take different ones"
+    if UNINDEXED & set(info.container.split(",")):
+        return f"frames can't be sought by number in its container ({info.container})"
+    if info.cover_first:
+        return "holds a cover picture before the film"
+    if abs(info.pixel_aspect - 1) > 1e-3:
+        return f"its pixels are not square ({info.pixel_aspect:.3f})"
+    return None
+
+
+def _odd_frames(info: ffmpeg.VideoInfo, packets: list[list[str]], frames: list[list[str]]) -> str | None:
+    shown = [packet[0] for packet in packets if "D" not in packet[1]]
+    # An edit list leaves packets out, which the container goes on counting; its duration doesn't.
+    cut_short = info.frames not in (0, len(packets)) and abs(info.duration * info.fps - len(shown)) > 1
+    if len(frames) != len(shown) or cut_short:
+        return f"{len(frames)} of the {max(len(shown), info.frames)} frames promised can be decoded"
+    sizes = list(dict.fromkeys((frame[1], frame[2]) for frame in frames))
+    if len(sizes) > 1:
+        first, second = ("x".join(size) for size in sizes[:2])
+        return f"its picture changes its size from {first} to {second}"
+    if "N/A" in shown:
+        return "frames without a time stamp can't be numbered"
+    times = sorted(map(int, shown))
+    if len(set(times)) < len(times):
+        return "several frames have the same time stamp"
+    if len(times) > 2:
+        step = (times[-1] - times[0]) / (len(times) - 1)
+        # Clocks of some containers tick once a millisecond: what counts is whether a frame is out of its place.
+        if any(abs(time - times[0] - number * step) > step / 2 for number, time in enumerate(times)):
+            return "its frame rate varies"
+    return None
 
 
 def _listing(path: Path) -> Path:

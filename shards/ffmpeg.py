@@ -18,12 +18,15 @@ from shards.profiles import PROFILES, input_arguments
 _ADDRESS = re.compile(r"\[([^\[\]@]*?)( @ 0x[0-9a-fA-F]+)\] ?")
 _HEX = re.compile(r"0x[0-9a-fA-F]{6,}")
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_VIDEO_STREAM = re.compile(r"^\s*Stream #0:\d+.*?: Video: ", re.MULTILINE)
 _TOOL_TIMEOUT = 60.0
+#: Ten minutes at 240 frames a second are listed in a third of this.
+_LISTING_BYTES = 32 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a container says of its first real video stream.
+    """What a container says of its main video stream: the largest picture, of equal ones the first.
 
     Attributes:
         codec: codec name.
@@ -34,6 +37,10 @@ class VideoInfo:
         duration: seconds of the video stream, else of the container; 0 where unknown.
         b_frames: the stream reorders frames.
         container: the demuxer's names.
+        stream: its number in the container.
+        streams: how many video streams that are no cover pictures the container holds.
+        pixel_aspect: width of a pixel divided by its height.
+        cover_first: a cover picture comes before it in the container.
     """
 
     codec: str
@@ -44,6 +51,10 @@ class VideoInfo:
     duration: float
     b_frames: bool
     container: str
+    stream: int = 0
+    streams: int = 1
+    pixel_aspect: float = 1.0
+    cover_first: bool = False
 
 
 @functools.cache
@@ -95,7 +106,7 @@ def encoder_identity() -> dict[str, str]:
 
 
 def probe(path: Path, *, timeout: float = _TOOL_TIMEOUT) -> VideoInfo:
-    """Ask the container about its first video stream that is no cover picture.
+    """Ask the container about its main video stream; cover pictures are none.
 
     Raises:
         Rejected: at stage ``probe``: not a video, damaged, or without a video stream.
@@ -104,20 +115,32 @@ def probe(path: Path, *, timeout: float = _TOOL_TIMEOUT) -> VideoInfo:
     return _video_info(document)
 
 
-def count_frames(path: Path, *, timeout: float) -> VideoInfo:
-    """Decode a file to its end and count: ``frames`` of the result is what a decoder yields.
+def list_frames(path: Path, stream: int, *, timeout: float) -> tuple[list[list[str]], list[list[str]]]:
+    """Decode one stream to its end and list what is in it.
+
+    Returns:
+        Of every packet its time stamp and flags; of every frame that a decoder gives, its time stamp, width and
+        height; as ffprobe prints them (``N/A`` where there is none).
 
     Raises:
         Rejected: at stage ``verify``: the decoder complains or ends early.
     """
-    try:
-        document, finished = describe(path, ["-count_frames", "-select_streams", "v:0"], timeout)
-        info = _video_info(document)
-    except Rejected as rejected:
-        raise Rejected("verify", rejected.error) from rejected
+    entries = "packet=pts,flags:frame=pts,width,height"
+    options = ["-select_streams", str(stream), "-show_entries", entries, "-of", "compact=nk=1"]
+    arguments = ["ffprobe", "-hide_banner", "-v", "error", *options, *input_arguments(str(path))]
+    finished = run_tool(arguments, timeout=timeout, stdout_limit=_LISTING_BYTES)
+    if finished.timed_out or finished.returncode != 0:
+        raise Rejected("verify", error_line(finished, path))
     if finished.stderr.strip():
         raise Rejected("verify", f"does not decode cleanly: {error_line(finished, path)}")
-    return info
+    lines = [line.split("|") for line in finished.stdout.decode("ascii", "replace").splitlines()]
+    packets, frames = ([line[1:] for line in lines if line[0] == kind] for kind in ("packet", "frame"))
+    return packets, frames
+
+
+def several_pictures(stderr: str) -> bool:
+    """Tell from ffmpeg's banner whether its first input has more than one video stream, covers counted."""
+    return len(_VIDEO_STREAM.findall(stderr.partition("Stream mapping:")[0].partition("Output #0")[0])) > 1
 
 
 def source_seconds(stderr: str) -> float | None:
@@ -177,12 +200,18 @@ def _video_info(document: dict[str, Any]) -> VideoInfo:
     streams = [
         stream
         for stream in document.get("streams", [])
+        if stream.get("codec_type") == "video"
+        and not stream.get("disposition", {}).get("attached_pic")
+        and str(stream.get("nb_frames")) != "1"
+    ] or [
+        stream
+        for stream in document.get("streams", [])
         if stream.get("codec_type") == "video" and not stream.get("disposition", {}).get("attached_pic")
     ]
     if not streams:
         kinds = sorted({str(stream.get("codec_type")) for stream in document.get("streams", [])})
         raise Rejected("probe", f"no video stream (found: {', '.join(kinds) or 'nothing'})")
-    stream = streams[0]
+    stream = max(streams, key=lambda one: int(one.get("width") or 0) * int(one.get("height") or 0))
     width, height = int(stream.get("width") or 0), int(stream.get("height") or 0)
     rotations = [int(float(side.get("rotation", 0))) for side in stream.get("side_data_list", [])]
     if any(rotation % 180 for rotation in rotations):
@@ -198,6 +227,13 @@ def _video_info(document: dict[str, Any]) -> VideoInfo:
         or _seconds(document.get("format", {}).get("duration")),
         b_frames=bool(stream.get("has_b_frames")),
         container=str(document.get("format", {}).get("format_name", "")),
+        stream=int(stream.get("index") or 0),
+        streams=len(streams),
+        cover_first=any(
+            other.get("disposition", {}).get("attached_pic") and other["index"] < stream["index"]
+            for other in document["streams"]
+        ),
+        pixel_aspect=_ratio(str(stream.get("sample_aspect_ratio", "1:1")).replace(":", "/")) or 1.0,
     )
 
 

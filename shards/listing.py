@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pal_ds import storage
+from pal_ds.videofile import is_video_name
 from shards.errors import UsageError
-from shards.rows import is_video
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def list_videos(root: str, notes: ListingNotes) -> Iterator[Listed]:
     found = False
     for info in storage.iter_files(root, retry=storage.AT_START):
         found = True
-        if is_video(info.relative):
+        if is_video_name(info.relative):
             yield Listed(info.relative, info.size)
         else:
             notes.pass_over(info.relative)
@@ -95,7 +95,7 @@ def _walk(
         path, name = folder / child, f"{relative}/{child}" if relative else child
         if _is_folder(path):
             yield from _walk(path, name, (*above, identity), notes)
-        elif is_video(child):
+        elif is_video_name(child):
             yield _listed(path, name)
         else:
             notes.pass_over(child)

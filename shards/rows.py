@@ -8,28 +8,6 @@ from pal_ds.shardset import sample_key
 
 WHOLE, CUT, AUTO = "whole", "cut", "auto"
 
-#: Endings of files taken as videos in a folder.
-VIDEO_EXTENSIONS = frozenset(
-    {
-        "mp4",
-        "m4v",
-        "mov",
-        "webm",
-        "mkv",
-        "avi",
-        "mpg",
-        "mpeg",
-        "m2v",
-        "ts",
-        "mts",
-        "m2ts",
-        "flv",
-        "wmv",
-        "asf",
-    }
-    | {"3gp", "3g2", "ogv", "ogg", "gif", "vob", "mxf", "rm"}
-)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
@@ -81,12 +59,6 @@ class Reject:
     source: str
     stage: str
     error: str
-
-
-def is_video(name: str) -> bool:
-    """Tell by its ending whether a file is taken as a video."""
-    stem, dot, extension = name.rpartition(".")
-    return bool(dot and stem) and extension.lower() in VIDEO_EXTENSIONS
 
 
 def extension_of(name: str) -> str:

@@ -55,7 +55,7 @@ class Table:
         )
         with _opened(self.url) as file:
             lines = _reader(self.url, file)
-            columns = next(lines)
+            columns = [name.strip() for name in next(lines)]
             places = [columns.index(field) if field in columns else len(columns) for field in fields]
             blanks = [""] * (len(columns) + 1)
             for number, line in enumerate(lines, start=2):
@@ -81,7 +81,7 @@ def open_table(url: str) -> Table:
     """
     try:
         with _opened(url) as file:
-            columns = next(_reader(url, file), [])
+            columns = [name.strip() for name in next(_reader(url, file), [])]
     except (OSError, storage.StorageNotFoundError) as error:
         raise UsageError(f"SOURCE {storage.redact(url)}: can't be read: {error}") from error
     if all(name in columns for name in _KINETICS):
@@ -131,7 +131,7 @@ def _plain_row(cells: list[str], place: str) -> TableRow:
         return TableRow(place, path, label=label or None, split=split or None, error=str(error))
     if not path:
         return TableRow(place, path, label=label or None, split=split or None, error="path is empty")
-    identity = path if first is None or last is None else f"{path}#t={first:g},{last:g}"
+    identity = path if first is None or last is None else f"{path}#t={_seconds(first)},{_seconds(last)}"
     return TableRow(identity, path, first, last, label or None, split or None)
 
 
@@ -139,7 +139,13 @@ def clip_name(video: str, start: float, end: float) -> str:
     """Return the usual name of a Kinetics clip, ``<id>_000299_000309``; fractions of seconds are kept."""
     if start == int(start) and end == int(end):
         return f"{video}_{int(start):06d}_{int(end):06d}"
-    return f"{video}#t={start:g},{end:g}"
+    return f"{video}#t={_seconds(start)},{_seconds(end)}"
+
+
+def _seconds(value: float) -> str:
+    """Return seconds in the short form where that loses nothing, else in full: other spans are other clips."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _span(start: str, end: str) -> tuple[float | None, float | None]:

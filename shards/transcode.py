@@ -200,14 +200,22 @@ class Transcoder:
             promised=None if self.profile.copy else info.frames,
         )
 
-    def _encode(self, source: Path, target: Path, seek: float | None, length: float | None) -> float | None:
-        """Encode one clip; return the source's duration as its container gives it."""
+    def _encode(
+        self, source: Path, target: Path, seek: float | None, length: float | None, stream: str = "V:0"
+    ) -> float | None:
+        """Encode one clip; return the source's duration as its container gives it.
+
+        The first video stream is taken. Where the banner then shows several, the main one is looked for, and encoded
+        if it is another: so a usual file costs no probe.
+        """
         limit = self.limits.max_seconds
         arguments = [
             *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-v", "info"),
+            # One filter graph from start to end: a new one where the picture's size changes would count time anew.
+            *("-reinit_filter", "0"),
             *input_arguments(str(source), start=seek),
             *("-t", f"{limit + 1 if length is None else length:.6f}"),
-            *("-map", "0:V:0", "-an", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+            *("-map", f"0:{stream}", "-an", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
             *("-max_error_rate", str(MAX_ERROR_RATE), "-filter_threads", "1", "-vf", self.profile.filters()),
             *self.profile.encoder(),
             *("-y", f"file:{target}"),
@@ -216,6 +224,11 @@ class Transcoder:
             finished = run_tool(arguments, timeout=self.limits.timeout)
         if "No space left on device" in finished.stderr:
             raise BuildError("no space left in the scratch folder: set TMPDIR to a larger disk")
+        if stream == "V:0" and ffmpeg.several_pictures(finished.stderr):
+            main = ffmpeg.probe(source, timeout=self.limits.timeout)
+            if f"Stream #0:{main.stream} -> #0:0" not in finished.stderr:
+                target.unlink(missing_ok=True)
+                return self._encode(source, target, seek, length, str(main.stream))
         if finished.returncode != 0 or finished.timed_out:
             target.unlink(missing_ok=True)
             raise self._failure(source, finished)

@@ -12,8 +12,7 @@ from typing import Any
 
 from pal_ds import shardset, storage
 from pal_ds.shardset import Manifest, SampleEntry, SampleRecord, ShardEntry, ShardIndex, ShardSetError
-from shards import ffmpeg
-from shards.errors import Rejected
+from shards.decoding import decode_copy
 from shards.finish import read_rejects
 from shards.journal import Journal
 from shards.members import read_sample
@@ -234,9 +233,14 @@ def _check_frames(video: bytes, extension: str, record: SampleRecord, folder: Pa
     path = folder / f"{record.key}.{extension}"
     path.write_bytes(video)
     try:
-        frames = ffmpeg.count_frames(path, timeout=_DECODE_TIMEOUT).frames
-    except Rejected as rejected:
-        return rejected.error
+        decoded = decode_copy(path, timeout=_DECODE_TIMEOUT)
     finally:
         path.unlink(missing_ok=True)
-    return None if frames == record.frames else f"{frames} frames decode, the record says {record.frames}"
+    if isinstance(decoded, str):
+        return decoded
+    frames, width, height, _ = decoded
+    if frames != record.frames:
+        return f"{frames} frames decode, the record says {record.frames}"
+    if (width, height) != (record.width, record.height):
+        return f"{width}x{height} pixels decode, the record says {record.width}x{record.height}"
+    return None

@@ -11,6 +11,7 @@ from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
 from pal_ds.data.errors import ClipDecodeError, DecoderUnavailableError
 from pal_ds.shardset import SampleRecord
+from pal_ds.videofile import HEAD_BYTES, is_container
 
 
 def decode_device(data: DataConfig) -> str:
@@ -47,6 +48,8 @@ def decode_frames(
         ClipDecodeError: it can't be decoded, or is not what the record says.
         DecoderUnavailableError: the installed torchcodec can't decode on ``device`` at all.
     """
+    if not is_container(video[:HEAD_BYTES]):
+        raise ClipDecodeError(record.key, "no video container by its first bytes")
     try:
         decoder = VideoDecoder(
             video, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact", device=device

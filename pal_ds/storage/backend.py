@@ -14,6 +14,9 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 30
 
 
+_without_keys = False
+
+
 def is_s3(url: str) -> bool:
     """Tell whether ``url`` lies in an S3-compatible store."""
     return url.startswith(("s3://", "s3a://"))
@@ -36,6 +39,9 @@ def filesystem(url: str) -> tuple[Any, str]:
             "signature_version": "s3v4",
         }
         options = {"use_listings_cache": False, "config_kwargs": config}
+        if _without_keys:
+            config.pop("signature_version")
+            options["anon"] = True
     if is_local(url):
         url = str(local_path(url).absolute())
     try:
@@ -45,6 +51,21 @@ def filesystem(url: str) -> tuple[Any, str]:
     if hasattr(fs, "retries"):
         fs.retries = 1
     return fs, str(path)
+
+
+def read_without_keys() -> bool:
+    """Ask S3 without signatures from now on in this process, as for public buckets; False where that is done already.
+
+    For when the provider chain has no credentials at all: what isn't public is then refused by the store.
+    """
+    global _without_keys
+    changed, _without_keys = not _without_keys, True
+    return changed
+
+
+def without_keys() -> bool:
+    """Tell whether this process has found no credentials and asks S3 without any."""
+    return _without_keys
 
 
 def renew_credentials() -> None:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import fsspec.asyn
+
 from pal_ds.storage.local import write_local
 from pal_ds.storage.ranges import fetch_range
 from pal_ds.storage.retry import DEFAULT_RETRY, ReadCounters, RetryPolicy, retrying
@@ -15,6 +17,8 @@ from pal_ds.storage.urls import is_local, join, local_path
 PIECE_BYTES = 8 << 20
 #: A piece that fails is asked for in quarters, down to this: a connection that never lasts long still gets on.
 SMALLEST_PIECE_BYTES = 64 << 10
+#: Objects that one request deletes (S3's limit).
+_BULK = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,15 +162,36 @@ def iter_files(url: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> Iterator[File
 
 
 def remove(url: str, *, recursive: bool = False, retry: RetryPolicy = DEFAULT_RETRY) -> None:
-    """Delete an object, or with ``recursive`` a folder; nothing happens where it does not exist."""
+    """Delete an object, or with ``recursive`` a folder; nothing happens where it does not exist.
+
+    Names are taken literally: fsspec's own removal takes ``[``, ``*`` and ``?`` in a path for a pattern, which may
+    match another folder's objects.
+    """
 
     def attempt(fs: Any, path: str) -> None:
         try:
-            fs.rm(path, recursive=recursive)
+            if is_local(url):
+                fs.rm(path, recursive=recursive)
+                return
+            inside = f"{path.rstrip('/')}/"
+            names = (
+                [name for name in map(str, fs.find(path)) if name.startswith(inside)] if recursive else [path]
+            )
+            for first in range(0, len(names), _BULK):
+                _remove_all(fs, names[first : first + _BULK])
         except FileNotFoundError:
             return
 
     retrying(url, attempt, retry, ReadCounters())
+
+
+def _remove_all(fs: Any, paths: list[str]) -> None:
+    """Delete objects by their exact names, by one request where the store has one for it."""
+    if len(paths) > 1 and hasattr(fs, "_bulk_delete"):
+        fsspec.asyn.sync(fs.loop, fs._bulk_delete, paths)
+        return
+    for path in paths:
+        fs.rm_file(path)
 
 
 def make_folder(url: str) -> None:

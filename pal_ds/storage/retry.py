@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pal_ds.storage.backend import filesystem, renew_credentials
+from pal_ds.storage.backend import filesystem, read_without_keys, renew_credentials, without_keys
 from pal_ds.storage.errors import StorageAccessError, StorageError, StorageNotFoundError
 from pal_ds.storage.urls import redact
 
@@ -77,6 +77,8 @@ def retrying(url: str, attempt: Callable[[Any, str], T], retry: RetryPolicy, cou
         except StorageError:
             raise
         except Exception as error:
+            if type(error).__name__ == "NoCredentialsError" and read_without_keys():
+                continue
             kind = _classify(error)
             if kind is None:
                 raise
@@ -124,7 +126,8 @@ def _classify(error: Exception) -> type[StorageError] | None:
 
 def _reason(error: Exception, failures: int) -> str:
     tries = f" (after {failures + 1} tries)" if failures else ""
-    return f"{_first_line(error)}{tries}"
+    keyless = " (asked without keys, as none were found)" if without_keys() else ""
+    return f"{_first_line(error)}{tries}{keyless}"
 
 
 def _first_line(error: Exception) -> str:

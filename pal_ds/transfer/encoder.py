@@ -63,20 +63,23 @@ class ClipEncoder:
         """C, the size of a feature."""
         return self.spec.feature_dim
 
-    def prepare(self, frames_nchw: Tensor) -> Tensor:
+    def prepare(self, frames_nchw: Tensor, *, pixel_aspect: float = 1.0) -> Tensor:
         """Resize and crop frames on the CPU.
 
         Args:
             frames_nchw: uint8 [N, 3, H, W] of any size.
+            pixel_aspect: width of a pixel divided by its height; anamorphic frames are resized to square pixels, as
+                the sharder does.
 
         Returns:
             uint8 [N, K, 3, size, size], K crops: 1 (centre) or 3.
         """
         _, _, height, width = frames_nchw.shape
-        short = min(height, width)
-        if short != self.short_side:
+        shown = (height, width * pixel_aspect)
+        short = min(shown)
+        if short != self.short_side or pixel_aspect != 1.0:
             # A few rows or columns of very long frames must not vanish: at least one pixel a side.
-            target = [max(self.size, round(side * self.short_side / short)) for side in (height, width)]
+            target = [max(self.size, round(side * self.short_side / short)) for side in shown]
             frames_nchw = F.interpolate(frames_nchw, size=target, mode="bilinear", antialias=True)
         _, _, height, width = frames_nchw.shape
         crops = [

@@ -207,7 +207,10 @@ def encode_stream(
     span = (count - 1) * stride + clip_frames
     # With stride > clip_frames the frames between two clips are not asked for.
     numbers = (number for number in range(span) if number % stride < clip_frames)
-    prepared = ((chunk, encoder.prepare(frames)) for chunk, frames in stream.chunks(numbers))
+    prepared = (
+        (chunk, encoder.prepare(frames, pixel_aspect=stream.pixel_aspect))
+        for chunk, frames in stream.chunks(numbers)
+    )
     window: deque[tuple[int, Tensor]] = deque()
     clips: list[Tensor] = []
     start = 0

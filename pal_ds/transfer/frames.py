@@ -11,21 +11,20 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torchcodec.decoders import VideoDecoder
+
+from pal_ds.transfer.opening import REMEDY, FrameError, Source, open_decoder, unreadable
 
 T = TypeVar("T")
 
 #: Decoded frames held at a time, in bytes (a chunk is one frame where a frame is larger).
 CHUNK_BYTES = 24 << 20
 _MOST_FRAMES = 256
-
-
-class FrameError(ValueError):
-    """A video without frames that can be sampled."""
+#: Frames for each that the header's rate promises, above which time stamps are looked at for repeats.
+MOST_CROWDED = 1.2
 
 
 class FrameStream:
@@ -41,16 +40,16 @@ class FrameStream:
         frames: number of sampled frames.
         duration: seconds from the first frame's appearance to the last one's end.
         max_time_error: largest gap seen so far between a frame's time stamp and ``number / fps`` (native).
+        pixel_aspect: width of a pixel divided by its height; not 1 in anamorphic video.
 
     Raises:
-        FrameError: no frames, or no frame rate.
-        RuntimeError: the decoder refuses the source.
+        FrameError: no video the decoder can read, no frames, no frame rate, or repeated time stamps.
     """
 
-    def __init__(self, source: str | bytes | IO[bytes], *, fps: float = 0.0, threads: int = 1) -> None:
-        # Exact mode counts the frames that are there; headers lie (torchcodec issues #505, #165).
-        self._decoder: Any = VideoDecoder(source, seek_mode="exact", num_ffmpeg_threads=threads)
+    def __init__(self, source: Source, *, fps: float = 0.0, threads: int = 1) -> None:
+        self._decoder: Any = open_decoder(source, threads=threads)
         about = self._decoder.metadata
+        self.pixel_aspect = float(about.pixel_aspect_ratio or 1.0)
         count = len(self._decoder)
         if count == 0:
             raise FrameError("no frames")
@@ -63,6 +62,10 @@ class FrameStream:
         self.frames = max(1, math.floor(self.duration * self.fps + 1e-6)) if fps > 0 else count
         self.max_time_error = 0.0
         self._chunk = min(_MOST_FRAMES, max(1, CHUNK_BYTES // (3 * about.width * about.height)))
+        promised = about.average_fps_from_header
+        if self._constant and promised and count / self.duration > MOST_CROWDED * promised:
+            places = sorted({place * (count - 1) // 15 for place in range(16)})
+            self._stamps(torch.cat([self._decoded([place]).pts_seconds for place in places]))
 
     def read(self, numbers: Sequence[int]) -> Tensor:
         """Decode sampled frames by number, ascending, repeats allowed.
@@ -75,15 +78,39 @@ class FrameStream:
             times = [
                 min(self._begin + (number + 0.5) / self.fps, math.nextafter(last, 0)) for number in numbers
             ]
-            return _tensor(self._decoder.get_frames_played_at(times).data)
-        if numbers[-1] - numbers[0] == len(numbers) - 1:
-            batch = self._decoder.get_frames_in_range(numbers[0], numbers[-1] + 1)
-        else:
-            batch = self._decoder.get_frames_at(list(numbers))
+            return self._played_at(times)
+        batch = self._decoded(numbers)
+        new = [0, *(place for place in range(1, len(numbers)) if numbers[place] != numbers[place - 1])]
+        self._stamps(batch.pts_seconds[new])
         planned = torch.tensor(numbers, dtype=torch.float64) / self.fps
         error = (batch.pts_seconds.double() - self._begin - planned).abs().max()
         self.max_time_error = max(self.max_time_error, float(error))
         return _tensor(batch.data)
+
+    def _played_at(self, times: list[float]) -> Tensor:
+        try:
+            batch = self._decoder.get_frames_played_at(times)
+        except (RuntimeError, IndexError) as failure:
+            raise FrameError(unreadable(failure)) from failure
+        # A frame that begins after the time asked for shows that the index is off.
+        if bool((batch.pts_seconds.double() > torch.tensor(times, dtype=torch.float64) + 1e-3).any()):
+            raise FrameError(f"its frames are not where its time stamps say; {REMEDY}")
+        return _tensor(batch.data)
+
+    def _decoded(self, numbers: Sequence[int]) -> Any:
+        try:
+            if numbers[-1] - numbers[0] == len(numbers) - 1:
+                return self._decoder.get_frames_in_range(numbers[0], numbers[-1] + 1)
+            return self._decoder.get_frames_at(list(numbers))
+        except (RuntimeError, IndexError) as failure:
+            raise FrameError(unreadable(failure)) from failure
+
+    def _stamps(self, seconds_n: Tensor) -> None:
+        """Refuse frames that share a time stamp: their order is lost (streams put behind each other)."""
+        if len(seconds_n) > 1 and bool((seconds_n.diff() <= 0).any()):
+            raise FrameError(
+                f"several frames have the same time stamp, so their order can't be told; {REMEDY}"
+            )
 
     def chunks(self, numbers: Iterable[int]) -> Iterator[tuple[list[int], Tensor]]:
         """Yield ``numbers`` in order with their frames, at most ``CHUNK_BYTES`` of them at a time."""

@@ -15,7 +15,8 @@ from pal_ds.config.tac import TacData
 from pal_ds.samples import split_samples
 from pal_ds.shardset import load_manifest
 from pal_ds.transfer.feature_store import FeatureError
-from pal_ds.transfer.frames import FrameError, FrameStream
+from pal_ds.transfer.frames import FrameStream
+from pal_ds.transfer.opening import FrameError
 from pal_ds.transfer.video_source import VideoRef, list_videos
 
 #: Short side over crop size in evaluation: 128 for 112.

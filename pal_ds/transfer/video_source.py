@@ -19,10 +19,8 @@ from typing import IO, Any
 from pal_ds import storage
 from pal_ds.samples import split_samples
 from pal_ds.shardset import MANIFEST_NAME, load_index, load_manifest
+from pal_ds.videofile import VIDEO_EXTENSIONS, is_video_name
 
-VIDEO_EXTENSIONS = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".3gp"}
-)
 #: A remote video is read in blocks of this many bytes, of which the newest few are kept.
 BLOCK_BYTES = 4 << 20
 _BLOCKS_KEPT = 4
@@ -69,17 +67,17 @@ def list_videos(url: str, *, split: str | None = None) -> list[VideoRef]:
         refs = _list_shard_set(url, split)
     elif split is not None:
         raise VideoSourceError(f"--split {split}: {storage.redact(url)} is no shard set; leave it out")
-    elif _is_video(url):
+    elif is_video_name(url.rstrip("/").rsplit("/", 1)[-1]):
         name = url.rstrip("/").rsplit("/", 1)[-1]
         refs = [_file_ref(url, name, storage.size(url, retry=storage.AT_START))]
     else:
         refs = [
             _file_ref(info.url, info.relative, info.size)
             for info in _files(url)
-            if _is_video(info.relative) and not info.relative.rsplit("/", 1)[-1].startswith(".")
+            if is_video_name(info.relative) and not info.relative.rsplit("/", 1)[-1].startswith(".")
         ]
     if not refs:
-        known = " ".join(sorted(VIDEO_EXTENSIONS))
+        known = " ".join(f".{extension}" for extension in sorted(VIDEO_EXTENSIONS))
         raise VideoSourceError(f"{storage.redact(url)}: no videos (looked for {known}) and no shard set")
     return _checked(refs)
 
@@ -108,7 +106,8 @@ def open_video(video: VideoRef) -> str | bytes | IO[bytes]:
     """
     if video.offset is None:
         if storage.is_local(video.url):
-            return str(storage.local_path(video.url))
+            # Absolute, so that no name is taken for a protocol.
+            return str(storage.local_path(video.url).absolute())
         return io.BufferedReader(RangeFile(video.url, 0, video.bytes), buffer_size=1 << 16)
     if video.bytes <= _WHOLE_SAMPLE_BYTES:
         data = storage.read_range(video.url, video.offset, video.offset + video.bytes)
@@ -214,10 +213,6 @@ def _files(url: str) -> Iterable[storage.FileInfo]:
 def _file_ref(url: str, relative: str, size: int) -> VideoRef:
     stem = relative.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     return VideoRef(id=stem.removeprefix("v_") or stem, source=relative, url=url, bytes=size)
-
-
-def _is_video(name: str) -> bool:
-    return "." in name and f".{name.rsplit('.', 1)[-1].lower()}" in VIDEO_EXTENSIONS
 
 
 def _checked(refs: list[VideoRef]) -> list[VideoRef]:
