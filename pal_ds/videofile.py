@@ -11,6 +11,8 @@ VIDEO_EXTENSIONS = frozenset(
     {"mp4", "m4v", "mov", "webm", "mkv", "avi", "mpg", "mpeg", "m2v", "ts", "mts", "m2ts"}
     | {"flv", "wmv", "asf", "3gp", "3g2", "ogv", "ogg", "gif", "vob", "mxf", "rm"}
 )
+#: Codecs of single pictures: beside another video stream they are covers or thumbnails.
+STILL_CODECS = frozenset({"mjpeg", "png", "bmp", "tiff", "webp"})
 #: So many first bytes tell a container.
 HEAD_BYTES = 4096
 

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pal_ds.videofile import STILL_CODECS
 from shards.errors import BuildError, Rejected, UsageError
 from shards.process import Finished, run_tool
 from shards.profiles import PROFILES, input_arguments
@@ -200,18 +201,12 @@ def _video_info(document: dict[str, Any]) -> VideoInfo:
     streams = [
         stream
         for stream in document.get("streams", [])
-        if stream.get("codec_type") == "video"
-        and not stream.get("disposition", {}).get("attached_pic")
-        and str(stream.get("nb_frames")) != "1"
-    ] or [
-        stream
-        for stream in document.get("streams", [])
         if stream.get("codec_type") == "video" and not stream.get("disposition", {}).get("attached_pic")
     ]
     if not streams:
         kinds = sorted({str(stream.get("codec_type")) for stream in document.get("streams", [])})
         raise Rejected("probe", f"no video stream (found: {', '.join(kinds) or 'nothing'})")
-    stream = max(streams, key=lambda one: int(one.get("width") or 0) * int(one.get("height") or 0))
+    stream = max(streams, key=_rank)
     width, height = int(stream.get("width") or 0), int(stream.get("height") or 0)
     rotations = [int(float(side.get("rotation", 0))) for side in stream.get("side_data_list", [])]
     if any(rotation % 180 for rotation in rotations):
@@ -235,6 +230,11 @@ def _video_info(document: dict[str, Any]) -> VideoInfo:
         ),
         pixel_aspect=_ratio(str(stream.get("sample_aspect_ratio", "1:1")).replace(":", "/")) or 1.0,
     )
+
+
+def _rank(stream: dict[str, Any]) -> tuple[bool, int]:
+    film = stream.get("codec_name") not in STILL_CODECS and str(stream.get("nb_frames")) != "1"
+    return film, int(stream.get("width") or 0) * int(stream.get("height") or 0)
 
 
 def _ratio(text: Any) -> float:

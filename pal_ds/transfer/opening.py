@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from torchcodec.decoders import VideoDecoder
 
-from pal_ds.videofile import HEAD_BYTES, has_index, is_container
+from pal_ds.videofile import HEAD_BYTES, STILL_CODECS, has_index, is_container
 
 Source = str | bytes | IO[bytes]
 #: A file's streams are looked at up to this number.
@@ -48,7 +48,7 @@ def open_decoder(source: Source, *, threads: int) -> Any:
 
 
 def main_stream(source: Source) -> int | None:
-    """Return the number of the stream with the largest picture among those of more than one frame.
+    """Return the number of the stream with the largest picture; single pictures and their codecs come last.
 
     FFmpeg's own choice depends on flags and bit rates: a thumbnail track or a cover may come before the film. Of
     equal pictures the first one counts, as in the sharder.
@@ -56,7 +56,7 @@ def main_stream(source: Source) -> int | None:
     Returns:
         The stream's number in the container, or None where the decoder's own choice is all there is.
     """
-    best, area = None, 0
+    best, rank = None, (False, 0)
     for number in range(_MOST_STREAMS):
         try:
             decoder = VideoDecoder(_rewound(source), seek_mode="approximate", stream_index=number)
@@ -65,9 +65,10 @@ def main_stream(source: Source) -> int | None:
                 break
             continue
         about = decoder.metadata
-        pixels = (about.width or 0) * (about.height or 0)
-        if pixels > area and about.num_frames_from_header != 1:
-            best, area = number, pixels
+        film = about.codec not in STILL_CODECS and about.num_frames_from_header != 1
+        found = (film, (about.width or 0) * (about.height or 0))
+        if found > rank:
+            best, rank = number, found
     return best
 
 

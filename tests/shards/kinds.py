@@ -61,6 +61,21 @@ def cover_first(path: Path) -> None:
     path.write_bytes(data[: start + 8] + b"".join(boxes) + data[start + length :])
 
 
+def cover_attached(path: Path) -> None:
+    """A Matroska file with a cover that is larger than the film."""
+    cover = path.with_name("cover.png")
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=400x400:d=1:r=1", "-frames:v", "1", cover)
+    ffmpeg(*SOURCE, *X264, "-attach", cover, "-metadata:s:t", "mimetype=image/png", path)
+
+
+def large_picture_after(path: Path) -> None:
+    """A single large picture, not flagged as a cover, behind the film."""
+    ffmpeg(
+        *SOURCE, "-f", "lavfi", "-i", "color=red:s=400x400:d=1:r=1", "-map", "0", "-map", "1", *X264,
+        *("-c:v:1", "mjpeg", "-frames:v:1", "1", path),
+    )  # fmt: skip
+
+
 def thumbnail_first(path: Path) -> None:
     ffmpeg(
         *("-f", "lavfi", "-i", "color=red:s=32x24:d=2:r=5"), *SOURCE, "-map", "0", "-map", "1", *X264, path,
@@ -119,6 +134,8 @@ KINDS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "size changes early": ("size_early.ts", lambda path: size_changes(path, 0.12)),
     "size changes late": ("size_late.ts", lambda path: size_changes(path, 1.6)),
     "cover first": ("cover_first.mp4", cover_first),
+    "cover attached": ("attached.mkv", cover_attached),
+    "large picture after": ("picture.mp4", large_picture_after),
     "thumbnail first": ("thumbnail_first.mp4", thumbnail_first),
     "open GOP, cut": ("open_gop.mp4", open_gop),
     "open GOP, cut, in TS": ("open_gop.ts", open_gop),

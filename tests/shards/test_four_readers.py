@@ -32,6 +32,8 @@ EXPECTED: dict[str, tuple[int, str | None, str | None]] = {
     "size changes early": (50, UNINDEXED, "its picture changes its size"),
     "size changes late": (50, UNINDEXED, "its picture changes its size"),
     "cover first": (50, "holds a cover picture before the film", "the decoder can't read it"),
+    "cover attached": (50, None, None),
+    "large picture after": (50, "holds 2 video streams", None),
     "thumbnail first": (50, "holds 2 video streams", None),
     "open GOP, cut": (65, None, None),
     "open GOP, cut, in TS": (84, UNINDEXED, "the decoder can't read it"),
