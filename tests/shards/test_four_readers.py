@@ -7,7 +7,9 @@ reads wrongly is refused, and the clip that a transcoding build makes of it is r
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +80,23 @@ def _samples(folder: Path) -> dict[str, SampleMembers]:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("kinds")
-    missing = make_kinds(folder / "files")
-    words = [str(folder / "files"), "--quiet", "--min-frames", "1"]
-    assert pal_shard(["build", words[0], str(folder / "encoded"), *words[1:]]) == 0
-    assert pal_shard(["build", words[0], str(folder / "copied"), "--copy", *words[1:]]) == 3
+    """Made once, also where several processes run the tests side by side."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kinds"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "missing.json").exists():
+            missing = make_kinds(folder / "files")
+            # Several shards, so that builds and verify work on two at a time.
+            words = ["--quiet", "--min-frames", "1", "--shard-bytes", "150KB"]
+            assert pal_shard(["build", str(folder / "files"), str(folder / "encoded"), *words]) == 0
+            assert pal_shard(["build", str(folder / "files"), str(folder / "copied"), "--copy", *words]) == 3
+            (folder / "missing.json").write_text(json.dumps(missing))
     rejects = map(json.loads, (folder / "copied" / "rejects.jsonl").read_text().splitlines())
     return Built(
         folder,
-        missing,
+        json.loads((folder / "missing.json").read_text()),
         _samples(folder / "encoded"),
         _samples(folder / "copied"),
         {reject["source"]: reject["error"] for reject in rejects},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +17,7 @@ from launch.demo.s3_server import S3Server
 from pal_ds import storage
 
 pytestmark = pytest.mark.slow
-NAMES = ("a plus+b.mp4", "with space.mp4", "br[1]ackets.mp4", "per%20cent.mp4", "hash#tag.mp4", "späße.mp4")
+NAMES = ("a plus+b.mp4", "with space.mp4", "br[1]ackets.mp4", "per%20cent.mp4", "späße.mp4")
 
 
 class PublicServer(S3Server):
@@ -64,14 +65,18 @@ def server(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
 
 
 def test_keys_with_odd_characters_are_read(server: Any, tmp_path: Path, pal_shard: Any) -> None:
-    done = pal_shard("build", "s3://public/videos", tmp_path / "out", "--quiet", env=server.env)
+    done = pal_shard("build", "s3://public/videos", tmp_path / "out", "--copy", "--quiet", env=server.env)
     assert done.returncode == 0, done.stderr
     assert set(records_of(tmp_path / "out")) == set(NAMES)
 
 
 def test_a_destination_with_a_pattern_in_its_name_removes_nothing_else(
-    server: Any, corpus: Path, pal_shard: Any
+    server: Any, corpus: Path, tmp_path: Path, pal_shard: Any
 ) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in list(corpus.rglob("*.mp4"))[:2]:
+        shutil.copy(path, few)
     client, dest = server.client, "s3://private/set[12]"
     # What the name would match, were it taken for a pattern.
     others = [
@@ -79,7 +84,7 @@ def test_a_destination_with_a_pattern_in_its_name_removes_nothing_else(
     ]
     for path in others:
         client.pipe_file(path, b"someone else's")
-    words = ("build", corpus, dest, "--shard-bytes", "60KB", "--quiet")
+    words = ("build", few, dest, "--copy", "--quiet")
     for more in ((), ("--overwrite",)):
         done = pal_shard(*words, *more, env=server.env)
         assert done.returncode == 0, done.stderr
@@ -117,7 +122,7 @@ def test_a_public_bucket_is_read_without_keys(
         "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
         "AWS_CONFIG_FILE": "/nonexistent",
     }
-    done = pal_shard("build", "s3://public/videos", tmp_path / "out", "--quiet", env=env)
+    done = pal_shard("build", "s3://public/videos", tmp_path / "out", "--copy", "--quiet", env=env)
     assert done.returncode == 0, done.stderr
     assert set(records_of(tmp_path / "out")) == set(NAMES)
     refused = pal_shard("build", "s3://private/videos", tmp_path / "other", "--quiet", env=env)

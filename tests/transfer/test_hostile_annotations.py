@@ -83,20 +83,21 @@ def test_every_pair_of_files_gives_figures_or_one_line(
     task: str, subset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth_path, guess_path = tmp_path / "gt.json", tmp_path / "p.json"
-    for about, database in TRUTHS.items():
-        truth_path.write_text(json.dumps(database))
-        for how, results in GUESSES.items():
-            guess_path.write_text(json.dumps(results))
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                words = ["--ground-truth", str(truth_path), "--predictions", str(guess_path)]
-                status = main([task, *words, "--subset", subset, "--json"])
-            out, err = capsys.readouterr()
-            if status == 0:
-                assert "NaN" not in out, (about, how)
-                assert json.loads(out), (about, how)
-            else:
-                assert (status, out, err.count("\n")) == (2, "", 1), (about, how, err)
+    pairs = [(about, how) for about in TRUTHS for how in ("sound", "nothing")]
+    pairs += [(about, how) for about in ("sound", "two", "empty annotations") for how in GUESSES]
+    for about, how in pairs:
+        truth_path.write_text(json.dumps(TRUTHS[about]))
+        guess_path.write_text(json.dumps(GUESSES[how]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            words = ["--ground-truth", str(truth_path), "--predictions", str(guess_path)]
+            status = main([task, *words, "--subset", subset, "--json"])
+        out, err = capsys.readouterr()
+        if status == 0:
+            assert "NaN" not in out, (about, how)
+            assert json.loads(out), (about, how)
+        else:
+            assert (status, out, err.count("\n")) == (2, "", 1), (about, how, err)
 
 
 @pytest.mark.parametrize(
