@@ -21,8 +21,8 @@ _HEX = re.compile(r"0x[0-9a-fA-F]{6,}")
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _VIDEO_STREAM = re.compile(r"^\s*Stream #0:\d+.*?: Video: ", re.MULTILINE)
 _TOOL_TIMEOUT = 60.0
-#: Ten minutes at 240 frames a second are listed in a third of this.
-_LISTING_BYTES = 32 << 20
+#: Ten hours at 30 frames a second are listed in this.
+_LISTING_BYTES = 128 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,8 @@ def list_frames(path: Path, stream: int, *, timeout: float) -> tuple[list[list[s
         raise Rejected("verify", error_line(finished, path))
     if finished.stderr.strip():
         raise Rejected("verify", f"does not decode cleanly: {error_line(finished, path)}")
+    if len(finished.stdout) >= _LISTING_BYTES:
+        raise Rejected("verify", "holds more frames than can be listed: cut it with a CSV of spans")
     lines = [line.split("|") for line in finished.stdout.decode("ascii", "replace").splitlines()]
     packets, frames = ([line[1:] for line in lines if line[0] == kind] for kind in ("packet", "frame"))
     return packets, frames
