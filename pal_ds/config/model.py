@@ -12,7 +12,7 @@ from typing import Any
 
 from pal_ds.config.base import check, option
 
-BACKBONES = ("i3d", "resnet3d50", "r2plus1d18", "s3d", "tsm_resnet50")
+BACKBONES = ("i3d", "resnet3d50", "r2plus1d18", "s3d", "tsm_resnet50", "tsm_resnet8")
 NORMS = ("clip_and_region", "region", "clip")
 
 
@@ -24,7 +24,10 @@ class ModelConfig:
         ConfigError: a value out of its range, or one that would have no effect.
     """
 
-    backbone: str = option("i3d", f"clip encoder: one of {', '.join(BACKBONES)}; the paper's is i3d")
+    backbone: str = option(
+        "i3d",
+        f"clip encoder: one of {', '.join(BACKBONES)}; the paper's is i3d, tsm_resnet8 is small and made for CPUs",
+    )
     width: float = option(
         1.0, "factor on every channel count of the backbone, above 0; 1 is the published size"
     )

@@ -17,6 +17,7 @@ from pal_ds.config.model import BACKBONES
 from pal_ds.models import build_backbone
 from pal_ds.models.backbones.i3d import Pool3d, Unit3d, same_pad
 from pal_ds.models.backbones.tsm import temporal_shift
+from pal_ds.models.backbones.tsm_small import shift
 
 
 def meta_backbone(name: str) -> nn.Module:
@@ -37,6 +38,7 @@ PUBLISHED_MILLIONS = {
     "r2plus1d18": 31.505 - 0.205,  # torchvision
     "s3d": 8.32 - 0.41,  # torchvision
     "tsm_resnet50": 24.3 - 0.82,  # Lin et al. 2019
+    "tsm_resnet8": 3.471,  # this project's own: counted
 }
 
 
@@ -209,3 +211,24 @@ def test_temporal_shift_moves_an_eighth_each_way() -> None:
 def test_wrong_options_are_refused(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_backbone(name, **options)
+
+
+def test_tsm_resnet8_shifts_and_its_gradient_shifts_back() -> None:
+    x = torch.randn(6, 8, 2, 2, dtype=torch.float64, requires_grad=True)
+    y = shift(x, 3).view(2, 3, 8, 2, 2)
+    clip = x.view(2, 3, 8, 2, 2)
+    assert torch.equal(y[:, 0, :2], clip[:, 1, :2])
+    assert torch.equal(y[:, 2, :2], torch.zeros_like(y[:, 2, :2]))
+    assert torch.equal(y[:, 1, 2:4], clip[:, 0, 2:4])
+    assert torch.equal(y[:, 0, 2:4], torch.zeros_like(y[:, 0, 2:4]))
+    assert torch.equal(y[:, :, 4:], clip[:, :, 4:])
+    assert torch.autograd.gradcheck(lambda rows: shift(rows, 3), (x,))
+
+
+def test_tsm_resnet8_is_a_fraction_of_i3d_at_the_size_of_a_demonstration() -> None:
+    def mega_macs(name: str, width: float) -> float:
+        with torch.device("meta"):
+            return 1000 * giga_macs(build_backbone(name, width=width), 8, 56)
+
+    assert mega_macs("tsm_resnet8", 0.25) == pytest.approx(10.6, rel=0.01)
+    assert mega_macs("i3d", 0.125) == pytest.approx(26.1, rel=0.05)

@@ -11,6 +11,7 @@ from pal_ds.models.backbones.r2plus1d import R2Plus1d18
 from pal_ds.models.backbones.resnet3d import ResNet3d50
 from pal_ds.models.backbones.s3d import S3d
 from pal_ds.models.backbones.tsm import TsmResNet50
+from pal_ds.models.backbones.tsm_small import TsmResNet8
 
 _BUILDERS: dict[str, Callable[..., Backbone]] = {
     "i3d": InceptionI3d,
@@ -18,6 +19,7 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
     "r2plus1d18": R2Plus1d18,
     "s3d": S3d,
     "tsm_resnet50": TsmResNet50,
+    "tsm_resnet8": TsmResNet8,
 }
 
 
