@@ -137,8 +137,9 @@ def _export(words: list[str]) -> int:
         "--out", required=True, metavar="FILE", help="file to write, e.g. backbone.safetensors"
     )
     args = parser.parse_args(words)
+    from pal_ds.backbone_file import BackboneError
     from pal_ds.storage import StorageError
-    from pal_ds.transfer.export import BackboneError, export_backbone
+    from pal_ds.transfer.export import export_backbone
 
     try:
         spec = export_backbone(args.run, args.out)

@@ -7,77 +7,32 @@ that was never trained.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 import re
 import struct
 from typing import Any
 
 import safetensors.torch
-import torch
 import yaml
 from torch import Tensor, nn
 
 from pal_ds import storage
-from pal_ds.config.base import ConfigError
-from pal_ds.config.loading import build as build_section
-from pal_ds.config.model import ModelConfig
+from pal_ds.backbone_file import (
+    FORMAT,
+    BackboneError,
+    BackboneSpec,
+    backbone_bytes,
+    fields_of_config,
+    triple,
+    weights_digest,
+)
 from pal_ds.models import build_backbone
 from pal_ds.transfer.random_backbone import PREFIX as RANDOM
 from pal_ds.transfer.random_backbone import build_random
 
-FORMAT = "pal-backbone/1"
 PREFIX = "query_encoder.backbone."
 _STEP_FOLDER = re.compile(r"step-(\d{8,})")
 _REQUIRED = ("format", "backbone", "width", "feature_dim", "clip_frames", "size", "mean", "std", "options")
-
-
-class BackboneError(ValueError):
-    """A source that holds no usable backbone: says which file or field, and what to do."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BackboneSpec:
-    """What must be known of a backbone to build it and to feed it.
-
-    Attributes:
-        backbone: name for ``pal_ds.models.build_backbone``.
-        width: factor on its channel counts.
-        feature_dim: size of the vector it returns per clip.
-        clip_frames: frames per clip it was trained on.
-        size: height and width of its input in pixels.
-        mean: channel means (RGB, of values in [0, 1]) subtracted from the input.
-        std: channel deviations the input is divided by.
-        options: further arguments of ``build_backbone``.
-        digest: SHA-256 of names, shapes and values of all weights; equal for equal weights, wherever read.
-        source: where it was read from, without credentials.
-    """
-
-    backbone: str
-    width: float
-    feature_dim: int
-    clip_frames: int
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    options: dict[str, Any]
-    digest: str
-    source: str
-
-    def metadata(self) -> dict[str, str]:
-        """Return the header of ``backbone.safetensors`` (all values are strings there)."""
-        return {
-            "format": FORMAT,
-            "backbone": self.backbone,
-            "width": json.dumps(self.width),
-            "feature_dim": str(self.feature_dim),
-            "clip_frames": str(self.clip_frames),
-            "size": str(self.size),
-            "mean": json.dumps(self.mean),
-            "std": json.dumps(self.std),
-            "options": json.dumps(self.options, sort_keys=True),
-        }
 
 
 def export_backbone(source_url: str, out_path: str) -> BackboneSpec:
@@ -95,8 +50,7 @@ def export_backbone(source_url: str, out_path: str) -> BackboneSpec:
         StorageError: a place can't be read or written.
     """
     backbone, spec = load_backbone(source_url)
-    tensors = {name: value.contiguous() for name, value in backbone.state_dict().items()}
-    storage.write_bytes(out_path, safetensors.torch.save(tensors, metadata=spec.metadata()))
+    storage.write_bytes(out_path, backbone_bytes(backbone.state_dict(), spec))
     return spec
 
 
@@ -198,16 +152,6 @@ def read_run_config(url: str) -> dict[str, Any]:
     return document
 
 
-def weights_digest(tensors: dict[str, Tensor]) -> str:
-    """Return SHA-256 over names, types, shapes and values of ``tensors`` in order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _read_checkpoint(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         state = json.loads(storage.read_bytes(storage.join(url, "state.json")))
@@ -220,26 +164,7 @@ def _read_checkpoint(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     }
     if not tensors:
         raise BackboneError(f"{storage.redact(url)}/model.safetensors: no tensor named {PREFIX}*")
-    return tensors, _fields_of_config(config, f"{storage.redact(url)}/state.json")
-
-
-def _fields_of_config(config: dict[str, Any], where: str) -> dict[str, Any]:
-    try:
-        model = build_section(ModelConfig, config["model"], "model.")
-        synthesis, augment = config["synthesis"], config["augment"]
-        return {
-            "backbone": model.backbone,
-            "width": model.width,
-            "clip_frames": int(synthesis["clip_frames"]),
-            "size": int(synthesis["size"]),
-            "mean": _triple(augment["mean"]),
-            "std": _triple(augment["std"]),
-            "options": model.backbone_options(),
-        }
-    except ConfigError as error:
-        raise BackboneError(f"{where}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise BackboneError(f"{where}: config lacks or garbles {error}") from error
+    return tensors, fields_of_config(config, f"{storage.redact(url)}/state.json")
 
 
 def _read_exported(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -266,18 +191,13 @@ def _read_exported(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "feature_dim": int(header["feature_dim"]),
             "clip_frames": int(header["clip_frames"]),
             "size": int(header["size"]),
-            "mean": _triple(json.loads(header["mean"])),
-            "std": _triple(json.loads(header["std"])),
+            "mean": triple(json.loads(header["mean"])),
+            "std": triple(json.loads(header["std"])),
             "options": dict(json.loads(header["options"])),
         }
     except (ValueError, TypeError) as error:
         raise BackboneError(f"{storage.redact(url)}: malformed header: {error}") from error
     return tensors, fields
-
-
-def _triple(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
 
 
 def _shorten(error: Exception) -> str:
