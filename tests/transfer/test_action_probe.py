@@ -36,9 +36,7 @@ def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[int, bool]]) -> Non
         with pytest.raises(ValueError, match="positives and negatives"):
             auc(scores, labels)
         return
-    pairs = [
-        (1.0 if a > b else 0.5 if a == b else 0.0) for a in scores[labels] for b in scores[~labels]
-    ]
+    pairs = [(1.0 if a > b else 0.5 if a == b else 0.0) for a in scores[labels] for b in scores[~labels]]
     assert auc(scores, labels) == pytest.approx(100 * np.mean(pairs))
 
 
@@ -92,7 +90,9 @@ def test_command_compares_with_the_control(tmp_path: Path, capsys: pytest.Captur
             database |= write(tmp_path / name, videos(30, signal=signal, seed=seed), first)
     truth = tmp_path / "truth.json"
     truth.write_text(json.dumps({"database": database}))
-    words = [word for name in ("trained", "untrained") for word in ("--features", f"{name}={tmp_path / name}")]
+    words = [
+        word for name in ("trained", "untrained") for word in ("--features", f"{name}={tmp_path / name}")
+    ]
     assert main([*words, "--annotations", str(truth), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["control"] == "untrained"
