@@ -191,13 +191,15 @@ def _loss(train: Any, val: Any, negatives: Series | None, marks: Any) -> Chart |
             series(train, "loss", "training", ACCENT),
             series(val, "val_loss", "held-out clips", ACTION, points=len(val) < 60),
             blind,
+            _dashed(series(val, "val_chance_loss", "blind guess, held-out", SECOND)),
         ],
         ylabel="InfoNCE, nats",
         marks=marks,
-        see="How surprised the network is when it must pick, among many stored regions, the one that shows the "
-        "same action. The dashed line is the score of guessing blindly.",
-        good="Both curves fall well below the dashed line and stay close to each other.",
-        bad="Hugging the dashed line: nothing is learned. Training falls while held-out rises: it learns by heart.",
+        see="How surprised the network is when it must pick, among many other regions, the one that shows the same "
+        "action. Training picks among the keys in the queue, held-out clips among each other; dashed lines are the "
+        "scores of guessing blindly. The first held-out point is the untrained network.",
+        good="Both curves fall well below their dashed lines; held-out clips leave the first point behind.",
+        bad="Hugging the dashed line: nothing is learned. Training falls while held-out rises: overfitting.",
     )
 
 
@@ -213,6 +215,7 @@ def _top1(train: Any, val: Any, negatives: Series | None, marks: Any) -> Chart |
             series(train, "top1", "training", ACCENT, factor=100),
             series(val, "val_top1", "held-out clips", ACTION, factor=100, points=len(val) < 60),
             chance,
+            _dashed(series(val, "val_chance_top1", "chance, held-out", SECOND, factor=100)),
         ],
         ylabel="top-1, percent",
         marks=marks,
@@ -286,8 +289,15 @@ def _rate(train: Any, marks: Any) -> Chart | None:
     )
 
 
+def _dashed(line: Series | None) -> Series | None:
+    return None if line is None else dataclasses.replace(line, dashed=True)
+
+
 def _negatives(train: Sequence[Mapping[str, Any]], queue_size: int, mask_unfilled: bool) -> Series | None:
-    """Return the number of negatives by step: the filled rows where the others are masked, else K."""
+    """Return the number of negatives by step, as logged; in runs of earlier versions, what the queue held."""
+    logged = series(train, "negatives", "negatives", BACKGROUND)
+    if logged is not None:
+        return logged
     filled = series(train, "queue_fill", "negatives", BACKGROUND, factor=queue_size)
     if filled is None or queue_size < 1:
         return None

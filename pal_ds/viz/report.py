@@ -14,37 +14,8 @@ from typing import Any
 
 from pal_ds import storage
 from pal_ds.viz.curves import Chart, training_charts
+from pal_ds.viz.learning import Verdict
 from pal_ds.viz.style import data_uri
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Result:
-    """One number on held-out data against its target.
-
-    Attributes:
-        name: what was measured.
-        value: the number.
-        target: the least (or, with ``lower``, the most) that counts as reached; None has no target.
-        unit: written after the numbers.
-        lower: whether lower is better.
-        text: what the number means, in a sentence.
-        digits: decimals shown.
-    """
-
-    name: str
-    value: float
-    target: float | None = None
-    unit: str = ""
-    lower: bool = False
-    text: str = ""
-    digits: int = 2
-
-    @property
-    def reached(self) -> bool | None:
-        """Whether the target is reached; None without one."""
-        if self.target is None:
-            return None
-        return self.value <= self.target if self.lower else self.value >= self.target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +68,7 @@ class ReportData:
         title: heading of the page.
         subtitle: one sentence under it.
         facts: name and value of what should be seen first (state, steps, backbone, devices).
-        results: numbers on held-out clips against targets.
+        verdict: whether the run has learned anything, and the figures that say so.
         metrics: objects of ``metrics.jsonl``.
         queue_size: K, for the level of a blind guess.
         mask_unfilled: whether unfilled queue rows are no negatives.
@@ -114,7 +85,7 @@ class ReportData:
     title: str
     subtitle: str = ""
     facts: Sequence[tuple[str, str]] = ()
-    results: Sequence[Result] = ()
+    verdict: Verdict | None = None
     metrics: Sequence[Mapping[str, Any]] = ()
     queue_size: int = 0
     mask_unfilled: bool = False

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from pal_ds import storage
-from pal_ds.viz.report import ReportData, Result
+from pal_ds.viz.learning import judge
+from pal_ds.viz.report import ReportData
 
 
 class RunError(ValueError):
@@ -33,7 +34,7 @@ def collect_run(url: str, *, title: str = "Pre-training run") -> ReportData:
         subtitle="A network learns, from unlabelled video alone, to recognise an action that was cut out, sped up "
         "or slowed down, and pasted somewhere else.",
         facts=_facts(url, config, environment, status, metrics),
-        results=loss_results(metrics, queue_size=int(queue.get("size", 0)), mask_unfilled=_masked(config)),
+        verdict=judge(metrics, queue_size=int(queue.get("size", 0)), mask_unfilled=_masked(config)),
         metrics=metrics,
         queue_size=int(queue.get("size", 0)),
         mask_unfilled=_masked(config),
@@ -41,50 +42,6 @@ def collect_run(url: str, *, title: str = "Pre-training run") -> ReportData:
         config=config,
         versions={name: str(value) for name, value in environment.get("versions", {}).items()},
     )
-
-
-def loss_results(
-    metrics: Sequence[Mapping[str, Any]], *, queue_size: int, mask_unfilled: bool
-) -> tuple[Result, ...]:
-    """Return the last validation's loss and top-1 against a blind guess; empty without validation.
-
-    The targets are half a nat below the loss of a blind guess, and five times its hits.
-    """
-    from math import log
-
-    last = next((row for row in reversed(metrics) if row.get("val_loss") is not None), None)
-    if last is None:
-        return ()
-    before = [row for row in metrics if row.get("queue_fill") is not None and row["step"] <= last["step"]]
-    fill = float(before[-1]["queue_fill"]) if before and mask_unfilled else 1.0
-    negatives = fill * queue_size
-    if negatives < 1:
-        return ()
-    blind = log(1 + negatives)
-    found = [
-        Result(
-            name="Loss below a blind guess",
-            value=blind - float(last["val_loss"]),
-            target=0.5,
-            unit=" nat",
-            text=f"On held-out clips the loss is {float(last['val_loss']):.3f}; guessing among "
-            f"{negatives:.0f} stored regions and the right one gives ln({1 + negatives:.0f}) = {blind:.3f}.",
-        )
-    ]
-    if last.get("val_top1") is not None:
-        chance = 1 / (1 + negatives)
-        found.append(
-            Result(
-                name="Right picks over chance",
-                value=float(last["val_top1"]) / chance,
-                target=5.0,
-                unit=" times",
-                digits=1,
-                text=f"On held-out clips the matching region comes first in {100 * float(last['val_top1']):.1f} % "
-                f"of cases; chance is {100 * chance:.2f} %.",
-            )
-        )
-    return tuple(found)
 
 
 def _facts(
