@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from pal_ds import shardset, storage
+from pal_ds.recording import recording_of
 from shards.database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
 from shards.errors import UsageError
 from shards.listing import ListingNotes, list_videos
@@ -136,7 +137,7 @@ class Catalog:
                 location=file.relative,
                 size=file.size,
                 label=label,
-                group=_group_of(file.relative),
+                group=recording_of(file.relative),
             )
             if file.error:
                 stage, error = "read", file.error
@@ -243,7 +244,7 @@ class Catalog:
                     if self.options.read_records:
                         end = sample.offset + sample.size
                         data = storage.read_range(storage.join(url, shard.name), sample.offset, end)
-                        row = dataclasses.replace(row, group=_group_of(read_sample(data).record.source))
+                        row = dataclasses.replace(row, group=recording_of(read_sample(data).record.source))
                     yield row, None, None
 
     def _mark_duplicates(self) -> None:
@@ -273,15 +274,6 @@ def _nothing_in(source: str, endings: collections.Counter[str]) -> str:
 
 def _is_shard_set(url: str) -> bool:
     return storage.exists(storage.join(url, shardset.MANIFEST_NAME), retry=storage.AT_START)
-
-
-def _group_of(relative: str) -> str:
-    """Return the video a clip was cut from: Kinetics' ``<id>_<start>_<end>`` without its span, else the file."""
-    relative = relative.partition("#t=")[0]
-    parts = stem_of(relative).rsplit("_", 2)
-    if len(parts) == 3 and all(len(part) == 6 and part.isdigit() for part in parts[1:]):
-        return parts[0]
-    return relative
 
 
 def _parent(url: str) -> str:

@@ -39,6 +39,11 @@ class ObjectiveConfig:
     negatives: str = option(
         "queue", "queue, batch (keys of the other samples of the global micro-batch, no queue) or both"
     )
+    same_recording_negatives: bool = option(
+        True,
+        "whether clips cut from one recording are negatives of one another; false where a small set has many clips "
+        "of each recording, which show the same thing",
+    )
     dense_weight: float = option(
         0.0,
         "pal: weight of a clip-level term that contrasts clips at equal relative positions of the regions",
@@ -85,12 +90,12 @@ class ObjectiveConfig:
 
 #: Options of the objective section that some objectives use; ``name`` is everyone's.
 _USED = {
-    "pal": ("negatives", "dense_weight"),
-    "moco": ("negatives",),
+    "pal": ("negatives", "same_recording_negatives", "dense_weight"),
+    "moco": ("negatives", "same_recording_negatives"),
     "supervised": ("dropout", "label_smoothing"),
     "speed": ("dropout", "speeds"),
-    "rspnet": ("negatives", "speeds", "margin", "speed_weight"),
-    "videomoco": ("queue_decay", "drop_share"),
+    "rspnet": ("negatives", "same_recording_negatives", "speeds", "margin", "speed_weight"),
+    "videomoco": ("same_recording_negatives", "queue_decay", "drop_share"),
 }
 _HEADS = ("embedding_dim", "projector_layers", "projector_hidden", "head_bn")
 _TEMPORAL = ("temporal_layers", "final_relu")

@@ -36,7 +36,10 @@ class RunSection:
 class OptimizerConfig:
     """Adam with coupled L2 weight decay, as in the paper (not AdamW)."""
 
-    lr: float = option(1e-4, "learning rate at the start (paper §4.1: 1e-4)")
+    lr: float = option(
+        1e-4,
+        "learning rate at the start (paper §4.1: 1e-4); 0 moves nothing: the control of a run that learns",
+    )
     weight_decay: float = option(1e-5, "L2 coefficient added to the gradient (paper §4.1: 1e-5)")
     beta1: float = option(0.9, "decay of Adam's first moment")
     beta2: float = option(0.999, "decay of Adam's second moment")
@@ -44,7 +47,7 @@ class OptimizerConfig:
     clip: float = option(0.0, "clip the global gradient norm to this; 0 is off (as in the paper)")
 
     def __post_init__(self) -> None:
-        check(self.lr > 0, "optimizer.lr", self.lr, "use a value above 0, e.g. 1e-4")
+        check(self.lr >= 0, "optimizer.lr", self.lr, "use 0 (a control) or a value above it, e.g. 1e-4")
         check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "use 0 or more")
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
@@ -94,10 +97,15 @@ class ScheduleConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """InfoNCE over the ``val`` split with fixed draws (DESIGN.md §4.8)."""
+    """InfoNCE over the ``val`` split with fixed draws and negatives from the split itself."""
 
     every_epochs: int = option(1, "epochs between validations; 0 is off")
     every_steps: int = option(0, "validate every so many optimizer steps instead of epochs; 0 is off")
+    batch_statistics: bool = option(
+        True,
+        "validate with the BatchNorm statistics of the latest training micro-batch, at the cost of one more forward "
+        "pass of it; false: with the running ones, which lag behind the weights while these move fast",
+    )
     probe_every: int = option(
         0, "at every so many validations, ask nearest neighbours for the labels of a labelled set; 0 is off"
     )

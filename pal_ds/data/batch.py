@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pal_ds.recording import recording_number
+
 #: Sources of a video come in this order, for all views each.
 ROLES = ("region", "background")
 
@@ -151,6 +153,12 @@ class MicroBatch:
     def labels_b(self) -> Tensor:
         """int64 [B] on the host: class numbers, -1 where unknown."""
         return torch.cat([group.labels for group in self.groups])
+
+    @property
+    def recordings_b(self) -> Tensor:
+        """int64 [B] on the host: a number for the recording each clip was cut from."""
+        sources = [str(info["source"]) for group in self.groups for info in group.info]
+        return torch.tensor([recording_number(source) for source in sources], dtype=torch.int64)
 
     @property
     def device(self) -> torch.device:

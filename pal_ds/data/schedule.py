@@ -212,6 +212,10 @@ class ValidationSchedule:
         """How many workers can have something to do: one a group."""
         return len(self._mine)
 
+    def places(self, group: int) -> IntArray:
+        """Return the places of a group's clips in the global order of the pass, int64 [clips of the group]."""
+        return np.arange(self._starts[group], self._starts[group + 1], dtype=np.int64)
+
     def owner(self, number: int, workers: int) -> int:
         """Return the worker that builds group ``number`` of the rank."""
         return number % max(1, workers)

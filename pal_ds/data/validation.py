@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+from torch import Tensor
+
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.feed import GroupFeed, load_split, worker_spec
@@ -70,6 +73,10 @@ class ValidationSet:
     def __len__(self) -> int:
         """Return the number of this rank's groups."""
         return len(self.schedule)
+
+    def places_b(self, micro: MicroBatch) -> Tensor:
+        """Return the place of each clip of a micro-batch in the pass over all ranks, int64 [B]."""
+        return torch.cat([torch.from_numpy(self.schedule.places(group.number)) for group in micro.groups])
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """Yield this rank's groups once; workers run only while the pass lasts."""

@@ -1,6 +1,9 @@
-"""Undo for BatchNorm statistics: a skipped step must leave no NaN behind."""
+"""BatchNorm's running statistics: undone where a step is skipped, taken from a batch where there are none yet."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +36,32 @@ class BatchNormGuard:
         """Put the remembered statistics back."""
         _copy(self._live, self._saved)
 
+    @torch.no_grad()
+    def finite(self) -> bool:
+        """Whether all statistics are finite as they are; reads the device."""
+        return (
+            bool(torch.stack([buffer.isfinite().all() for buffer in self._live]).all())
+            if self._live
+            else True
+        )
+
 
 def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
     if targets:
         torch._foreach_copy_(targets, sources)
+
+
+@contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Within it, forward passes in train mode replace all running statistics by the mean over these passes."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
+    for layer in layers:
+        layer.momentum = None
+        if layer.num_batches_tracked is not None:
+            layer.num_batches_tracked = torch.zeros_like(layer.num_batches_tracked)
+    try:
+        yield
+    finally:
+        for layer, (momentum, tracked) in zip(layers, before, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, tracked

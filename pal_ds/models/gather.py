@@ -10,20 +10,18 @@ from pal_ds.models.collectives import all_gather_flat
 
 
 @torch.no_grad()
-def batch_negatives(key_bd: Tensor, *, joint: bool) -> tuple[Tensor, Tensor]:
+def batch_negatives(key_bd: Tensor) -> tuple[Tensor, Tensor]:
     """Negatives from the micro-batch itself.
 
     Args:
         key_bd: this rank's keys, without gradient, [B, D]; every rank must hold equally many.
-        joint: gather the keys of all ranks (training); false keeps to this rank (validation, where ranks may
-            hold different numbers of batches).
 
     Returns:
         Keys in rank order [W * B, D] and a bool mask [B, W * B], True at each query's own key.
     """
     batch = key_bd.shape[0]
     ranks, rank = 1, 0
-    if joint and dist.is_available() and dist.is_initialized():
+    if dist.is_available() and dist.is_initialized():
         ranks, rank = dist.get_world_size(), dist.get_rank()
     keys_nd = key_bd
     if ranks > 1:

@@ -18,11 +18,31 @@ class ContrastiveResult:
     Attributes:
         loss: scalar with gradient, mean over the batch.
         metrics: detached scalars: ``positive_similarity`` and ``negative_similarity`` (mean dot products,
-            cosines for unit vectors) and ``top1`` (share of queries whose positive beats every negative).
+            cosines for unit vectors), ``top1`` (share of queries whose positive beats every negative) and
+            ``negatives`` (how many a query had).
     """
 
     loss: Tensor
     metrics: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastRows:
+    """InfoNCE of every query of a batch, each tensor [B], at least fp32; only the loss has a gradient.
+
+    Attributes:
+        loss_b: -log of the share that the positive has.
+        hit_b: 1 where the positive is more similar than every negative; a tie is a miss.
+        positive_b: similarity to the positive.
+        negative_b: mean similarity to the negatives that count; 0 where there is none.
+        negatives_b: how many negatives count. A query that knows nothing has the loss ln(1 + negatives).
+    """
+
+    loss_b: Tensor
+    hit_b: Tensor
+    positive_b: Tensor
+    negative_b: Tensor
+    negatives_b: Tensor
 
 
 def info_nce(
@@ -48,6 +68,35 @@ def info_nce(
         Loss -log(exp(q.k/tau) / (exp(q.k/tau) + sum_n exp(q.n/tau))), averaged over the batch. With nothing
         to contrast against it is 0.
     """
+    rows = contrast_rows(
+        query_bd,
+        key_bd,
+        negatives_nd,
+        temperature=temperature,
+        excluded=excluded,
+        log_weights_n=log_weights_n,
+    )
+    return ContrastiveResult(
+        loss=rows.loss_b.mean(),
+        metrics={
+            "positive_similarity": rows.positive_b.mean(),
+            "negative_similarity": rows.negative_b.mean(),
+            "top1": rows.hit_b.mean(),
+            "negatives": rows.negatives_b.mean(),
+        },
+    )
+
+
+def contrast_rows(
+    query_bd: Tensor,
+    key_bd: Tensor,
+    negatives_nd: Tensor,
+    *,
+    temperature: float,
+    excluded: Tensor | None = None,
+    log_weights_n: Tensor | None = None,
+) -> ContrastRows:
+    """Contrast each query with its key, one figure a query; arguments as in :func:`info_nce`."""
     with full_precision(query_bd):
         query_bd, key_bd = at_least_fp32(query_bd), at_least_fp32(key_bd)
         positive_b1 = (query_bd * key_bd).sum(dim=1, keepdim=True)
@@ -61,17 +110,17 @@ def info_nce(
         if log_weights_n is not None:
             logits_bn = logits_bn + F.pad(log_weights_n, (1, 0))
         target_b = torch.zeros(len(logits_bn), dtype=torch.int64, device=logits_bn.device)
-        loss = F.cross_entropy(logits_bn, target_b)
+        loss_b = F.cross_entropy(logits_bn, target_b, reduction="none")
     with torch.no_grad():
-        metrics = {
-            "positive_similarity": positive_b1.mean(),
-            "negative_similarity": _masked_mean(negative_bn, excluded),
-            "top1": (positive_b1 > masked_bn).all(dim=1).to(positive_b1.dtype).mean(),
-        }
-    return ContrastiveResult(loss=loss, metrics=metrics)
-
-
-def _masked_mean(values: Tensor, excluded: Tensor | None) -> Tensor:
-    if excluded is None:
-        return values.mean()
-    return values.masked_fill(excluded, 0).sum() / (~excluded).sum().clamp(min=1)
+        count_b = torch.full_like(loss_b, negative_bn.shape[1])
+        kept_bn = negative_bn
+        if excluded is not None:
+            count_b = (~excluded).sum(dim=1).to(loss_b.dtype)
+            kept_bn = negative_bn.masked_fill(excluded, 0)
+        return ContrastRows(
+            loss_b=loss_b,
+            hit_b=(positive_b1 > masked_bn).all(dim=1).to(loss_b.dtype),
+            positive_b=positive_b1.squeeze(1).detach(),
+            negative_b=kept_bn.sum(dim=1).detach() / count_b.clamp(min=1),
+            negatives_b=count_b,
+        )

@@ -23,6 +23,8 @@ class ViewBatch:
         key_region_b2: the same for the key view.
         more_keys: clips and regions of further key views, more positives of the same query.
         labels_b: int64 [B] class ids, where the shard set is labelled.
+        recordings_b: int64 [B], equal for clips cut from one recording; where the objective asks for it.
+        places_b: int64 [B], place of each sample in its split, in global order; validation only.
     """
 
     query_bjcthw: Tensor
@@ -31,6 +33,8 @@ class ViewBatch:
     key_region_b2: Tensor | None = None
     more_keys: tuple[tuple[Tensor, Tensor], ...] = ()
     labels_b: Tensor | None = None
+    recordings_b: Tensor | None = None
+    places_b: Tensor | None = None
 
     @property
     def keys(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -44,14 +48,38 @@ class ViewBatch:
         return ((self.key_bjcthw, self.key_region_b2), *self.more_keys)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContrastTerm:
+    """Queries and their positives of a validation batch, to be contrasted with other samples of the whole pass.
+
+    Attributes:
+        query_md: [M, D], at least fp32.
+        key_md: the positive of each query, [M, D].
+        sample_m: int64 [M], the sample of the batch that each row is of.
+        weight: factor of the term's mean loss in the objective's loss.
+        temperature: tau.
+        main: whether its hits are the objective's top-1.
+    """
+
+    query_md: Tensor
+    key_md: Tensor
+    sample_m: Tensor
+    weight: float
+    temperature: float
+    main: bool = True
+
+
 @dataclass(kw_only=True)
 class ObjectiveOutput:
     """Result of one micro-batch.
 
     Attributes:
-        loss: fp32 scalar, mean over B, with gradient in train mode.
-        staged: detached keys [B, D], to be gathered in global sample order and handed to ``after_step`` once
-            the optimizer has stepped; None where the objective keeps no queue.
+        loss: fp32 scalar, mean over B, with gradient in train mode. In eval mode of a contrastive objective:
+            what of the loss needs no other sample; ``terms`` are the rest.
+        staged: detached keys [B, D]. In train mode to be gathered in global sample order and handed to
+            ``after_step`` once the optimizer has stepped, None where the objective keeps no queue. In eval mode
+            what other samples of the pass are contrasted with.
+        terms: in eval mode, what is to be contrasted; negatives are chosen by whoever has seen the whole pass.
         metrics: detached scalars, means over B.
         features: in eval mode, detached backbone features [B, C] of each sample's action, for a probe with
             labels; None in train mode.
@@ -59,6 +87,7 @@ class ObjectiveOutput:
 
     loss: Tensor
     staged: Tensor | None = None
+    terms: tuple[ContrastTerm, ...] = ()
     features: Tensor | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
@@ -77,9 +106,14 @@ class Objective(nn.Module, ABC):
         """Loss of a micro-batch. Changes neither queue nor key weights; in train mode BatchNorm updates."""
 
     @torch.no_grad()
-    def after_step(self, staged_global: Tensor | None) -> None:
-        """Move what moves once per optimizer step; every rank passes the same tensor."""
-        del staged_global
+    def after_step(self, staged_global: Tensor | None, recordings_global: Tensor | None = None) -> None:
+        """Move what moves once per optimizer step; every rank passes the same tensors.
+
+        Args:
+            staged_global: staged keys in global sample order, [N, D].
+            recordings_global: int64 [N], the recordings of these samples; None where nobody asked for them.
+        """
+        del staged_global, recordings_global
 
     def warm_start(self, state: Mapping[str, Tensor], *, source: str) -> None:
         """Start from given backbone weights instead of random ones.

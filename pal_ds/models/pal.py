@@ -14,7 +14,7 @@ from pal_ds.models.encoder import ClipSequenceEncoder
 from pal_ds.models.heads import region_embedding, region_mean
 from pal_ds.models.loss import ContrastiveResult, info_nce
 from pal_ds.models.numerics import unit
-from pal_ds.models.objective import ObjectiveOutput, ViewBatch
+from pal_ds.models.objective import ContrastTerm, ObjectiveOutput, ViewBatch
 from pal_ds.models.quality import (
     alignment,
     chance_localisation_iou,
@@ -46,9 +46,10 @@ class EncodedView:
 class PalObjective(MomentumObjective):
     """Region-level InfoNCE between a query encoder and its momentum copy, negatives from a queue (Eq. 7).
 
-    Every key view is a positive of the query; their losses are averaged. In eval mode the metrics include
-    alignment and uniformity of the region vectors, ``localisation_iou`` (does the query region find itself in
-    the key view?) and ``localisation_iou_chance``, what a random window scores.
+    Every key view is a positive of the query; their losses are averaged. In eval mode nothing is contrasted yet
+    (``ObjectiveOutput.terms``), and the metrics are alignment and uniformity of the region vectors,
+    ``localisation_iou`` (does the query region find itself in the key view?) and ``localisation_iou_chance``, what
+    a random window scores.
 
     Args:
         objective: negatives and the optional dense term.
@@ -94,17 +95,67 @@ class PalObjective(MomentumObjective):
         """Loss of a micro-batch; see :class:`Objective`."""
         query = self.encode_query(batch.query_bjcthw, batch.query_region_b2)
         keys = [self.encode_key(clips_bjcthw, region_b2) for clips_bjcthw, region_b2 in batch.keys]
-        loss, metrics = _mean([self._contrast(query, key) for key in keys])
+        back: tuple[EncodedView, EncodedView] | None = None
         if self.model.symmetric:
             back_query = self.encode_query(*batch.keys[0])
-            back_key = self.encode_key(batch.query_bjcthw, batch.query_region_b2)
-            loss, metrics = _mean([(loss, metrics), self._contrast(back_query, back_key)])
+            back = back_query, self.encode_key(batch.query_bjcthw, batch.query_region_b2)
         # Only the first key of a sample is queued, so that K / batch steps renew the queue whatever the recipe.
-        staged = keys[0].region_bd.detach() if self.queue is not None else None
-        return ObjectiveOutput(loss=loss, staged=staged, metrics=metrics, features=self._features(query))
+        staged = keys[0].region_bd.detach()
+        if not self.training:
+            return self._evaluation(query, keys, back, staged)
+        loss, metrics = _mean([self._contrast(query, key, batch.recordings_b) for key in keys])
+        if back is not None:
+            loss, metrics = _mean([(loss, metrics), self._contrast(*back, batch.recordings_b)])
+        return ObjectiveOutput(loss=loss, staged=staged if self.queue is not None else None, metrics=metrics)
 
-    def _contrast(self, query: EncodedView, key: EncodedView) -> Term:
-        negatives_nd, excluded = self.negatives(key.region_bd)
+    def _evaluation(
+        self,
+        query: EncodedView,
+        keys: list[EncodedView],
+        back: tuple[EncodedView, EncodedView] | None,
+        staged: Tensor,
+    ) -> ObjectiveOutput:
+        """What validation contrasts: the same terms and weights as in training, negatives left open."""
+        share = 1.0 if back is None else 0.5
+        pairs = [(query, key, share / len(keys)) for key in keys]
+        if back is not None:
+            pairs.append((*back, 0.5))
+        terms = [self._term(one, other, weight) for one, other, weight in pairs]
+        if self.options.dense_weight > 0:
+            dense = self.options.dense_weight
+            terms += [self._dense_term(one, other, dense * weight) for one, other, weight in pairs]
+        _, metrics = _mean([(staged.new_zeros(()), self._diagnostics(query, key)) for key in keys])
+        return ObjectiveOutput(
+            loss=staged.new_zeros(()),
+            staged=staged,
+            terms=tuple(terms),
+            metrics=metrics,
+            features=self._features(query),
+        )
+
+    def _term(self, query: EncodedView, key: EncodedView, weight: float) -> ContrastTerm:
+        sample_b = torch.arange(len(query.region_bd), device=query.region_bd.device)
+        return ContrastTerm(
+            query_md=query.region_bd,
+            key_md=key.region_bd,
+            sample_m=sample_b,
+            weight=weight,
+            temperature=self.model.temperature,
+        )
+
+    def _dense_term(self, query: EncodedView, key: EncodedView, weight: float) -> ContrastTerm:
+        query_md, key_md, sample_m = matched_clips(query, key)
+        return ContrastTerm(
+            query_md=query_md,
+            key_md=key_md,
+            sample_m=sample_m,
+            weight=weight,
+            temperature=self.model.temperature,
+            main=False,
+        )
+
+    def _contrast(self, query: EncodedView, key: EncodedView, recordings_b: Tensor | None) -> Term:
+        negatives_nd, excluded = self.negatives(key.region_bd, recordings_b)
         result = info_nce(
             query.region_bd,
             key.region_bd,
@@ -134,7 +185,7 @@ class PalObjective(MomentumObjective):
         return None
 
     def _features(self, query: EncodedView) -> Tensor | None:
-        if self.training or query.features_bjc is None:
+        if query.features_bjc is None:
             return None
         return region_mean(query.features_bjc, query.region_b2)
 

@@ -13,7 +13,7 @@ from pal_ds.models.encoder import encode_clips
 from pal_ds.models.heads import Projector
 from pal_ds.models.loss import info_nce
 from pal_ds.models.numerics import at_least_fp32, full_precision, unit
-from pal_ds.models.objective import ObjectiveOutput, ViewBatch
+from pal_ds.models.objective import ContrastTerm, ObjectiveOutput, ViewBatch
 from pal_ds.models.playback import clips_at_speeds
 from pal_ds.models.quality import feature_std
 
@@ -86,10 +86,29 @@ class RspObjective(MomentumObjective):
         with torch.no_grad():
             _, keys_bsd, key_motion_bsd = self.key_encoder(clips_at_speeds(key_bjcthw, self.options.speeds))
         staged_bd = keys_bsd[:, 0]
-        negatives_nd, excluded = self.negatives(staged_bd)
         speeds = len(self.options.speeds)
         # A query meets a key of another speed of the same video: what they share is appearance, not motion.
         positive_bsd = keys_bsd.roll(1, dims=1)
+        ranking, ordered = speed_ranking(query_motion_bsd, key_motion_bsd, self.options.margin)
+        metrics = {
+            "speed_loss": ranking.detach(),
+            "speed_order": ordered,
+            "feature_std": feature_std(query_bsd.detach().mean(dim=1)),
+        }
+        if not self.training:
+            sample_b = torch.arange(len(query_bsd), device=query_bsd.device)
+            term = ContrastTerm(
+                query_md=query_bsd.flatten(0, 1),
+                key_md=positive_bsd.flatten(0, 1),
+                sample_m=sample_b.repeat_interleave(speeds),
+                weight=1.0,
+                temperature=self.model.temperature,
+            )
+            rest = self.options.speed_weight * ranking
+            return ObjectiveOutput(
+                loss=rest, staged=staged_bd, terms=(term,), metrics=metrics, features=features_bc
+            )
+        negatives_nd, excluded = self.negatives(staged_bd, batch.recordings_b)
         if excluded is not None and excluded.ndim == 2:
             excluded = excluded.repeat_interleave(speeds, dim=0)
         contrast = info_nce(
@@ -99,18 +118,10 @@ class RspObjective(MomentumObjective):
             temperature=self.model.temperature,
             excluded=excluded,
         )
-        ranking, ordered = speed_ranking(query_motion_bsd, key_motion_bsd, self.options.margin)
-        metrics = {
-            **contrast.metrics,
-            "speed_loss": ranking.detach(),
-            "speed_order": ordered,
-            "feature_std": feature_std(query_bsd.detach().mean(dim=1)),
-        }
         return ObjectiveOutput(
             loss=contrast.loss + self.options.speed_weight * ranking,
             staged=staged_bd if self.queue is not None else None,
-            metrics=metrics,
-            features=None if self.training else features_bc,
+            metrics=contrast.metrics | metrics,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -87,13 +88,7 @@ class VideoMocoObjective(MocoObjective):
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:
         """Loss of a micro-batch; see :class:`Objective`."""
         if self.training and self.dropper is not None:
-            batch = ViewBatch(
-                query_bjcthw=self.dropper(batch.query_bjcthw),
-                query_region_b2=batch.query_region_b2,
-                key_bjcthw=batch.key_bjcthw,
-                key_region_b2=batch.key_region_b2,
-                more_keys=batch.more_keys,
-            )
+            batch = dataclasses.replace(batch, query_bjcthw=self.dropper(batch.query_bjcthw))
         return super().forward(batch)
 
     def _log_weights(self) -> Tensor | None:

@@ -46,15 +46,38 @@ class Console:
             self._progress.update(self._task, completed=row["step"], note=f"loss {loss}")
         self._console.print(text)
 
-    def validation(self, row: dict[str, Any]) -> None:
-        """Show a validation row."""
-        top1 = f"  top1 {100 * row['val_top1']:.0f} %" if "val_top1" in row else ""
+    def validation(self, row: dict[str, Any], untrained: dict[str, Any] | None) -> None:
+        """Show a validation row beside what a guess and the untrained network score.
+
+        Args:
+            row: the row.
+            untrained: the row of step 0, where there is one and this is another.
+        """
+        parts = [
+            f"validation loss {row['val_loss']:.4f}{_beside(row, untrained, 'val_loss', 'val_chance_loss')}"
+        ]
+        if "val_top1" in row:
+            beside = _beside(row, untrained, "val_top1", "val_chance_top1", percent=True)
+            parts.append(f"top1 {100 * row['val_top1']:.1f} %{beside}")
         self._console.print(
-            f"step {row['step']}/{self._total}  validation loss {row['val_loss']:.4f}{top1}  "
-            f"({row['val_samples']} videos, {row['val_seconds']:.1f} s)"
+            f"step {row['step']}/{self._total}  {'  '.join(parts)}  "
+            f"{row['val_samples']} videos, {row['val_seconds']:.1f} s"
         )
 
     def close(self) -> None:
         """Take the bar away."""
         if self._progress is not None:
             self._progress.stop()
+
+
+def _beside(
+    row: dict[str, Any], untrained: dict[str, Any] | None, name: str, chance: str, *, percent: bool = False
+) -> str:
+    """Return the controls of a figure in brackets: a guess, and the untrained network."""
+    found = {"guess": row.get(chance), "untrained": untrained.get(name) if untrained else None}
+    texts = [
+        f"{label} {100 * value:.1f} %" if percent else f"{label} {value:.4f}"
+        for label, value in found.items()
+        if value is not None
+    ]
+    return f" ({', '.join(texts)})" if texts else ""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +19,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pal_ds.config import Config
-from pal_ds.models import BatchNormGuard, Objective, ObjectiveOutput, ViewBatch, convert_sync_batchnorm
+from pal_ds.models import (
+    BatchNormGuard,
+    Objective,
+    ObjectiveOutput,
+    ViewBatch,
+    batch_statistics,
+    convert_sync_batchnorm,
+)
 from pal_ds.training.ranks import Ranks
 
 _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
@@ -109,6 +118,7 @@ class TrainEngine:
         self._broadcast_state()
         self._bn_guard = BatchNormGuard(objective)
         self._staged: list[Tensor] = []
+        self._recordings: list[Tensor] = []
         self._all_finite: Tensor | None = None
         self._grads_checked = False
 
@@ -127,13 +137,13 @@ class TrainEngine:
         if not self.objective.training:
             self._engine.train()
         self._bn_guard.save()
-        self._staged.clear()
+        self._clear_staged()
         self._all_finite = None
 
     def abandon_step(self) -> None:
         """Undo a step that was begun and can't be finished (a rank has no batch)."""
         self._bn_guard.restore()
-        self._staged.clear()
+        self._clear_staged()
 
     def micro_step(self, batch: ViewBatch) -> ObjectiveOutput:
         """Run forward and backward of one micro-batch; the loss is divided by the accumulation inside."""
@@ -142,6 +152,8 @@ class TrainEngine:
         if output.staged is not None:
             finite = finite & torch.isfinite(output.staged).all()
             self._staged.append(output.staged)
+            if batch.recordings_b is not None:
+                self._recordings.append(batch.recordings_b)
         self._all_finite = finite if self._all_finite is None else self._all_finite & finite
         self._engine.backward(output.loss)
         if not self._grads_checked:
@@ -165,11 +177,42 @@ class TrainEngine:
         bad = verdict[0] > 0
         result = self._zero0_step(bad, verdict[1]) if norm is not None else self._zero12_step(bad)
         if result.applied:
-            self.objective.after_step(self._gather_staged())
+            self.objective.after_step(
+                self._in_global_order(self._staged), self._in_global_order(self._recordings)
+            )
         elif result.bad:
             self._bn_guard.restore()
-        self._staged.clear()
+        self._clear_staged()
         return result
+
+    @torch.no_grad()
+    def calibrate(self, batch: ViewBatch) -> None:
+        """Take BatchNorm's running statistics from one training micro-batch (collective); nothing else moves.
+
+        They start at mean 0 and variance 1, which no layer of an untrained network has, and later lag behind the
+        weights. Training itself never reads them. The cost is one forward pass of a micro-batch. Statistics that
+        are not finite are not taken.
+        """
+        if not self.objective.training:
+            self._engine.train()
+        self._bn_guard.save()
+        with batch_statistics(self.objective):
+            self._engine(batch)
+        (bad,) = self._ranks.any(not self._bn_guard.finite())
+        if bad:
+            self._bn_guard.restore()
+
+    @contextmanager
+    def calibrated(self, batch: ViewBatch | None) -> Iterator[None]:
+        """Within it, BatchNorm has the statistics of ``batch`` (collective); None leaves the running ones."""
+        if batch is None:
+            yield
+            return
+        self.calibrate(batch)
+        try:
+            yield
+        finally:
+            self._bn_guard.restore()
 
     def evaluate(self, batch: ViewBatch) -> ObjectiveOutput:
         """Return the loss of a batch in eval mode: BN frozen, nothing moves, no gradient."""
@@ -238,12 +281,16 @@ class TrainEngine:
         norm = math.nan if skipped else float(self._engine.get_global_grad_norm()) / scale
         return StepResult(not skipped, skipped and not overflow, overflow, norm)
 
-    def _gather_staged(self) -> Tensor | None:
-        """Return the step's keys in global sample order [global batch, D]."""
-        if not self._staged:
+    def _clear_staged(self) -> None:
+        self._staged.clear()
+        self._recordings.clear()
+
+    def _in_global_order(self, parts: list[Tensor]) -> Tensor | None:
+        """Return a step's rows, of all micro-steps and ranks, in global sample order [global batch, ...]."""
+        if not parts:
             return None
-        gathered_wabd = self._ranks.gather(torch.stack(self._staged))
-        return gathered_wabd.transpose(0, 1).flatten(0, 2)
+        gathered_wab = self._ranks.gather(torch.stack(parts))
+        return gathered_wab.transpose(0, 1).flatten(0, 2)
 
     def _broadcast_state(self) -> None:
         """Give every rank rank 0's buffers; the engine broadcasts parameters only."""

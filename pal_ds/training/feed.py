@@ -103,8 +103,11 @@ class Feed:
 
 
 def to_views(micro: MicroBatch, config: Config) -> ViewBatch:
-    """Render a micro-batch into the two views that an objective contrasts."""
-    return ViewBatch(**render(micro, config.synthesis, config.augment))
+    """Render a micro-batch into the views that an objective contrasts, and say where its clips come from."""
+    batch = ViewBatch(**render(micro, config.synthesis, config.augment))
+    if not config.objective.same_recording_negatives:
+        batch.recordings_b = micro.recordings_b.to(micro.device, non_blocking=True)
+    return batch
 
 
 class ValidationFeed:
@@ -125,4 +128,6 @@ class ValidationFeed:
 
     def __iter__(self) -> Iterator[ViewBatch]:
         for micro in self._set:
-            yield to_views(micro.to(self._ranks.device, non_blocking=True), self._config)
+            batch = to_views(micro.to(self._ranks.device, non_blocking=True), self._config)
+            batch.places_b = self._set.places_b(micro).to(self._ranks.device, non_blocking=True)
+            yield batch

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
+from pal_ds import storage
+from pal_ds.backbone_file import BackboneSpec, backbone_bytes, fields_of_config, weights_digest
 from pal_ds.config import Config, to_tree
 from pal_ds.training.checkpoint import Snapshot
 from pal_ds.training.engine import TrainEngine
@@ -16,6 +19,11 @@ from pal_ds.training.optimizer_state import read_optimizer_state
 from pal_ds.training.ranks import Ranks
 from pal_ds.training.saver import Saver
 from pal_ds.training.schedule import Schedule
+
+log = logging.getLogger(__name__)
+
+UNTRAINED = "untrained.safetensors"
+_CONTROL_RETRY = storage.RetryPolicy(budget_seconds=60.0, patient_access=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +107,26 @@ class Keeper:
             self._saver.submit(snapshot)
         self._taken = position.step
         gc.collect()
+
+    def keep_untrained(self) -> None:
+        """Write the backbone as it starts to ``untrained.safetensors``: the control of every figure of the run.
+
+        A store that is away is a warning: nothing that a resume needs is in it.
+        """
+        if not self._ranks.is_first:
+            return
+        url = storage.join(self._config.run.dir, UNTRAINED)
+        backbone = self._engine.objective.backbone
+        tensors = {name: tensor.detach().cpu() for name, tensor in backbone.state_dict().items()}
+        fields = fields_of_config(to_tree(self._config), url)
+        dim = int(cast("int", backbone.feature_dim))
+        spec = BackboneSpec(
+            **fields, feature_dim=dim, digest=weights_digest(tensors), source=storage.redact(url)
+        )
+        try:
+            storage.write_bytes(url, backbone_bytes(tensors, spec), retry=_CONTROL_RETRY)
+        except (storage.StorageError, OSError) as error:
+            log.warning("%s not written, figures will lack their control: %s", UNTRAINED, error)
 
     def finish(self, position: Position) -> None:
         """Save the latest step if it isn't, and wait for the commit; every rank learns of a failure.

@@ -39,6 +39,9 @@ class RunLog:
         config: intervals, TensorBoard, Weights & Biases.
         step: the step a run starts or resumes at: rows past it are dropped, so that each step appears once.
         settings: the whole config, shown on the run's page at Weights & Biases.
+
+    Attributes:
+        untrained: the validation row of step 0 that an earlier start wrote; None where there is none.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class RunLog:
         self._full = False
         self._uploaded: dict[str, tuple[int, float]] = {}
         self._progress: dict[str, Any] | None = None
-        self._reopen(METRICS, lambda row: row.get("step", 0) <= step)
+        # A start at step 0 validates at step 0 anew, so no earlier row of it stays.
+        kept = self._reopen(METRICS, lambda row: step > 0 and row.get("step", 0) <= step)
+        self.untrained = next((row for row in kept if row.get("step") == 0 and "val_loss" in row), None)
         self._reopen(EVENTS, lambda row: row.get("event") in _LIFECYCLE or row.get("step", 0) <= step)
         self._files = {name: (self._folder / name).open("a", buffering=1) for name in (METRICS, EVENTS)}
         self._writer: Any = None
@@ -165,22 +170,25 @@ class RunLog:
             )
             self._writer = None
 
-    def _reopen(self, name: str, keep: Any) -> None:
-        """Start from what an earlier start wrote, less the rows that will be written again."""
+    def _reopen(self, name: str, keep: Any) -> list[dict[str, Any]]:
+        """Start from what an earlier start wrote, less the rows that will be written again; return what is kept."""
         url = storage.join(self._run_url, name)
         try:
             data = storage.read_bytes(url, retry=storage.AT_START)
         except storage.StorageNotFoundError:
-            return
-        rows = []
+            return []
+        lines: list[str] = []
+        rows: list[dict[str, Any]] = []
         for line in data.decode(errors="replace").splitlines():
             try:
                 row = json.loads(line)
             except ValueError:  # the last line of a run that was killed while writing it
                 continue
             if keep(row):
-                rows.append(line)
-        storage.write_bytes(str(self._folder / name), "".join(f"{line}\n" for line in rows).encode())
+                lines.append(line)
+                rows.append(row)
+        storage.write_bytes(str(self._folder / name), "".join(f"{line}\n" for line in lines).encode())
+        return rows
 
     def _upload_regularly(self) -> None:
         while not self._stop.wait(self._config.upload_seconds):

@@ -92,6 +92,7 @@ class StepLog:
         self._dim = config.model.embedding_dim
         self._losses: deque[float] = deque(maxlen=_ROWS_COMPARED)
         self._rows_since_warning = _ROWS_COMPARED
+        self._untrained = runlog.untrained if runlog is not None else None
 
     def add_time(self, seconds: float) -> None:
         """Count a step that took so long, waiting included."""
@@ -179,7 +180,9 @@ class StepLog:
         row |= {f"val_{name}": value for name, value in result.metrics.items()}
         row["val_seconds"] = time.monotonic() - started
         self._runlog.metrics(row)
-        self._console.validation(row)
+        self._console.validation(row, self._untrained)
+        if step == 0:
+            self._untrained = row
         if cut_to is not None:
             self._runlog.event("lr_cut", step, lr=cut_to)
 

@@ -14,13 +14,13 @@ import gc
 import hashlib
 import logging
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from pal_ds.config import Config
-from pal_ds.models import ObjectiveOutput
+from pal_ds.models import ObjectiveOutput, ViewBatch
 from pal_ds.training.engine import StepResult, TrainEngine
 from pal_ds.training.failure import RunFailedError
 from pal_ds.training.feed import TrainFeed, ValidationFeed
@@ -93,6 +93,8 @@ class Trainer:
         self._parts = parts
         self._skipped_in_a_row = skipped_in_a_row
         self._validations = self._validations_before(step)
+        self._held: Any | None = None
+        self._latest: ViewBatch | None = None
         self.step = step
 
     @property
@@ -115,6 +117,9 @@ class Trainer:
         gc.collect()
         gc.freeze()
         with contextlib.closing(self._parts.feed), contextlib.closing(self._parts.steplog):
+            reason = self._look_untrained() if self.step == 0 else None
+            if reason is not None:
+                return self._leave_early(reason)
             while self.step < self._plan.total_steps:
                 reason = self._train_step()
                 if reason is not None:
@@ -123,6 +128,31 @@ class Trainer:
                     self._parts.profiler.step_done(self.step)
             self._finish_saving()
             return 0
+
+    def _look_untrained(self) -> str | None:
+        """Keep the network as it starts, and validate it; return why to stop instead, if ranks agreed to.
+
+        Every later figure stands beside these. The first micro-batch, which the first step then trains on, gives
+        the BatchNorm statistics.
+        """
+        beat, engine = self._parts.watchdog.beat, self._parts.engine
+        beat("the wait for a batch", self.step)
+        micro, error = self._parts.feed.next()
+        beat("the agreement to go on", self.step)
+        stop = self._agree(error, first=True)
+        if stop is not None:
+            return stop
+        beat("the statistics of the untrained network", self.step)
+        engine.calibrate(self._parts.feed.views(micro))
+        self._held = micro
+        self._parts.keeper.keep_untrained()
+        if self._parts.val_feed is not None:
+            self._validate(self._parts.val_feed)
+        return None
+
+    def _next_micro(self) -> tuple[Any | None, Exception | None]:
+        held, self._held = self._held, None
+        return (held, None) if held is not None else self._parts.feed.next()
 
     def _train_step(self) -> str | None:
         """Run one optimizer step and what is due after it; return why to stop instead, if ranks agreed to."""
@@ -136,7 +166,7 @@ class Trainer:
         digests: list[Tensor] = []
         for micro_step in range(self._config.data.accumulation):
             beat("the wait for a batch", self.step)
-            micro, error = feed.next()
+            micro, error = self._next_micro()
             beat("the agreement to go on", self.step)
             stop = self._agree(error, first=micro_step == 0)
             if stop is not None:
@@ -144,8 +174,11 @@ class Trainer:
                 return stop
             assert micro is not None
             beat(f"micro-step {micro_step}", self.step)
-            outputs.append(engine.micro_step(feed.views(micro)))
+            views = feed.views(micro)
+            outputs.append(engine.micro_step(views))
             digests.append(micro.digests)
+        if self._config.validation.batch_statistics:
+            self._latest = views
         beat("the update", self.step)
         result = engine.finish_step()
         self.step += 1
@@ -192,8 +225,10 @@ class Trainer:
                     digests=digests,
                 )
             )
+        latest, self._latest = self._latest, None
         if self._parts.val_feed is not None and self._validation_due(done):
-            self._validate(self._parts.val_feed)
+            with self._parts.engine.calibrated(latest):
+                self._validate(self._parts.val_feed)
         if self.step % config.checkpoint.every_steps == 0 and not done:
             self._parts.watchdog.beat("a checkpoint", self.step)
             self._parts.keeper.save(self.position)
@@ -228,13 +263,23 @@ class Trainer:
             self._parts.watchdog.beat("validation", self.step)
 
         progress()
-        self._validations += 1
+        untrained = self.step == 0
+        self._validations += not untrained
         every = self._config.validation.probe_every
         probe = None
-        if every and self._validations % every == 0:
+        if every and (untrained or self._validations % every == 0):
             probe = LabelProbe(self._ranks)
-        result = validate(self._parts.engine, feed, self._ranks, progress, probe=probe)
-        cut = self._parts.schedule.observe(result.loss)
+        result = validate(
+            self._parts.engine,
+            feed,
+            self._ranks,
+            progress,
+            most_negatives=self._config.queue.size,
+            recordings_apart=not self._config.objective.same_recording_negatives,
+            probe=probe,
+        )
+        # The untrained network is a control, not a result to be beaten.
+        cut = not untrained and self._parts.schedule.observe(result.loss)
         cut_to = self._parts.schedule.rate(self.step) if cut else None
         self._parts.steplog.validation(self.step, self.epoch, result, started=started, cut_to=cut_to)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 from tiny import tiny_batch, tiny_objective
 
 from pal_ds.models import ViewBatch
@@ -56,8 +57,11 @@ def loss_with_base_weights(objective: Any, base: Any, batch: ViewBatch) -> float
         if name in own and own[name].shape == value.shape
     }
     objective.load_state_dict(state, strict=False)
+    for layer in objective.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.eval()
     with torch.no_grad():
-        return float(objective.eval()(batch).loss)
+        return float(objective(batch).loss)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from tiny import CLIPS, rows, tiny_batch, tiny_objective
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pal_ds.models import Objective, ViewBatch
 from pal_ds.models.heads import region_embedding
+from pal_ds.models.loss import info_nce
 from pal_ds.models.pal import EncodedView, PalObjective, matched_clips
 
 
@@ -88,7 +90,7 @@ def test_eval_changes_nothing_and_says_where_the_region_was_found() -> None:
     assert not changed(before, objective)
     assert 0 <= metrics["localisation_iou"].item() <= 1
     assert 0 < metrics["localisation_iou_chance"].item() < 1
-    assert {"positive_similarity", "negative_similarity", "top1", "feature_std"} <= set(metrics)
+    assert {"alignment", "uniformity", "feature_std"} <= set(metrics)
 
 
 def test_after_step_moves_key_weights_and_queue_once() -> None:
@@ -231,7 +233,8 @@ def test_eval_gives_backbone_features_of_the_region() -> None:
 
 
 def test_batch_negatives_are_the_other_samples() -> None:
-    objective = tiny_objective(objective={"negatives": "batch"}).eval()
+    objective = tiny_objective(objective={"negatives": "batch"})
+    freeze_statistics(objective)
     assert not any(name.startswith("queue") for name in objective.state_dict())
     batch = tiny_batch(3)
     output = objective(batch)
@@ -246,8 +249,10 @@ def test_batch_negatives_are_the_other_samples() -> None:
 
 def test_both_negatives_join_queue_and_batch() -> None:
     options: dict[str, Any] = {"queue_size": 6, "mask_unfilled": True}
-    both = tiny_objective(objective={"negatives": "both"}, **options).eval()
-    batch_only = tiny_objective(objective={"negatives": "batch"}, queue_size=6).eval()
+    both = tiny_objective(objective={"negatives": "both"}, **options)
+    batch_only = tiny_objective(objective={"negatives": "batch"}, queue_size=6)
+    for objective in (both, batch_only):
+        freeze_statistics(objective)
     torch.testing.assert_close(both(tiny_batch(3)).loss, batch_only(tiny_batch(3)).loss)
     both.after_step(torch.nn.functional.normalize(torch.randn(2, 16), dim=1))
     batch_only.after_step(None)
@@ -255,8 +260,10 @@ def test_both_negatives_join_queue_and_batch() -> None:
 
 
 def test_dense_term_adds_its_weighted_loss() -> None:
-    plain = tiny_objective().eval()
-    dense = tiny_objective(objective={"dense_weight": 0.5}).eval()
+    plain = tiny_objective()
+    dense = tiny_objective(objective={"dense_weight": 0.5})
+    for objective in (plain, dense):
+        freeze_statistics(objective)
     output = dense(tiny_batch(3))
     expected = plain(tiny_batch(3)).loss + 0.5 * output.metrics["dense_loss"]
     torch.testing.assert_close(output.loss, expected)
@@ -323,3 +330,51 @@ def test_warm_start_reaches_both_encoders() -> None:
     target.warm_start(source.backbone.state_dict(), source="test")
     for encoder in (target.query_encoder, target.key_encoder):
         assert not changed(snapshot(source.backbone), encoder.backbone)
+
+
+def weighed_loss(objective: Objective, batch: ViewBatch, negatives_nd: torch.Tensor) -> float:
+    """What validation makes of the terms, with given negatives."""
+    output = objective(batch)
+    parts = [
+        term.weight * info_nce(term.query_md, term.key_md, negatives_nd, temperature=term.temperature).loss
+        for term in output.terms
+    ]
+    return float(output.loss + sum(parts))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"symmetric": True},
+        {"objective": {"dense_weight": 0.4}},
+        {"symmetric": True, "objective": {"dense_weight": 0.4}},
+        {"objective": {"name": "moco"}},
+        {"objective": {"name": "rspnet"}},
+    ],
+)
+def test_terms_of_eval_mode_add_up_to_the_loss_of_training(options: dict[str, Any]) -> None:
+    objective = tiny_objective(**options)
+    batch = tiny_batch(3)
+    objective.eval()
+    with torch.no_grad():
+        found = weighed_loss(objective, batch, objective.queue.keys)
+        objective.training = True  # the branches of training, over layers that are in eval mode
+        expected = float(objective(batch).loss)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_clips_of_one_recording_are_left_out_where_asked() -> None:
+    objective = tiny_objective(
+        final_relu=False, objective={"negatives": "both", "same_recording_negatives": False}
+    )
+    batch = tiny_batch(3)
+    with pytest.raises(ValueError, match="recordings"):
+        objective(batch)
+    batch.recordings_b = torch.tensor([1, 1, 2])
+    key_bd = objective(batch).staged
+    _, excluded = objective.negatives(key_bd, batch.recordings_b)
+    assert excluded[:, -3:].tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+    objective.after_step(key_bd, batch.recordings_b)
+    _, excluded = objective.negatives(key_bd, torch.tensor([2, 3, 1]))
+    assert excluded[:, :3].tolist() == [[False, False, True], [False, False, False], [True, True, False]]

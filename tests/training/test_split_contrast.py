@@ -22,12 +22,12 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def batch(places: torch.Tensor, recordings: torch.Tensor | None = None) -> ViewBatch:
     empty = torch.zeros(len(places), 0)
-    return ViewBatch(
-        query_bjcthw=empty, query_region_b2=empty, places_b=places, recordings_b=recordings
-    )
+    return ViewBatch(query_bjcthw=empty, query_region_b2=empty, places_b=places, recordings_b=recordings)
 
 
-def term(queries: torch.Tensor, keys: torch.Tensor, *, weight: float = 1.0, main: bool = True) -> ContrastTerm:
+def term(
+    queries: torch.Tensor, keys: torch.Tensor, *, weight: float = 1.0, main: bool = True
+) -> ContrastTerm:
     sample = torch.arange(len(queries))
     return ContrastTerm(
         query_md=queries, key_md=keys, sample_m=sample, weight=weight, temperature=TEMPERATURE, main=main
