@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CLIP_SECONDS = 4.0
-HOP_SECONDS = 2.0
 #: A piece shorter than this share of a clip is left out.
 _SHORTEST = 0.4
 
@@ -114,11 +113,11 @@ def write_csv(recordings: list[Recording], folder: Path, path: Path) -> dict[str
 
 
 def spans(seconds: float) -> Iterator[tuple[float, float]]:
-    """Yield the (start, end) of the clips that a recording of that length is cut into, in seconds."""
+    """Yield the (start, end) of the clips that a recording of that length is cut into, in seconds; none overlap."""
     start = 0.0
-    while start == 0.0 or seconds - start >= max(_SHORTEST * CLIP_SECONDS, CLIP_SECONDS - HOP_SECONDS):
+    while start == 0.0 or seconds - start >= _SHORTEST * CLIP_SECONDS:
         yield start, min(seconds, start + CLIP_SECONDS)
-        start += HOP_SECONDS
+        start += CLIP_SECONDS
 
 
 class Say:
