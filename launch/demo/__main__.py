@@ -1,8 +1,8 @@
 """The demonstration: `python -m launch.demo`, or `make demo`.
 
-Real videos -> a real S3 server on loopback -> pal-shard -> two ranks under the deepspeed launcher, streaming from
-s3:// -> stopped in the middle and resumed -> features of a held-out video -> temporal action detection with an mAP
-table -> one report.html.
+Real videos and rendered motion capture -> a real S3 server on loopback -> pal-shard -> two ranks under the deepspeed
+launcher, streaming from s3:// -> stopped in the middle and resumed -> has it learned? -> frozen features, trained and
+untrained, asked for actions in unseen videos -> one report.html.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,8 +30,7 @@ BUCKET = "pal-demo"
 CLOSE_UP = "street.mp4"
 CLOSE_UP_ACTION = (3.1, 5.6)
 EXIT_PREEMPTED = 75
-#: Of configs/demo.yaml, for a network like the trained one with random weights.
-WIDTH, SIZE = 0.125, 56
+STEPS, HEAD_EPOCHS = 360, 50
 say = footage.Say()
 
 
@@ -61,41 +59,67 @@ def main() -> int:
     parser.add_argument(
         "--fast", action="store_true", help="a few steps and no detection: does the road work?"
     )
+    parser.add_argument(
+        "--lr", type=float, help="another learning rate; 0 shows what is said of a run that can't learn"
+    )
     args = parser.parse_args()
     folder: Path = args.folder.resolve()
-    steps = 24 if args.fast else 300
     journal = Journal()
-    with journal.step("fetch real footage") as detail:
-        recordings = footage.fetch(folder / "footage", say)
-        counts = footage.write_csv(recordings, folder / "footage", folder / "clips.csv")
-        detail.append(
-            f"{len(recordings)} recordings, {counts['train']} training and {counts['val']} held-out clips"
-        )
+    recordings = _corpus(journal, folder)
     with S3Server(folder / "s3") as server:
         os.environ.update(server.env)
         bucket = server.bucket(BUCKET)
         shards, run = f"{bucket}/shards", f"{bucket}/run"
         build = _build_shards(journal, folder, shards)
-        _train(journal, shards, run, steps)
-        _extract(journal, folder, run)
-        detection = None if args.fast else _detect(journal, folder, run)
-        report = _report(journal, folder, run, build, recordings, detection)
+        _train(journal, shards, run, 24 if args.fast else STEPS, args.lr)
+        verdict = _judge(run)
+        sections = () if args.fast else _localize(journal, folder, run)
+        report = _report(journal, folder, run, build, recordings, sections)
+    say(verdict)
     print(f"report: {report}")
     return 0
+
+
+def _corpus(journal: Journal, folder: Path) -> list[footage.Recording]:
+    """Bring real footage and rendered motion capture together in one clip list."""
+    with journal.step("fetch real footage") as detail:
+        recordings = footage.fetch(folder / "footage", say)
+        rows = footage.clips(recordings, folder / "footage")
+        detail.append(f"{len(recordings)} recordings, {len(rows)} clips")
+    with journal.step("render annotated motion capture (benchmarks.mocap)") as detail:
+        words = ["--size", "demo", "--out", str(folder / "mocap"), "--no-page", "--json"]
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.mocap", *words], cwd=ROOT, check=True, stdout=sys.stderr
+        )
+        moments = localize.annotate(folder)
+        rendered = footage.rendered_clips(folder)
+        detail.append(f"{len(rendered)} trimmed clips, {moments} annotated actions in untrimmed videos")
+    footage.write_csv([*rows, *rendered], folder / "clips.csv")
+    return recordings
 
 
 def _build_shards(journal: Journal, folder: Path, shards: str) -> dict[str, Any]:
     with journal.step("pack shards into s3:// (pal-shard build, verify)") as detail:
         csv = str(folder / "clips.csv")
-        root = str(folder / "footage")
-        words = ["build", csv, shards, "--video-root", root, "--split-column", "--with-labels", "--json"]
+        words = [
+            "build",
+            csv,
+            shards,
+            "--video-root",
+            str(folder),
+            "--split-column",
+            "--with-labels",
+            "--json",
+        ]
+        words += ["--short-side", "72", "--shard-bytes", "2MB"]
         build = _pal_shard(words, accepted=(0, 3))
         _pal_shard(["verify", shards, "--json"], accepted=(0,))
-        detail.append(f"{build['clips']} clips, {build['rejected']} rejected")
+        splits = build["splits"]
+        detail.append(f"{splits['train']['clips']} training and {splits['val']['clips']} held-out clips")
     return build
 
 
-def _train(journal: Journal, shards: str, run: str, steps: int) -> None:
+def _train(journal: Journal, shards: str, run: str, steps: int, rate: float | None) -> None:
     """Train on two ranks; ask for a stop in the middle, as a cloud would, and run the same command again."""
     middle = steps * 2 // 5
     command = [
@@ -110,6 +134,7 @@ def _train(journal: Journal, shards: str, run: str, steps: int) -> None:
         f"data.shards={shards}",
         f"run.dir={run}",
         f"run.max_steps={steps}",
+        *([] if rate is None else [f"optimizer.lr={rate}"]),
     ]
     with journal.step("pre-train on two ranks, stopped in the middle") as detail:
         status = _launch([*command, "--restart", "--overwrite"], stop_at=middle)
@@ -167,42 +192,26 @@ def _rank_process(launcher: int) -> int:
     return min(ranks)
 
 
-def _extract(journal: Journal, folder: Path, run: str) -> None:
-    with journal.step("extract features of a held-out video (launch/extract.py)") as detail:
-        out = folder / "features"
-        shutil.rmtree(out, ignore_errors=True)
-        words = [
-            "--checkpoint",
-            run,
-            "--videos",
-            str(folder / "footage" / CLOSE_UP),
-            "--out",
-            str(out),
-            "--json",
-        ]
-        done = subprocess.run(
-            [sys.executable, "launch/extract.py", *words],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        found = json.loads(done.stdout)
-        detail.append(", ".join(f"{name} {value}" for name, value in found.items() if isinstance(value, int)))
+def _judge(run: str) -> str:
+    """Return what the run's figures say beside the untrained network's, for the console."""
+    from pal_ds.viz.run_facts import collect_run
+
+    verdict = collect_run(run).verdict
+    assert verdict is not None
+    return "\n  ".join((f"{verdict.headline}.", *verdict.reasons, *verdict.warnings))
 
 
-def _detect(journal: Journal, folder: Path, run: str) -> Section:
-    with journal.step("render annotated motion capture (benchmarks.mocap)") as detail:
-        detail.append(f"10 videos, {localize.render_videos(folder)} annotated actions")
-    with journal.step(
-        "detect actions from frozen features (launch/extract.py, launch/transfer.py)"
-    ) as detail:
-        random = ["--checkpoint", f"random:i3d@{WIDTH}", "--size", str(SIZE)]
-        encoders = {"trained": ["--checkpoint", run], "random weights": random}
-        section, table = localize.describe(localize.detect(folder, encoders, epochs=40))
-        detail.append("mAP on videos the head hasn't seen, in percent:")
-    say(table)
-    return section
+def _localize(journal: Journal, folder: Path, run: str) -> tuple[Section, ...]:
+    with journal.step("extract features of untrimmed videos (launch/extract.py), probe them") as detail:
+        localize.extract(folder, {localize.TRAINED: run, localize.UNTRAINED: f"{run}/untrained.safetensors"})
+        probed, lines = localize.describe_probe(localize.probe(folder))
+        detail.append("AUC of action against background within unseen videos, percent:")
+    say("\n  ".join(["", *lines]))
+    with journal.step("detect actions from frozen features (launch/transfer.py)") as detail:
+        detected, lines = localize.describe_detection(localize.detect(folder, epochs=HEAD_EPOCHS))
+        detail.append("mAP on videos the head hasn't seen, percent:")
+    say("\n  ".join(["", *lines]))
+    return probed, detected
 
 
 def _report(
@@ -211,7 +220,7 @@ def _report(
     run: str,
     build: dict[str, Any],
     recordings: list[footage.Recording],
-    detection: Section | None,
+    sections: tuple[Section, ...],
 ) -> Path:
     from launch.demo.pictures import similarity_picture, training_pairs
     from pal_ds import storage
@@ -229,13 +238,13 @@ def _report(
             action=CLOSE_UP_ACTION,
             title="A scene found again: faster and earlier, slower and later",
         )
-        data = collect_run(run, title="PAL: a first run on real footage")
+        data = collect_run(run, title="PAL: a first run")
     rows = tuple((recording.label, recording.name, recording.split) for recording in recordings)
     data = dataclasses.replace(
         data,
         strips=(strips,),
         similarity=(close_up,),
-        sections=(detection,) if detection else (),
+        sections=sections,
         steps=tuple(
             StepRun(name=name, seconds=seconds, detail=detail) for name, seconds, detail in journal.steps
         ),

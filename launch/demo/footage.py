@@ -97,19 +97,35 @@ def fetch(folder: Path, say: Say) -> list[Recording]:
     return [recording for recording in (*RECORDINGS, *EXTRA_RECORDINGS) if (folder / recording.name).exists()]
 
 
-def write_csv(recordings: list[Recording], folder: Path, path: Path) -> dict[str, int]:
-    """Write the clip list ``path,start,end,split,label`` and return the number of clips by split."""
-    counts = {"train": 0, "val": 0}
+#: One row of the clip list: path, start, end, split, label; no times for a whole file.
+Row = tuple[str, str, str, str, str]
+
+
+def clips(recordings: list[Recording], folder: Path) -> list[Row]:
+    """Cut the recordings into clips: rows whose paths start with the folder's name."""
+    return [
+        (f"{folder.name}/{one.name}", f"{start:.2f}", f"{end:.2f}", one.split, one.label)
+        for one in recordings
+        for start, end in spans(_seconds(folder / one.name))
+    ]
+
+
+def rendered_clips(folder: Path) -> list[Row]:
+    """List the trimmed clips of the rendered corpus in ``folder / "mocap"``: rows whose paths start there."""
+    rows: list[Row] = []
+    with (folder / "mocap/trimmed/all.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            start, end = int(row["time_start"]), int(row["time_end"])
+            name = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
+            place = f"mocap/trimmed/videos/{row['label']}/{name}"
+            rows.append((place, "", "", row["split"], row["label"]))
+    return rows
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    """Write the clip list ``path,start,end,split,label``."""
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "start", "end", "split", "label"])
-        for recording in recordings:
-            for start, end in spans(_seconds(folder / recording.name)):
-                writer.writerow(
-                    [recording.name, f"{start:.2f}", f"{end:.2f}", recording.split, recording.label]
-                )
-                counts[recording.split] += 1
-    return counts
+        csv.writer(file).writerows([("path", "start", "end", "split", "label"), *rows])
 
 
 def spans(seconds: float) -> Iterator[tuple[float, float]]:

@@ -11,7 +11,6 @@ from pal_ds.config import Config
 from pal_ds.data.augment import render
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.loader import GroupLoader
-from pal_ds.models import build_backbone
 from pal_ds.transfer.encoder import ClipEncoder
 from pal_ds.transfer.export import load_backbone
 from pal_ds.viz.filmstrip import Strip, film_strips
@@ -54,20 +53,19 @@ def training_pairs(config: Config, *, count: int = 4) -> Picture:
 
 
 def similarity_picture(video: Path, checkpoint: str, *, action: tuple[float, float], title: str) -> Picture:
-    """Draw the paper's Fig. 3 for a held-out video: the trained encoder above random weights."""
+    """Draw the paper's Fig. 3 for a held-out video: the trained encoder above the same one before training."""
     from torchcodec.decoders import VideoDecoder
 
     decoder = VideoDecoder(str(video), seek_mode="exact", num_ffmpeg_threads=1)
     fps = float(decoder.metadata.average_fps or 25.0)
     backbone, spec = load_backbone(checkpoint)
-    torch.manual_seed(0)
-    random = build_backbone(spec.backbone, width=spec.width, **spec.options)
+    untrained, _ = load_backbone(f"{checkpoint}/untrained.safetensors")
     figure = similarity_figure(
         lambda numbers: decoder.get_frames_at(indices=list(numbers)).data,
         frames=len(decoder),
         fps=fps,
         action=action,
-        encode={"trained": ClipEncoder(backbone, spec), "random weights": ClipEncoder(random, spec)},
+        encode={"trained": ClipEncoder(backbone, spec), "untrained": ClipEncoder(untrained, spec)},
         clip_frames=spec.clip_frames,
         alteration=MIRRORED,
     )

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 from tiny import tiny_batch, tiny_objective
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pal_ds.models import ViewBatch
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html.parser
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -18,7 +17,8 @@ import pytest
 from PIL import Image
 
 from pal_ds.viz.curves import MOST_POINTS, series, training_charts
-from pal_ds.viz.report import Picture, ReportData, Result, Section, StepRun, Table, duration, main, render
+from pal_ds.viz.learning import Finding, Verdict
+from pal_ds.viz.report import Picture, ReportData, Section, StepRun, Table, duration, main, render
 from pal_ds.viz.run_facts import collect_run
 
 
@@ -91,8 +91,13 @@ def full() -> ReportData:
     picture = Picture(data=png(), alt="a square", see="see <this>", good="good", bad="bad")
     return ReportData(
         title="A <script>alert(1)</script> title", subtitle="sub", facts=[("State", "done & over")],
-        results=[Result(name="mAP", value=41.234, target=30, unit=" %", digits=1),
-                 Result(name="loss", value=3.0, target=2.0, lower=True), Result(name="free", value=1.0)],
+        verdict=Verdict(
+            learned=False, headline="Has not learned: <why>", warnings=("look into it",),
+            findings=(
+                Finding(name="t", value=41.234, untrained=30.0, guess=1.5, gap=(4.2, 18.3), unit=" %", digits=1),
+                Finding(name="loss", value=3.0, untrained=3.1, gap=(-0.1, 0.3)), Finding(name="free", value=1.0),
+            ),
+        ),
         metrics=rows(), queue_size=64, mask_unfilled=True, strips=[picture], similarity=[picture],
         events=[{"event": "resume", "step": 30}], steps=[StepRun(name="train", seconds=75)],
         corpus=Table(header=("video", "seconds"), rows=(("a", 1.5),)),
@@ -129,12 +134,16 @@ def test_text_of_users_is_escaped() -> None:
     assert "see &lt;this&gt;" in text
 
 
-def test_targets_are_told_honestly() -> None:
+def test_every_figure_stands_beside_its_controls() -> None:
     words = " ".join(" ".join(Page(render(full())).words).split())
+    assert "Has not learned: <why>" in words
     assert "41.2 %" in words
-    assert "target reached: at least 30.0 %" in words
-    assert "target missed: at most 2.00" in words
-    assert words.count("target") - words.count("targets") == 2
+    assert "untrained 30.0 %" in words
+    assert "a blind guess 1.5 %" in words
+    assert "better than untrained: +4.2 to +18.3 % (99 %)" in words
+    assert "no better than untrained: -0.10 to +0.30 (99 %)" in words
+    assert words.count("better than untrained:") == 2
+    assert "look into it" in words
 
 
 def test_empty_report_is_a_page() -> None:
@@ -150,9 +159,11 @@ def test_same_data_gives_the_same_page() -> None:
 def test_run_folder_becomes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_run(tmp_path / "run")
     data = collect_run(str(folder))
-    loss, top1 = data.results
-    assert loss.value == pytest.approx(math.log(65) - (4.2 - 1.5))
-    assert top1.value == pytest.approx(0.25 * 65)
+    assert data.verdict is not None
+    assert data.verdict.learned is None, "this run has no validation at step 0"
+    found = {one.name: one for one in data.verdict.findings}
+    assert found["Held-out loss"].value == pytest.approx(4.2 - 1.5)
+    assert found["Held-out right picks"].value == pytest.approx(25)
     out = tmp_path / "report.html"
     assert main([str(folder), "--out", str(out)]) == 0
     assert capsys.readouterr().out == f"report: {out}\n"
