@@ -30,7 +30,7 @@ BUCKET = "pal-demo"
 CLOSE_UP = "street.mp4"
 CLOSE_UP_ACTION = (3.1, 5.6)
 EXIT_PREEMPTED = 75
-STEPS, HEAD_EPOCHS = 360, 50
+STEPS, HEAD_EPOCHS = 360, 24
 say = footage.Say()
 
 
@@ -87,13 +87,24 @@ def _corpus(journal: Journal, folder: Path) -> list[footage.Recording]:
         rows = footage.clips(recordings, folder / "footage")
         detail.append(f"{len(recordings)} recordings, {len(rows)} clips")
     with journal.step("render annotated motion capture (benchmarks.mocap)") as detail:
-        words = ["--size", "demo", "--out", str(folder / "mocap"), "--no-page", "--json"]
+        words = [
+            "--size",
+            "demo",
+            "--only",
+            "untrimmed",
+            "--out",
+            str(folder / "mocap"),
+            "--no-page",
+            "--json",
+        ]
         subprocess.run(
             [sys.executable, "-m", "benchmarks.mocap", *words], cwd=ROOT, check=True, stdout=sys.stderr
         )
         moments = localize.annotate(folder)
         rendered = footage.rendered_clips(folder)
-        detail.append(f"{len(rendered)} trimmed clips, {moments} annotated actions in untrimmed videos")
+        detail.append(
+            f"untrimmed videos with {moments} actions, cut into {len(rendered)} clips without a look at them"
+        )
     footage.write_csv([*rows, *rendered], folder / "clips.csv")
     return recordings
 

@@ -19,7 +19,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 CLIP_SECONDS = 4.0
+#: Of a clip of the rendered videos, which have 8 frames a second: 48 frames, as many as a synthetic video.
+RENDERED_SECONDS = 6.0
 #: A piece shorter than this share of a clip is left out.
 _SHORTEST = 0.4
 
@@ -111,15 +115,20 @@ def clips(recordings: list[Recording], folder: Path) -> list[Row]:
 
 
 def rendered_clips(folder: Path) -> list[Row]:
-    """List the trimmed clips of the rendered corpus in ``folder / "mocap"``: rows whose paths start there."""
-    rows: list[Row] = []
-    with (folder / "mocap/trimmed/all.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            start, end = int(row["time_start"]), int(row["time_end"])
-            name = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
-            place = f"mocap/trimmed/videos/{row['label']}/{name}"
-            rows.append((place, "", "", row["split"], row["label"]))
-    return rows
+    """Cut the untrimmed rendered videos in ``folder / "mocap"`` into clips, without a look at their annotations."""
+    truth = json.loads((folder / "mocap/untrimmed/activitynet.json").read_text())
+    return [
+        (
+            f"mocap/untrimmed/videos/v_{name}.mp4",
+            f"{start:.2f}",
+            f"{start + RENDERED_SECONDS:.2f}",
+            split,
+            "rendered",
+        )
+        for name, video in truth["database"].items()
+        for split in ["train" if video["subset"] == "training" else "val"]
+        for start in np.arange(0.0, video["duration"] - RENDERED_SECONDS, RENDERED_SECONDS).tolist()
+    ]
 
 
 def write_csv(rows: list[Row], path: Path) -> None:

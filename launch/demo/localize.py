@@ -19,7 +19,7 @@ from typing import Any
 from pal_ds.viz.report import Section, Table
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What every annotated moment is called: with 18 videos there is too little to learn 18 classes from.
+#: What every annotated moment is called: with 48 videos there is too little to learn 18 classes from.
 LABEL = "action"
 SEEDS = (0, 1, 2)
 TRAINED, UNTRAINED = "trained", "untrained"
@@ -97,12 +97,11 @@ def describe_probe(found: Mapping[str, Any]) -> tuple[Section, list[str]]:
     verdict = _verdict(low, high)
     lines.append(f"difference {gain:+5.1f} [{low:+.1f} to {high:+.1f}]: {verdict}")
     text = (
-        "Which moments of a video lie inside an action? A linear probe learns it on the frozen features of 18 "
+        "Which moments of a video lie inside an action? A linear probe learns it on the frozen features of 48 "
         f"rendered, annotated videos and ranks the moments of {found['videos']} others; each video's mean feature is "
-        f"taken away, so that only changes within a video count. 50 is a guess. Trained less untrained: "
-        f"{gain:+.1f} points, 95 % interval over videos {low:+.1f} to {high:+.1f}: {verdict}. With so few videos only "
-        "large differences show; "
-        "what pre-training does for localization takes a larger corpus (benchmarks/fidelity)."
+        "taken away, so that only changes within a video count. 50 is a guess. Trained less untrained: "
+        f"{gain:+.1f} points, 95 % interval over videos {low:+.1f} to {high:+.1f}: {verdict}. With so few videos "
+        "only large differences show; what pre-training does for localization takes more (benchmarks/fidelity)."
     )
     table = Table(header=("features", "AUC within a video", "95 % interval", "AUC pooled"), rows=tuple(rows))
     return Section(title="Action against background", text=text, table=table), lines
@@ -142,7 +141,7 @@ def describe_detection(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> tu
         verdict = "trained is below untrained with every seed" if below else "no difference beyond the seeds"
     lines.append(verdict)
     text = (
-        "A narrow G-TAD learns on 18 of these videos, from frozen features, where actions begin and end, and is "
+        "A narrow G-TAD learns on 48 of these videos, from frozen features, where actions begin and end, and is "
         "scored on the others (pal-eval detection, in percent; all actions count as one class; means over three "
         f"seeds of the head). Result: {verdict}. It shows the way from a checkpoint to mAP; so few "
         "videos are too few to rank features by."

@@ -1,0 +1,110 @@
+"""Controls through the real trainer: what can't learn is told so, what learns is recognised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from launching import Launcher, make_set, rows, words
+
+from pal_ds.transfer.export import load_backbone
+from pal_ds.viz.learning import Verdict
+from pal_ds.viz.run_facts import collect_run
+
+pytestmark = pytest.mark.slow
+
+STEPS = 40
+#: How far a figure of a network that learns nothing may stray from step 0: BatchNorm's statistics come from another
+#: batch each time.
+BAND_LOSS, BAND_TOP1 = 0.5, 0.2
+
+SMALL = ["data.global_batch=16", "queue.size=64", f"run.max_steps={STEPS}", "validation.every_steps=20"]
+SMALL += ["checkpoint.every_steps=1000", "model.width=0.125", "log.every_steps=1", "schedule.warmup_steps=4"]
+QUEUE = ["objective.negatives=queue", "queue.mask_unfilled=true", "model.momentum=0.9"]
+RSPNET = ["objective.name=rspnet", "synthesis.paste=none", "synthesis.region_min=4", "synthesis.region_max=4"]
+RSPNET += ["synthesis.stride_max=1", "model.norm=clip_and_region", "model.final_relu=true"]
+OBJECTIVES = {
+    "pal": [],
+    "pal-queue": QUEUE,
+    "moco": ["objective.name=moco"],
+    "rspnet": RSPNET,
+    "videomoco": ["objective.name=videomoco", *QUEUE],
+}
+
+
+@pytest.fixture(scope="session")
+def control_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard set of 60 training and 12 validation clips."""
+    return make_set(tmp_path_factory.mktemp("control-set"), clips=72)
+
+
+def train(
+    launcher: Launcher, control_set: Path, run: Path, *more: str, script: str = "launch/pretrain.py"
+) -> Verdict:
+    done = launcher.run_ranks(1, words(control_set, run, *SMALL, *more), script=script)
+    assert done.returncode == 0, done.stderr[-2000:]
+    verdict = collect_run(str(run)).verdict
+    assert verdict is not None
+    return verdict
+
+
+def assert_flat(run: Path) -> None:
+    found = [row for row in rows(run) if "val_loss" in row]
+    assert [row["step"] for row in found] == [0, 20, 40]
+    for row in found[1:]:
+        assert abs(row["val_loss"] - found[0]["val_loss"]) < BAND_LOSS, row
+        assert abs(row["val_top1"] - found[0]["val_top1"]) < BAND_TOP1, row
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_run_without_a_learning_rate_is_told_that_it_learned_nothing(
+    name: str, launcher: Launcher, control_set: Path, tmp_path: Path
+) -> None:
+    verdict = train(launcher, control_set, tmp_path / "run", "optimizer.lr=0", *OBJECTIVES[name])
+    assert verdict.learned is False
+    assert not any(finding.better for finding in verdict.findings), verdict.findings
+    assert_flat(tmp_path / "run")
+
+
+def test_a_run_that_learns_is_recognised_and_keeps_its_start(
+    launcher: Launcher, control_set: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    verdict = train(launcher, control_set, run, "optimizer.lr=0.003")
+    assert verdict.learned is True, verdict
+    _, before = load_backbone(f"{run}/untrained.safetensors")
+    _, after = load_backbone(str(run))
+    assert before.digest != after.digest
+    assert before.feature_dim == after.feature_dim
+
+
+def test_pairs_of_different_videos_can_not_be_learned(
+    launcher: Launcher, control_set: Path, tmp_path: Path
+) -> None:
+    script = "tests/training/pretrain_shuffled.py"
+    verdict = train(launcher, control_set, tmp_path / "run", "optimizer.lr=0.003", script=script)
+    assert verdict.learned is False
+
+
+def test_validation_is_equal_on_any_number_of_ranks_and_for_any_queue(
+    launcher: Launcher, control_set: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    settings = [*QUEUE, "optimizer.lr=0.003", "run.max_steps=8"]
+    train(launcher, control_set, run, *settings)
+    arguments = [str(run), *words(control_set, run, *SMALL, *settings)[1:]]
+    found = []
+    for ranks, extra in ((1, {}), (2, {}), (4, {}), (1, {"PAL_TEST_OTHER_QUEUE": "1"})):
+        done = launcher.run_ranks(
+            ranks, arguments, script="tests/training/validate_only.py", PAL_TEST_STEP="8", **extra
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        found.append(json.loads(line.removeprefix("RESULT ")))
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        for name, value in found[0].items():
+            assert other[name] == pytest.approx(value, abs=1e-6, rel=1e-6), name
+    assert found[0]["samples"] == 12
+    assert found[0]["negatives"] == 11
