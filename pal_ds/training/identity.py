@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pal_ds.config import Config, to_tree
+from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ def check_identity(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None
     Raises:
         IdentityError: naming the first field that differs, with both values.
     """
-    for name, before, now in _differences(saved, current, ""):
+    for name, before, now in _differences(_completed(saved), current, ""):
         if name == "manifest":
             raise IdentityError(
                 "data.shards: the shard set's manifest is not the one this run began with; "
@@ -49,6 +52,24 @@ def check_identity(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None
         raise IdentityError(
             f"{name} = {now!r}: this run began with {before!r}; set it back, or start a new run.dir"
         )
+
+
+def _completed(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a saved identity with the defaults of options that did not exist when it was written."""
+    sections = {
+        "synthesis": SynthesisConfig(),
+        "augment": AugmentConfig(),
+        "objective": ObjectiveConfig(),
+        "model": ModelConfig(),
+        "queue": QueueConfig(),
+    }
+    completed = dict(saved)
+    for name, section in sections.items():
+        defaults = to_tree(section)
+        if name == "model":
+            defaults = {key: value for key, value in defaults.items() if key not in _MODEL_FREE}
+        completed[name] = {**defaults, **saved.get(name, {})}
+    return completed
 
 
 def warn_changes(saved_config: Mapping[str, Any], config: Config) -> list[str]:

@@ -22,7 +22,7 @@ def config(*more: str) -> Config:
         "data.group_size=4",
         "data.accumulation=2",
         "queue.size=100",
-        "model.width=0.25",
+        "model.width=0.5",
         "objective.dense_weight=0.5",
         "synthesis.beta_min=0.5",
     ],
@@ -62,3 +62,11 @@ def test_changes_worth_knowing_are_told() -> None:
 
 def test_a_config_survives_its_checkpoint() -> None:
     assert config_from_tree(to_tree(config())) == config()
+
+
+def test_a_run_begun_before_an_option_existed_has_its_default() -> None:
+    saved = identity_of(config(), "m")
+    del saved["objective"]["same_recording_negatives"]
+    check_identity(saved, identity_of(config(), "m"))
+    with pytest.raises(IdentityError, match=r"same_recording_negatives = False: this run began with True"):
+        check_identity(saved, identity_of(config("objective.same_recording_negatives=false"), "m"))
