@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pal_ds import shardset, storage
-from shards import ffmpeg, process
+from pal_ds.ffmpeg import process
+from pal_ds.scratch import scratch_folder
+from shards import ffmpeg
 from shards.catalog import Catalog, CatalogOptions
 from shards.dedupe import mark_equal_content
 from shards.errors import UsageError
@@ -20,7 +22,6 @@ from shards.plan import Plan, PlanOptions
 from shards.profiles import Profile
 from shards.progress import Progress
 from shards.results import planned_result, task_result
-from shards.scratch import scratch_folder
 from shards.transcode import ClipLimits
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pal_ds import __version__
+from pal_ds.ffmpeg.process import ToolError
 from shards.errors import BuildError, UsageError
 from shards.options import add_build_arguments, as_reshard, build_options, default_workers
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(arguments, error, 2)
     except (StorageAccessError, StorageNotFoundError) as error:
         return _failed(arguments, error, 2)
-    except (BuildError, StorageError) as error:
+    except (BuildError, ToolError, StorageError) as error:
         return _failed(arguments, error, 1)
     except OSError as error:
         return _failed(arguments, error, 1)

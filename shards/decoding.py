@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from pal_ds.ffmpeg.probing import VideoInfo, error_line
+from pal_ds.ffmpeg.process import run_tool
+from pal_ds.ffmpeg.reading import input_arguments
 from shards import ffmpeg
 from shards.errors import Rejected
-from shards.process import run_tool
-from shards.profiles import input_arguments
 
 #: Containers that don't say where frames lie: seeking in them misses some, whichever decoder does it.
 UNINDEXED = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v"})
@@ -37,7 +38,7 @@ def decode_clips(paths: Sequence[Path], *, timeout: float) -> dict[Path, Decoded
     if not sound and len(paths) > 1:
         return {path: decode_clips([path], timeout=timeout)[path] for path in paths}
     if not sound:
-        return {paths[0]: f"does not decode: {ffmpeg.error_line(finished, paths[0])}"}
+        return {paths[0]: f"does not decode: {error_line(finished, paths[0])}"}
     return found
 
 
@@ -56,7 +57,7 @@ def decode_copy(path: Path, *, timeout: float) -> Decoded:
     return f"{odd}: use a transcoding profile" if odd else (len(frames), info.width, info.height, info.fps)
 
 
-def _odd_stream(info: ffmpeg.VideoInfo) -> str | None:
+def _odd_stream(info: VideoInfo) -> str | None:
     if info.streams > 1:
         return f"holds {info.streams} video streams, of which decoders take different ones"
     if UNINDEXED & set(info.container.split(",")):
@@ -68,7 +69,7 @@ def _odd_stream(info: ffmpeg.VideoInfo) -> str | None:
     return None
 
 
-def _odd_frames(info: ffmpeg.VideoInfo, packets: list[list[str]], frames: list[list[str]]) -> str | None:
+def _odd_frames(info: VideoInfo, packets: list[list[str]], frames: list[list[str]]) -> str | None:
     shown = [packet[0] for packet in packets if "D" not in packet[1]]
     # An edit list leaves packets out, which the container goes on counting; its duration doesn't.
     cut_short = info.frames not in (0, len(packets)) and abs(info.duration * info.fps - len(shown)) > 1

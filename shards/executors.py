@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from pal_ds import shardset, storage
-from shards import process
+from pal_ds.ffmpeg import process
 from shards.journal import Journal, Part
 from shards.origins import Origins
 from shards.pack import write_shard

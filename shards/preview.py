@@ -8,13 +8,13 @@ import random
 from pathlib import Path
 
 from pal_ds import shardset, storage
+from pal_ds.ffmpeg.probing import error_line
+from pal_ds.ffmpeg.process import run_tool
+from pal_ds.ffmpeg.reading import input_arguments
+from pal_ds.scratch import scratch_folder
 from pal_ds.shardset import SampleEntry, SampleRecord
-from shards import ffmpeg
 from shards.errors import BuildError, UsageError
 from shards.members import read_sample
-from shards.process import run_tool
-from shards.profiles import input_arguments
-from shards.scratch import scratch_folder
 
 _FRAMES = 6
 _WIDTH, _HEIGHT = 160, 120
@@ -109,4 +109,4 @@ def _figure(path: Path, record: SampleRecord) -> str:
 def _draw(arguments: list[str], path: Path) -> None:
     finished = run_tool(["ffmpeg", "-hide_banner", "-nostdin", "-v", "error", *arguments], timeout=120.0)
     if finished.returncode != 0:
-        raise BuildError(f"ffmpeg can't draw the sheet: {ffmpeg.error_line(finished, path)}")
+        raise BuildError(f"ffmpeg can't draw the sheet: {error_line(finished, path)}")

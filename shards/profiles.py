@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from pal_ds.ffmpeg.reading import MOST_RATE, constant_rate
 from shards.errors import UsageError
-
-#: Containers that may be opened. Playlists, text and image readers are left out: a file must not be able to
-#: make ffmpeg open other files or addresses, and text is no video.
-DEMUXERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,rm,gif,ivf,h264,hevc,"
-    "m4v,dv,nut,mxf,y4m,yuv4mpegpipe,wtv,dhav,nsv,bink,smk"
-)
-#: A frame above this many pixels is refused (8K is 33 million): a header must not be able to take all memory.
-MAX_PIXELS = 67_108_864
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +29,7 @@ class Profile:
     name: str
     copy: bool = False
     short_side: int = 128
-    fps: float = 30.0
+    fps: float = MOST_RATE
     gop: int = 16
     crf: int = 23
     preset: str = "veryfast"
@@ -78,7 +70,7 @@ class Profile:
         """Return the filter graph: time starts at 0, constant rate, square pixels, even sides, 8-bit 4:2:0."""
         side = self.short_side
         return (
-            f"setpts=PTS-STARTPTS,fps=fps='min(source_fps,{self.fps:g})',"
+            f"{constant_rate(self.fps)},"
             f"scale=w='if(gt(dar,1),2*round({side}*dar/2),{side})'"
             f":h='if(gt(dar,1),{side},2*round({side}/dar/2))':flags=bicubic,setsar=1,format=yuv420p"
         )
@@ -105,19 +97,3 @@ PROFILES = {
         Profile(name="copy", copy=True, bytes_share=1.0),
     )
 }
-
-
-def input_arguments(path: str, *, start: float | None = None) -> list[str]:
-    """Return the arguments that open one source: local files only, video containers only, one thread.
-
-    Args:
-        path: a local path, whatever characters it holds.
-        start: where to begin, in seconds.
-    """
-    seek = [] if start is None else ["-ss", f"{start:.6f}"]
-    return [
-        *("-protocol_whitelist", "file", "-format_whitelist", DEMUXERS),
-        *("-threads", "1", "-max_pixels", str(MAX_PIXELS)),
-        *seek,
-        *("-i", f"file:{path}"),
-    ]

@@ -95,8 +95,8 @@ def _make_on_node(
     environment: dict[str, str],
 ) -> str | None:
     """Make one shard on whichever node this runs; returns what is wrong, or None."""
+    from pal_ds.scratch import scratch_folder
     from shards.ffmpeg import encoder_identity
-    from shards.scratch import scratch_folder
 
     for name, value in environment.items():
         os.environ.setdefault(name, value)

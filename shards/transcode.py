@@ -11,21 +11,21 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from pal_ds.ffmpeg.encoding import encode_film, falls_short
+from pal_ds.ffmpeg.probing import error_line, source_seconds
+from pal_ds.ffmpeg.process import Finished
 from pal_ds.shardset import SampleRecord
 from shards import ffmpeg
 from shards.conforming import mismatch
 from shards.decoding import Decoded, decode_clips, decode_copy
 from shards.errors import BuildError, Rejected
 from shards.origins import Fetched, Origins
-from shards.process import Finished, run_tool
-from shards.profiles import Profile, input_arguments
+from shards.profiles import Profile
 from shards.rows import AUTO, CUT, WHOLE, Reject, Row, extension_of
 from shards.spans import resolve_span, too_long
 
 #: Sources above this size are probed before they are encoded, to refuse overlong ones early (bytes).
 PROBE_FIRST_BYTES = 48 << 20
-#: ffmpeg gives up where more than this share of a source's packets can't be decoded.
-MAX_ERROR_RATE = 0.1
 _TRANSIENT = re.compile(r"timed out|killed by signal")
 
 
@@ -98,7 +98,8 @@ class Transcoder:
         """Encode and verify a few rows; one result each, in order.
 
         Raises:
-            BuildError: scratch space is used up, or a tool can't be started: no fault of the row.
+            BuildError: scratch space is used up: no fault of the row.
+            ToolError: the same, found by ffmpeg, or a tool can't be started.
             StorageError: a source's store fails beyond its budget.
         """
         drafts = [self._attempt(row, folder) for row in rows]
@@ -200,46 +201,30 @@ class Transcoder:
             promised=None if self.profile.copy else info.frames,
         )
 
-    def _encode(
-        self, source: Path, target: Path, seek: float | None, length: float | None, stream: str = "V:0"
-    ) -> float | None:
-        """Encode one clip; return the source's duration as its container gives it.
-
-        The first video stream is taken. Where the banner then shows several, the main one is looked for, and encoded
-        if it is another: so a usual file costs no probe.
-        """
+    def _encode(self, source: Path, target: Path, seek: float | None, length: float | None) -> float | None:
+        """Encode one clip; return the source's duration as its container gives it."""
         limit = self.limits.max_seconds
-        arguments = [
-            *("ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-v", "info"),
-            # One filter graph from start to end: a new one where the picture's size changes would count time anew.
-            *("-reinit_filter", "0"),
-            *input_arguments(str(source), start=seek),
-            *("-t", f"{limit + 1 if length is None else length:.6f}"),
-            *("-map", f"0:{stream}", "-an", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
-            *("-max_error_rate", str(MAX_ERROR_RATE), "-filter_threads", "1", "-vf", self.profile.filters()),
-            *self.profile.encoder(),
-            *("-y", f"file:{target}"),
-        ]
-        with self._cpu:
-            finished = run_tool(arguments, timeout=self.limits.timeout)
-        if "No space left on device" in finished.stderr:
-            raise BuildError("no space left in the scratch folder: set TMPDIR to a larger disk")
-        if stream == "V:0" and ffmpeg.several_pictures(finished.stderr):
-            main = ffmpeg.probe(source, timeout=self.limits.timeout)
-            if f"Stream #0:{main.stream} -> #0:0" not in finished.stderr:
-                target.unlink(missing_ok=True)
-                return self._encode(source, target, seek, length, str(main.stream))
+        with self._cpu, ffmpeg.rejecting():
+            finished = encode_film(
+                source,
+                target,
+                filters=self.profile.filters(),
+                encoder=self.profile.encoder(),
+                timeout=self.limits.timeout,
+                start=seek,
+                seconds=limit + 1 if length is None else length,
+            )
         if finished.returncode != 0 or finished.timed_out:
             target.unlink(missing_ok=True)
             raise self._failure(source, finished)
-        duration = ffmpeg.source_seconds(finished.stderr)
+        duration = source_seconds(finished.stderr)
         if length is None and duration is not None and duration > limit + 0.5:
             target.unlink(missing_ok=True)
             raise Rejected("probe", too_long(duration, limit))
         return duration
 
     def _failure(self, source: Path, finished: Finished) -> Rejected:
-        line = ffmpeg.error_line(finished, source)
+        line = error_line(finished, source)
         if _TRANSIENT.search(line):
             return Rejected(
                 "transcode", f"{line} ({self.limits.timeout:g} s)" if finished.timed_out else line
@@ -292,14 +277,14 @@ class Transcoder:
 
     def _check_complete(self, draft: _Draft, duration: float) -> None:
         """Refuse a source of which much less can be decoded than its container promises."""
-        if draft.expected_seconds is None or duration >= 0.9 * draft.expected_seconds - 0.5:
+        if draft.expected_seconds is None or not falls_short(duration, draft.expected_seconds):
             return
         expected = draft.expected_seconds
         if not self.profile.copy and draft.row.span == WHOLE:
             # Sound may last longer than the picture: what counts is the video stream's own length.
             with self.origins.open(draft.row, draft.path.parent) as fetched:
                 expected = ffmpeg.probe(fetched.path, timeout=self.limits.timeout).duration
-        if duration < 0.9 * expected - 0.5:
+        if falls_short(duration, expected):
             raise Rejected("verify", f"only {duration:.1f} of {expected:.1f} s can be decoded: truncated?")
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pal_ds import shardset, storage
+from pal_ds.scratch import scratch_folder
 from pal_ds.shardset import Manifest, SampleEntry, SampleRecord, ShardEntry, ShardIndex, ShardSetError
 from shards.decoding import decode_copy
 from shards.finish import read_rejects
 from shards.journal import Journal
 from shards.members import read_sample
 from shards.progress import Progress
-from shards.scratch import scratch_folder
 
 _DECODE_TIMEOUT = 600.0
 

@@ -23,9 +23,11 @@ from torch import Tensor
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError, check, option
+from pal_ds.ffmpeg import process
 from pal_ds.shardset import dump_json
 from pal_ds.transfer.encoder import CROPS, ClipEncoder
 from pal_ds.transfer.frames import FrameStream, prefetched
+from pal_ds.transfer.rereading import with_frames
 from pal_ds.transfer.sidecar import FORMAT, Sidecar, array_name, sidecar_name
 from pal_ds.transfer.video_source import VideoRef, open_video
 
@@ -254,12 +256,15 @@ def _results(
         for video in videos:
             yield video, _extract_one(video, encoder, out_url, options)
         return
+    process.allow_again()
     with ThreadPoolExecutor(options.workers, thread_name_prefix="video") as pool:
         futures = {pool.submit(_extract_one, video, encoder, out_url, options): video for video in videos}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:
+            # The pool's threads wait for their tools, and leaving the pool for its threads.
+            process.stop_all()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -270,11 +275,23 @@ def _extract_one(
     with tempfile.TemporaryDirectory(prefix="pal-features-") as folder:
         spool = Path(folder) / "features.npy"
         stage = "open"
-        try:
-            stream = FrameStream(open_video(video), fps=options.fps, threads=options.threads)
+
+        def spool_features(stream: FrameStream) -> Sidecar:
+            nonlocal stage
             stage = "decode"
             with spool.open("wb") as file:
-                sidecar = _spool_features(video, stream, encoder, options, file)
+                return _spool_features(video, stream, encoder, options, file)
+
+        try:
+            sidecar = with_frames(
+                lambda: open_video(video),
+                spool_features,
+                name=video.source,
+                fps=options.fps,
+                threads=options.threads,
+                # Twice the side that is needed: the encoder's own resizing then decides what the network sees.
+                side=2 * options.short_side,
+            )
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from pal_ds.transfer.opening import REMEDY, FrameError, Source, open_decoder, unreadable
+from pal_ds.transfer.opening import MisreadError, Source, open_decoder, unreadable
 
 T = TypeVar("T")
 
@@ -43,7 +43,9 @@ class FrameStream:
         pixel_aspect: width of a pixel divided by its height; not 1 in anamorphic video.
 
     Raises:
-        FrameError: no video the decoder can read, no frames, no frame rate, or repeated time stamps.
+        FrameError: no video container.
+        MisreadError: no video the decoder can read, no frames, no frame rate, or repeated time stamps; the methods
+            raise it too, where only reading on shows that the frames are others.
     """
 
     def __init__(self, source: Source, *, fps: float = 0.0, threads: int = 1) -> None:
@@ -52,11 +54,11 @@ class FrameStream:
         self.pixel_aspect = float(about.pixel_aspect_ratio or 1.0)
         count = len(self._decoder)
         if count == 0:
-            raise FrameError("no frames")
+            raise MisreadError("no frames")
         self._begin = float(about.begin_stream_seconds or 0.0)
         self.duration = float(about.end_stream_seconds or 0.0) - self._begin
         if self.duration <= 0 or not about.average_fps:
-            raise FrameError(f"no usable time stamps (duration {self.duration} s)")
+            raise MisreadError(f"no usable time stamps (duration {self.duration} s)")
         self._constant = fps > 0
         self.fps = float(fps) if fps > 0 else float(about.average_fps)
         self.frames = max(1, math.floor(self.duration * self.fps + 1e-6)) if fps > 0 else count
@@ -90,10 +92,10 @@ class FrameStream:
         try:
             batch = self._decoder.get_frames_played_at(times)
         except (RuntimeError, IndexError) as failure:
-            raise FrameError(unreadable(failure)) from failure
+            raise MisreadError(unreadable(failure)) from failure
         # A frame that begins after the time asked for shows that the index is off.
         if bool((batch.pts_seconds.double() > torch.tensor(times, dtype=torch.float64) + 1e-3).any()):
-            raise FrameError(f"its frames are not where its time stamps say; {REMEDY}")
+            raise MisreadError("its frames are not where its time stamps say")
         return _tensor(batch.data)
 
     def _decoded(self, numbers: Sequence[int]) -> Any:
@@ -102,7 +104,7 @@ class FrameStream:
                 return self._decoder.get_frames_in_range(numbers[0], numbers[-1] + 1)
             return self._decoder.get_frames_at(list(numbers))
         except (RuntimeError, IndexError) as failure:
-            raise FrameError(unreadable(failure)) from failure
+            raise MisreadError(unreadable(failure)) from failure
 
     def _check_neighbours(self, count: int) -> None:
         """Look at the time stamps of some neighbouring frames, each sought anew: frames in a row hide repeats."""
@@ -114,9 +116,7 @@ class FrameStream:
     def _stamps(self, seconds_n: Tensor) -> None:
         """Refuse frames that share a time stamp: their order is lost (streams put behind each other)."""
         if len(seconds_n) > 1 and bool((seconds_n.diff() <= 0).any()):
-            raise FrameError(
-                f"several frames have the same time stamp, so their order can't be told; {REMEDY}"
-            )
+            raise MisreadError("several frames have the same time stamp, so their order can't be told")
 
     def chunks(self, numbers: Iterable[int]) -> Iterator[tuple[list[int], Tensor]]:
         """Yield ``numbers`` in order with their frames, at most ``CHUNK_BYTES`` of them at a time."""

@@ -21,6 +21,18 @@ class FrameError(ValueError):
     """A video without frames that can be sampled."""
 
 
+class MisreadError(FrameError):
+    """A video container that the decoder reads wrongly or not at all; another reader may do better.
+
+    Attributes:
+        reason: what is wrong, in one line.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{reason}; {REMEDY}")
+
+
 def open_decoder(source: Source, *, threads: int) -> Any:
     """Open a video's main stream with an exact index.
 
@@ -29,7 +41,8 @@ def open_decoder(source: Source, *, threads: int) -> Any:
         threads: FFmpeg's decoding threads.
 
     Raises:
-        FrameError: no container that holds its video itself (a playlist, text), or one the decoder can't read.
+        FrameError: no container that holds its video itself (a playlist, text).
+        MisreadError: one that the decoder can't read, or whose frames it doesn't find.
     """
     head = _head(source)
     if not is_container(head):
@@ -43,7 +56,7 @@ def open_decoder(source: Source, *, threads: int) -> Any:
         if len(decoder) and not has_index(head):
             _check_ends(decoder)
     except (RuntimeError, ValueError, IndexError) as error:
-        raise error if isinstance(error, FrameError) else FrameError(unreadable(error)) from error
+        raise error if isinstance(error, FrameError) else MisreadError(unreadable(error)) from error
     return decoder
 
 
@@ -82,7 +95,7 @@ def _check_ends(decoder: Any) -> None:
         abs(first.pts_seconds - about.begin_stream_seconds) > slack
         or abs(end - about.end_stream_seconds) > slack
     ):
-        raise FrameError(f"its frames are not where its time stamps say; {REMEDY}")
+        raise MisreadError("its frames are not where its time stamps say")
 
 
 def unreadable(error: Exception) -> str:
@@ -91,7 +104,7 @@ def unreadable(error: Exception) -> str:
     first = _POSITION.sub("", first)
     if "Expected pre-allocated tensor" in first:
         first = "its picture changes its size"
-    return f"the decoder can't read it ({first[:160]}); {REMEDY}"
+    return f"the decoder can't read it ({first[:160]})"
 
 
 def _head(source: Source) -> bytes:

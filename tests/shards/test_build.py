@@ -266,7 +266,7 @@ def test_bad_usage_is_one_line_and_status_2(corpus, tmp_path, pal_shard, argumen
 def test_full_scratch_disk_fails_the_build_and_not_the_clips(corpus, tmp_path, pal_shard) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    from shards.errors import BuildError
+    from pal_ds.ffmpeg.process import ToolError
     from shards.origins import Origins
     from shards.profiles import PROFILES
     from shards.rows import Row
@@ -275,7 +275,7 @@ def test_full_scratch_disk_fails_the_build_and_not_the_clips(corpus, tmp_path, p
     name = next(corpus.rglob("*.mp4")).relative_to(corpus)
     row = Row(source=str(name), root=0, location=str(name), size=1000)
     (tmp_path / f"{row.key}.mp4").symlink_to("/dev/full")
-    with pytest.raises(BuildError, match="no space left"):
+    with pytest.raises(ToolError, match="no space left"):
         Transcoder(PROFILES["fast"], ClipLimits(), Origins([str(corpus)])).make_clips([row], tmp_path)
 
 

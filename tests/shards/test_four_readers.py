@@ -1,13 +1,15 @@
 """One table of every kind of file: what a build makes of it, copies of it, training decodes and extraction reads.
 
-The four agree: each either gives the same film, picture for picture, or says in one line why it can't. What a decoder
-reads wrongly is refused, and the clip that a transcoding build makes of it is read alike by all.
+The four agree: each gives the same film, picture for picture, or says in one line why it can't. What a decoder reads
+wrongly is refused by copies, and extraction reads it through ffmpeg as a build does; the clip that a transcoding
+build makes of it is read alike by all.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import fcntl
+import io
 import json
 import os
 from pathlib import Path
@@ -23,12 +25,14 @@ from pal_ds.data.decode import decode_frames
 from pal_ds.samples import SampleMembers, split_samples
 from pal_ds.transfer.frames import FrameStream
 from pal_ds.transfer.opening import FrameError
+from pal_ds.transfer.rereading import with_frames
 from shards.cli import main as pal_shard
 
 pytestmark = pytest.mark.slow
 
 UNINDEXED = "can't be sought by number in its container"
-#: kind -> frames at 25 a second in a transcoding build; in a copy and in extraction the same, or why not.
+#: kind -> frames at 25 a second in a transcoding build; in a copy the same, or why not; in
+#: extraction the same, and why through ffmpeg.
 EXPECTED: dict[str, tuple[int, str | None, str | None]] = {
     "plain": (50, None, None),
     "size changes early": (50, UNINDEXED, "its picture changes its size"),
@@ -115,6 +119,15 @@ def _extracted(source: Any, *, fps: float = 0.0) -> tuple[Tensor, FrameStream]:
     return frames, stream
 
 
+def _read(path: Path, *, fps: float = 0.0, source: Any = None) -> tuple[Tensor, float]:
+    """What extraction reads of a file: all sampled frames, [N, 3, H, W], and the film's seconds."""
+
+    def work(stream: FrameStream) -> tuple[Tensor, float]:
+        return torch.cat([part for _, part in stream.chunks(range(stream.frames))]), stream.duration
+
+    return with_frames(lambda: source or str(path), work, name=path.name, fps=fps)
+
+
 def _same_film(found: Tensor, wanted: Tensor) -> None:
     """Each of some frames looks more like the one of its number than like any near it."""
     small = [
@@ -130,11 +143,11 @@ def _same_film(found: Tensor, wanted: Tensor) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_four_readers_agree(kind: str, built: Built) -> None:
+def test_four_readers_agree(kind: str, built: Built, caplog: pytest.LogCaptureFixture) -> None:
     if kind in built.missing:
         pytest.skip(built.missing[kind])
     name = KINDS[kind][0]
-    frames, no_copy, no_extract = EXPECTED[kind]
+    frames, no_copy, misread = EXPECTED[kind]
     encoded = built.encoded[name]
     record = encoded.record
     assert (record.frames, record.fps) == (frames, 25.0)
@@ -152,18 +165,40 @@ def test_four_readers_agree(kind: str, built: Built) -> None:
         assert name not in built.copied
         assert no_copy in built.rejects[name]
         assert "use a transcoding profile" in built.rejects[name]
-    source = str(built.folder / "files" / name)
-    if no_extract is None:
-        # Of a varying rate only sampling by time gives the film; native sampling says so, see below.
-        found, stream = _extracted(source, fps=25.0 if kind == "variable rate" else 0.0)
-        assert stream.duration == pytest.approx(frames / 25, abs=1 / 25)
+    path = built.folder / "files" / name
+    # Of a varying rate only sampling by time gives the film; native sampling says so, see below.
+    for fps in (25.0,) if kind == "variable rate" else (0.0, 25.0) if misread else (0.0,):
+        found, duration = _read(path, fps=fps)
+        assert duration == pytest.approx(frames / 25, abs=1 / 25)
         assert len(found) == frames
         _same_film(found, film)
-    else:
-        for fps in (0.0, 25.0):
-            with pytest.raises(FrameError, match=no_extract) as caught:
-                _extracted(source, fps=fps)
+    said = [record.getMessage() for record in caplog.records if "ffmpeg" in record.getMessage()]
+    assert len(said) == (2 if misread else 0)
+    for line in said:
+        assert line.startswith(f"{name}: read through ffmpeg, since ")
+        assert misread in line
+        assert "\n" not in line
+
+
+def test_without_ffmpeg_misread_files_are_refused_in_one_line(
+    built: Built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for kind, (_, _, misread) in EXPECTED.items():
+        if misread and kind not in built.missing:
+            path = built.folder / "files" / KINDS[kind][0]
+            with pytest.raises(FrameError, match=misread) as caught:
+                _read(path)
+            assert "ffmpeg would read most such files" in str(caught.value)
             assert "\n" not in str(caught.value)
+
+
+def test_bytes_and_streams_are_read_through_ffmpeg_too(built: Built) -> None:
+    path = built.folder / "files" / KINDS["equal time stamps"][0]
+    wanted, _ = _read(path)
+    for source in (path.read_bytes(), io.BytesIO(path.read_bytes())):
+        found, _ = _read(path, source=source)
+        assert torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize("which", ["encoded", "copied"])

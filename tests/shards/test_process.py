@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.errors import BuildError
-from shards.process import run_tool
+from pal_ds.ffmpeg.process import ToolError, run_tool
 
 
 def alive(pid: int) -> bool:
@@ -53,15 +52,15 @@ def test_a_flood_is_read_and_not_kept() -> None:
     assert len(done.stderr) < 300_000
 
 
-def test_a_missing_program_is_a_build_error() -> None:
-    with pytest.raises(BuildError, match="no-such-program"):
+def test_a_missing_program_is_a_tool_error() -> None:
+    with pytest.raises(ToolError, match="no-such-program"):
         run_tool(["no-such-program"], timeout=1)
 
 
 def test_a_tool_dies_when_its_parent_is_killed(tmp_path) -> None:
     note = tmp_path / "pid"
     script = f"echo $$ > {note}; exec sleep 300"
-    code = f"from shards.process import run_tool; run_tool(['sh', '-c', {script!r}], timeout=300)"
+    code = f"from pal_ds.ffmpeg.process import run_tool; run_tool(['sh', '-c', {script!r}], timeout=300)"
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path.cwd())
     deadline = time.monotonic() + 30
     while not (note.exists() and note.read_text().strip()) and time.monotonic() < deadline:

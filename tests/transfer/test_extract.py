@@ -218,6 +218,47 @@ def test_object_store_to_object_store_is_the_same(
 
 
 @pytest.mark.slow
+def test_what_the_decoder_misreads_is_read_through_ffmpeg_from_files_and_object_stores(
+    run: Path,
+    tmp_path: Path,
+    s3_env: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    program = ("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=2", "-c:v", "mpeg2video", "-q:v", "2", "-f", "vob")
+    ffmpeg(*program, str(folder / "program.mpg"))
+    # Its size changes so late that features were made before the decoder fails.
+    parts = [("96x64", 1.6, "0"), ("64x48", 0.4, "1.6")]
+    pieces = []
+    for size, seconds, offset in parts:
+        piece = tmp_path / f"{size}.ts"
+        ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r=25:d={seconds}", "-c:v", "libx264", "-bf", "0",
+               "-output_ts_offset", offset, str(piece))  # fmt: skip
+        pieces.append(piece.read_bytes())
+    (folder / "sizes.ts").write_bytes(b"".join(pieces))
+    bucket = s3_env.bucket("misread")
+    bucket = bucket if bucket.startswith("s3://") else f"s3://{bucket}"
+    for path in folder.iterdir():
+        storage.upload_file(path, f"{bucket}/videos/{path.name}")
+    assert extract(run, folder, tmp_path / "out") == 0
+    assert extract(run, f"{bucket}/videos", tmp_path / "remote", "--workers", "2") == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "remote")
+    features = FeatureStore(str(tmp_path / "out"))
+    for name in ("program", "sizes"):
+        sidecar = features.sidecar(name)
+        assert (sidecar.frames, sidecar.fps, sidecar.duration) == (50, 25.0, pytest.approx(2.0))
+        assert sidecar.features == 6
+    said = [record.getMessage() for record in caplog.records if "through ffmpeg" in record.getMessage()]
+    assert sorted(line.split(":")[0] for line in said) == ["program.mpg"] * 2 + ["sizes.ts"] * 2
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_files(run: Path, videos: Path, tmp_path: Path) -> None:
     many = tmp_path / "videos"
     many.mkdir()

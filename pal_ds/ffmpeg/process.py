@@ -12,8 +12,6 @@ import threading
 import time
 from collections.abc import Sequence
 
-from shards.errors import BuildError
-
 _PR_SET_PDEATHSIG = 1
 # PyDLL keeps the interpreter lock during the call: between fork and exec no lock may be taken or released.
 _LIBC = ctypes.PyDLL(None, use_errno=True)
@@ -25,8 +23,12 @@ _live_lock = threading.Lock()
 _stopping = threading.Event()
 
 
-class StoppedError(BuildError):
-    """The tool was ended because the whole build is being stopped."""
+class ToolError(RuntimeError):
+    """A tool can't be started, or has no room to write: no fault of the file it works on."""
+
+
+class StoppedError(ToolError):
+    """The tool was ended because all the work is being stopped."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ def run_tool(arguments: Sequence[str], *, timeout: float, stdout_limit: int = 1 
         stdout_limit: bytes of standard output kept; the rest is read and thrown away.
 
     Raises:
-        BuildError: the program can't be started at all.
+        ToolError: the program can't be started at all.
         StoppedError: :func:`stop_all` was called.
     """
     if _stopping.is_set():
@@ -90,7 +92,7 @@ def run_tool(arguments: Sequence[str], *, timeout: float, stdout_limit: int = 1 
             preexec_fn=prepare,  # noqa: PLW1509  nothing in it takes a lock; see _LIBC
         )
     except OSError as error:
-        raise BuildError(f"can't start {arguments[0]}: {error.strerror}") from error
+        raise ToolError(f"can't start {arguments[0]}: {error.strerror}") from error
     with _live_lock:
         _live.add(process.pid)
     try:
@@ -113,7 +115,7 @@ def run_tool(arguments: Sequence[str], *, timeout: float, stdout_limit: int = 1 
 
 
 def stop_all() -> None:
-    """Kill every tool under way and let no further one start: the build is being left."""
+    """Kill every tool under way and let no further one start: the work is being left."""
     _stopping.set()
     with _live_lock:
         groups = list(_live)
@@ -122,7 +124,7 @@ def stop_all() -> None:
 
 
 def allow_again() -> None:
-    """Undo :func:`stop_all` for the next build in the same process."""
+    """Undo :func:`stop_all` for the next work in the same process."""
     _stopping.clear()
 
 
@@ -134,7 +136,7 @@ def _kill_group(group: int) -> None:
 
 
 def _drain(process: subprocess.Popen[bytes], deadline: float, stdout_limit: int) -> tuple[bytes, bytes, bool]:
-    """Read both pipes until they close, the deadline passes or the build stops, holding bounded memory."""
+    """Read both pipes until they close, the deadline passes or the work stops, holding bounded memory."""
     assert process.stdout is not None and process.stderr is not None
     out, head, tail = bytearray(), bytearray(), bytearray()
     timed_out = False

@@ -1,0 +1,1 @@
+"""ffmpeg and ffprobe as programs: run safely, asked about files, and made to encode one film."""
