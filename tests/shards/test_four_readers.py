@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from clips import make_video
 from kinds import KINDS, make_kinds
 from torch import Tensor
 
 from pal_ds.data.decode import decode_frames
 from pal_ds.samples import SampleMembers, split_samples
+from pal_ds.transfer import rereading
 from pal_ds.transfer.frames import FrameStream
 from pal_ds.transfer.opening import FrameError
 from pal_ds.transfer.rereading import with_frames
@@ -191,6 +193,27 @@ def test_without_ffmpeg_misread_files_are_refused_in_one_line(
                 _read(path)
             assert "ffmpeg would read most such files" in str(caught.value)
             assert "\n" not in str(caught.value)
+
+
+def test_ffmpeg_that_takes_too_long_is_ended_and_leaves_nothing(
+    built: Built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(rereading, "TIMEOUT_SECONDS", 0.001)
+    monkeypatch.setattr(rereading, "_SECONDS_PER_SECOND", 0.0)
+    with pytest.raises(FrameError, match=r"several frames .*; ffmpeg can't read it either \(timed out\)"):
+        _read(built.folder / "files" / KINDS["equal time stamps"][0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_file_is_refused_as_a_build_refuses_it(tmp_path: Path) -> None:
+    path = tmp_path / "half.mp4"
+    make_video(path, seconds=4, size="96x72", extra=("-movflags", "+faststart"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(
+        FrameError, match=r"can't read it .*; only \d\.\d of 4\.0 s can be decoded: truncated\?"
+    ):
+        _read(path)
 
 
 def test_bytes_and_streams_are_read_through_ffmpeg_too(built: Built) -> None:

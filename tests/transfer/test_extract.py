@@ -230,7 +230,18 @@ def test_what_the_decoder_misreads_is_read_through_ffmpeg_from_files_and_object_
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     folder = tmp_path / "videos"
     folder.mkdir()
-    program = ("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=2", "-c:v", "mpeg2video", "-q:v", "2", "-f", "vob")
+    program = (
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=s=96x64:r=25:d=2",
+        "-c:v",
+        "mpeg2video",
+        "-q:v",
+        "2",
+        "-f",
+        "vob",
+    )
     ffmpeg(*program, str(folder / "program.mpg"))
     # Its size changes so late that features were made before the decoder fails.
     parts = [("96x64", 1.6, "0"), ("64x48", 0.4, "1.6")]
