@@ -25,6 +25,9 @@ CHUNK_BYTES = 24 << 20
 _MOST_FRAMES = 256
 #: Frames for each that the header's rate promises, above which time stamps are looked at for repeats.
 MOST_CROWDED = 1.2
+#: Times fewer frames than the header's rate promises, above which the clock is taken for broken (it jumped ahead); a
+#: recorded screen that stays still for minutes has fewer too.
+_LEAST_CROWDED = 10_000
 
 
 class FrameStream:
@@ -65,6 +68,8 @@ class FrameStream:
         self.max_time_error = 0.0
         self._chunk = min(_MOST_FRAMES, max(1, CHUNK_BYTES // (3 * about.width * about.height)))
         promised = about.average_fps_from_header
+        if promised and count * _LEAST_CROWDED < promised * self.duration:
+            raise MisreadError(f"its clock jumps: {count} frames in {self.duration:.0f} s")
         if self._constant and promised and count / self.duration > MOST_CROWDED * promised:
             self._check_neighbours(count)
 

@@ -206,6 +206,15 @@ def test_ffmpeg_that_takes_too_long_is_ended_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_clock_that_jumps_ahead_is_set_right_by_ffmpeg(tmp_path: Path) -> None:
+    path = tmp_path / "jumps.flv"
+    make_video(path, size="96x72", extra=("-output_ts_offset", "-1", "-avoid_negative_ts", "disabled"))
+    with pytest.raises(FrameError, match="its clock jumps: 50 frames in 214748"):
+        FrameStream(str(path), fps=25.0)
+    found, duration = _read(path, fps=25.0)
+    assert (len(found), duration) == (50, pytest.approx(2.0))
+
+
 def test_half_a_file_is_refused_as_a_build_refuses_it(tmp_path: Path) -> None:
     path = tmp_path / "half.mp4"
     make_video(path, seconds=4, size="96x72", extra=("-movflags", "+faststart"))
