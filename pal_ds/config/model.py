@@ -34,6 +34,11 @@ class ModelConfig:
     same_padding: bool = option(
         True, "i3d only: TensorFlow's SAME padding as in the published network; false pads symmetrically"
     )
+    differences: bool = option(
+        False,
+        "give the backbone the differences of consecutive frames instead of the frames: what moves, without the "
+        "scene it is in; for short runs on few scenes, which would learn the scenes first",
+    )
     bn_momentum: float = option(
         0.1, "share of the newest batch in BatchNorm's running statistics (used in validation and export)"
     )
@@ -108,7 +113,8 @@ class ModelConfig:
 
     def backbone_options(self) -> dict[str, Any]:
         """Options of ``build_backbone`` beyond name and width, needed to rebuild the exported network."""
-        return {"same_padding": self.same_padding} if self.backbone == "i3d" else {}
+        options: dict[str, Any] = {"same_padding": self.same_padding} if self.backbone == "i3d" else {}
+        return options | ({"differences": True} if self.differences else {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,14 +21,15 @@ BAND_LOSS, BAND_TOP1 = 0.5, 0.2
 
 SMALL = ["data.global_batch=16", "queue.size=64", f"run.max_steps={STEPS}", "validation.every_steps=20"]
 SMALL += ["checkpoint.every_steps=1000", "model.width=0.125", "log.every_steps=1", "schedule.warmup_steps=4"]
-QUEUE = ["objective.negatives=queue", "queue.mask_unfilled=true", "model.momentum=0.9"]
+BATCH = ["objective.negatives=batch", "queue.mask_unfilled=false", "model.momentum=0"]
+QUEUE = ["model.momentum=0.9"]
 RSPNET = ["objective.name=rspnet", "synthesis.paste=none", "synthesis.region_min=4", "synthesis.region_max=4"]
 RSPNET += ["synthesis.stride_max=1", "model.norm=clip_and_region", "model.final_relu=true"]
 OBJECTIVES = {
-    "pal": [],
+    "pal": BATCH,
     "pal-queue": QUEUE,
-    "moco": ["objective.name=moco"],
-    "rspnet": RSPNET,
+    "moco": ["objective.name=moco", *BATCH],
+    "rspnet": [*RSPNET, *BATCH],
     "videomoco": ["objective.name=videomoco", *QUEUE],
 }
 
@@ -71,7 +72,7 @@ def test_a_run_that_learns_is_recognised_and_keeps_its_start(
     launcher: Launcher, control_set: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    verdict = train(launcher, control_set, run, "optimizer.lr=0.003")
+    verdict = train(launcher, control_set, run, *BATCH, "optimizer.lr=0.003")
     assert verdict.learned is True, verdict
     _, before = load_backbone(f"{run}/untrained.safetensors")
     _, after = load_backbone(str(run))
@@ -83,7 +84,7 @@ def test_pairs_of_different_videos_can_not_be_learned(
     launcher: Launcher, control_set: Path, tmp_path: Path
 ) -> None:
     script = "tests/training/pretrain_shuffled.py"
-    verdict = train(launcher, control_set, tmp_path / "run", "optimizer.lr=0.003", script=script)
+    verdict = train(launcher, control_set, tmp_path / "run", *BATCH, "optimizer.lr=0.003", script=script)
     assert verdict.learned is False
 
 

@@ -23,13 +23,16 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
 }
 
 
-def build_backbone(name: str, *, width: float = 1.0, bn_momentum: float = 0.1, **options: Any) -> Backbone:
+def build_backbone(
+    name: str, *, width: float = 1.0, bn_momentum: float = 0.1, differences: bool = False, **options: Any
+) -> Backbone:
     """Build a backbone with random weights (DESIGN.md §3.7).
 
     Args:
         name: one of ``pal_ds.config.model.BACKBONES``.
         width: factor on every channel count, above 0.
         bn_momentum: share of the newest batch in BatchNorm's running statistics.
+        differences: see the differences of consecutive frames instead of the frames.
         options: further options of that backbone (``same_padding`` of i3d).
 
     Returns:
@@ -43,6 +46,8 @@ def build_backbone(name: str, *, width: float = 1.0, bn_momentum: float = 0.1, *
     if width <= 0:
         raise ValueError(f"width = {width!r}: use a factor above 0")
     try:
-        return _BUILDERS[name](width=width, bn_momentum=bn_momentum, **options)
+        backbone = _BUILDERS[name](width=width, bn_momentum=bn_momentum, **options)
     except TypeError as error:
         raise ValueError(f"backbone {name!r} does not take these options: {sorted(options)}") from error
+    backbone.differences = differences
+    return backbone

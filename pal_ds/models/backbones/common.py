@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 MIN_CHANNELS = 4
@@ -14,9 +15,11 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         feature_dim: size C of the output vectors.
+        differences: see the differences of consecutive frames instead of the frames.
     """
 
     feature_dim: int
+    differences: bool = False
 
     @abstractmethod
     def volume(self, clips_bcthw: Tensor) -> Tensor:
@@ -31,8 +34,19 @@ class Backbone(nn.Module, ABC):
         Returns:
             [B, feature_dim], the average of the feature volume over time and space.
         """
+        if self.differences:
+            clips_bcthw = frame_differences(clips_bcthw)
         pooled: Tensor = self.volume(clips_bcthw).mean(dim=(2, 3, 4))
         return pooled
+
+
+def frame_differences(clips_bcthw: Tensor) -> Tensor:
+    """Return each frame less the one before it, same shape; the first difference stands at the first frame too.
+
+    What a scene looks like cancels out, what moves in it stays (RGB difference: Wang et al., TSN, ECCV 2016).
+    """
+    moved_bcthw = clips_bcthw[:, :, 1:] - clips_bcthw[:, :, :-1]
+    return torch.cat((moved_bcthw[:, :, :1], moved_bcthw), dim=2)
 
 
 def scaled(channels: int, width: float) -> int:

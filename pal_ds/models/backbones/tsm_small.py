@@ -1,8 +1,8 @@
 """A small TSM-ResNet-8 for runs on a CPU: few, wide operations instead of many thin ones.
 
 The published backbones are slow at a fraction of their width: dozens of thin convolutions and BatchNorms move memory
-and compute little. This one reads the clip in non-overlapping patches, so no large map is ever written, and has seven
-3x3 or patch convolutions in all. The residual blocks are ResNet-18's, one a stage, with TSM's shift (Lin et al.,
+and compute little. This one reads the clip in patches that don't overlap, so no large map is ever written, and has
+seven convolutions in its main path. The residual blocks are ResNet-18's, one a stage, with TSM's shift (Lin et al.,
 2019) before the second convolution, where the map is smallest.
 """
 
@@ -93,7 +93,7 @@ class ShiftBlock(nn.Module):
 
 
 class TsmResNet8(Backbone):
-    """Patch stem over three frames, then three stages of one shifted residual block; 4.9 M parameters at width 1.
+    """Stem of 2 x 4 x 4 patches, then three stages of one shifted residual block; 3.5 M parameters at width 1.
 
     The stem halves the frame rate and divides height and width by 4: a clip of 8 x 112 x 112 becomes 4 x 28 x 28.
 
@@ -105,7 +105,8 @@ class TsmResNet8(Backbone):
     def __init__(self, *, width: float = 1.0, bn_momentum: float = 0.1) -> None:
         super().__init__()
         channels = scaled(STEM, width)
-        self.stem = nn.Conv3d(3, channels, (3, PATCH, PATCH), (2, PATCH, PATCH), (1, 0, 0), bias=False)
+        patch = (2, PATCH, PATCH)
+        self.stem = nn.Conv3d(3, channels, patch, patch, bias=False)
         self.bn = nn.BatchNorm3d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.blocks = nn.ModuleList()
