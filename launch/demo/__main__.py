@@ -30,7 +30,7 @@ BUCKET = "pal-demo"
 CLOSE_UP = "street.mp4"
 CLOSE_UP_ACTION = (3.1, 5.6)
 EXIT_PREEMPTED = 75
-STEPS, HEAD_EPOCHS = 360, 24
+STEPS, HEAD_EPOCHS = 190, 20
 say = footage.Say()
 
 
