@@ -69,6 +69,8 @@ def _train(arguments: argparse.Namespace, kind: str, seed: int) -> None:
         f"run.seed={seed}",
         f"run.max_steps={arguments.steps}",
         f"validation.every_steps={arguments.every}",
+        "data.global_batch=64",
+        "queue.size=128",
         "data.workers=0",
         "log.every_steps=1",
         "log.tensorboard=false",

@@ -31,6 +31,8 @@ CLOSE_UP = "street.mp4"
 CLOSE_UP_ACTION = (3.1, 5.6)
 EXIT_PREEMPTED = 75
 STEPS, HEAD_EPOCHS = 190, 20
+#: Its set has 300 clips, so batches can be larger than in configs/demo.yaml, which runs on any set.
+LARGER = ("data.global_batch=64", "queue.size=128")
 say = footage.Say()
 
 
@@ -145,6 +147,7 @@ def _train(journal: Journal, shards: str, run: str, steps: int, rate: float | No
         f"data.shards={shards}",
         f"run.dir={run}",
         f"run.max_steps={steps}",
+        *LARGER,
         *([] if rate is None else [f"optimizer.lr={rate}"]),
     ]
     with journal.step("pre-train on two ranks, stopped in the middle") as detail:
