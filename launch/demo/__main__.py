@@ -59,7 +59,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m launch.demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".demo", help="where everything is kept")
     parser.add_argument(
-        "--fast", action="store_true", help="a few steps and no detection: does the road work?"
+        "--fast", action="store_true", help="a few steps and no detection: does everything run?"
     )
     parser.add_argument(
         "--lr", type=float, help="another learning rate; 0 shows what is said of a run that can't learn"
