@@ -23,7 +23,7 @@ from pal_ds.training.schedule import Schedule
 log = logging.getLogger(__name__)
 
 UNTRAINED = "untrained.safetensors"
-_CONTROL_RETRY = storage.RetryPolicy(budget_seconds=60.0, patient_access=True)
+_CONTROL_RETRY = storage.RetryPolicy(budget_seconds=10.0, patient_access=True)
 
 
 @dataclasses.dataclass(frozen=True)
