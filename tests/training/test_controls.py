@@ -19,7 +19,13 @@ STEPS = 40
 #: batch each time.
 BAND_LOSS, BAND_TOP1 = 0.5, 0.2
 
-SMALL = ["data.global_batch=16", "queue.size=64", f"run.max_steps={STEPS}", "validation.every_steps=20"]
+SMALL = [
+    "data.global_batch=16",
+    "data.workers=0",
+    "queue.size=64",
+    f"run.max_steps={STEPS}",
+    "validation.every_steps=20",
+]
 SMALL += ["checkpoint.every_steps=1000", "model.width=0.125", "log.every_steps=1", "schedule.warmup_steps=4"]
 BATCH = ["objective.negatives=batch", "queue.mask_unfilled=false", "model.momentum=0"]
 QUEUE = ["model.momentum=0.9"]
