@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from launch.demo.__main__ import LARGER
 from pal_ds.viz.run_facts import collect_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +69,10 @@ def _train(arguments: argparse.Namespace, kind: str, seed: int) -> None:
         f"run.seed={seed}",
         f"run.max_steps={arguments.steps}",
         f"validation.every_steps={arguments.every}",
-        *LARGER,
+        "data.global_batch=64",
+        "objective.negatives=batch",
+        "queue.mask_unfilled=false",
+        "queue.size=256",
         "data.workers=0",
         "log.every_steps=1",
         "log.tensorboard=false",

@@ -31,8 +31,8 @@ CLOSE_UP = "street.mp4"
 CLOSE_UP_ACTION = (3.1, 5.6)
 EXIT_PREEMPTED = 75
 STEPS, HEAD_EPOCHS = 190, 20
-#: Its set has 300 clips, so batches can be larger than in configs/demo.yaml, which runs on any set; then the batch alone
-#: gives better negatives than a queue, whose keys are of networks some steps old.
+#: Its set has 300 clips, so batches can be larger than in configs/demo.yaml, which runs on any set; then the batch
+#: alone gives better negatives than a queue, whose keys are of networks some steps old.
 LARGER = (
     "data.global_batch=64",
     "objective.negatives=batch",
