@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks.mocap --size tiny|small|full --out URL``."""
+"""The command line: ``python -m benchmarks.mocap --size tiny|demo|small|full --out URL``."""
 
 from __future__ import annotations
 
