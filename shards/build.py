@@ -122,6 +122,8 @@ def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dic
         "val_fraction": dealing.val_fraction,
         "limit": dealing.limit,
         "with_labels": options.catalog.with_labels,
+        # Named only where chosen, so that sets built before the option existed keep their recipe.
+        **({"keep_recordings": True} if options.catalog.keep_recordings else {}),
         "dedupe": "content" if options.dedupe_content else "identity",
         "max_seconds": options.limits.max_seconds,
         "min_frames": options.limits.min_frames,

@@ -33,6 +33,7 @@ class CatalogOptions:
         with_labels: clips carry their class names.
         read_records: read the records of shard sets to know the source videos that their clips were cut from.
         sets_only: a SOURCE that is no shard set is refused (``reshard``).
+        keep_recordings: clips of one recording stay together in the shuffle.
     """
 
     sources: Sequence[str]
@@ -41,6 +42,7 @@ class CatalogOptions:
     with_labels: bool = False
     read_records: bool = False
     sets_only: bool = False
+    keep_recordings: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,12 +82,15 @@ class Catalog:
             StorageAccessError: a store refuses.
         """
         key = self.options.seed.to_bytes(16, "little", signed=True)
+        together = self.options.keep_recordings
         self.database.execute("BEGIN")
         before = 0
         for source in self.options.sources:
             seen = collections.Counter(self.notes.endings)
             items = with_large_cache(self.database, self._inputs(source))
-            self.database.executemany(INSERT, (values_of(item, key) for item in items))
+            self.database.executemany(
+                INSERT, (values_of(item, key, keep_recordings=together) for item in items)
+            )
             if (now := self.count()) == before:
                 raise UsageError(_nothing_in(source, self.notes.endings - seen))
             before = now

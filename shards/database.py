@@ -71,8 +71,16 @@ def keyed_hash(key: bytes, text: str, purpose: bytes) -> bytes:
     return hashlib.blake2b(encode(text), digest_size=8, key=key, person=purpose).digest()
 
 
-def values_of(item: tuple[Row, str | None, str | None], key: bytes) -> tuple[object, ...]:
-    """Return what :data:`INSERT` takes for a row, the stage and the error of its reject, and the shuffle's key."""
+def values_of(
+    item: tuple[Row, str | None, str | None], key: bytes, *, keep_recordings: bool = False
+) -> tuple[object, ...]:
+    """Return what :data:`INSERT` takes for a row, the stage and the error of its reject, and the shuffle's key.
+
+    Args:
+        item: the row, and the stage and the error if it is a reject.
+        key: of the keyed hash that shuffles.
+        keep_recordings: shuffle recordings instead of clips: those of one recording get equal keys.
+    """
     row, stage, error = item
     return (
         row.key,
@@ -89,5 +97,5 @@ def values_of(item: tuple[Row, str | None, str | None], key: bytes) -> tuple[obj
         row.split,
         stage,
         error,
-        keyed_hash(key, row.source, b"shuffle"),
+        keyed_hash(key, row.group if keep_recordings else row.source, b"shuffle"),
     )

@@ -70,6 +70,11 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     dealing.add_argument(
         "--seed", type=int, default=0, help="of the shuffle and the choice of val (default: 0)"
     )
+    dealing.add_argument(
+        "--keep-recordings",
+        action="store_true",
+        help="shuffle recordings, not clips: those of one recording lie side by side (for data.block_clips)",
+    )
     _add_encoding_arguments(parser)
     _add_running_arguments(parser)
 
@@ -160,7 +165,8 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
             video_root=arguments.video_root,
             seed=arguments.seed,
             with_labels=arguments.with_labels,
-            read_records=arguments.val_fraction is not None,
+            read_records=arguments.val_fraction is not None or arguments.keep_recordings,
+            keep_recordings=arguments.keep_recordings,
             sets_only=arguments.command == "reshard",
         ),
         plan=PlanOptions(

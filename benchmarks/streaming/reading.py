@@ -63,6 +63,7 @@ def _stream(url: str, how: str, seconds: float, report: Any) -> None:
         lanes_per_group=data.lanes,
         slice_bytes=data.slice_bytes,
         window_slices=data.window_slices,
+        block_clips=data.block_clips,
     )
     schedule = TrainSchedule(plan, seed=0, rank=0, world_size=1)
     budget = data.worker_memory_mb * 10**6

@@ -38,6 +38,12 @@ class DataConfig:
         "Contiguous bytes of a shard that are shuffled as one piece; about the size of one range read.",
     )
     window_slices: int = option(4, "Slices that a lane shuffles together.")
+    block_clips: int = option(
+        1,
+        "Clips that lie side by side in a shard and stay side by side in a group. In a set built with "
+        "--keep-recordings they are mostly of one recording: negatives of one scene, which only what happens tells "
+        "apart. Divides group_size; part of a run's identity.",
+    )
     worker_memory_mb: int = option(
         96,
         "Encoded video a worker may hold, in MB. Where its open windows fit, they are read whole; otherwise clips "
@@ -104,6 +110,12 @@ class DataConfig:
         check(self.lanes >= 1, "data.lanes", self.lanes, "use 1 or more")
         check(self.slice_bytes >= 1, "data.slice_bytes", self.slice_bytes, "use some MB, such as 2097152")
         check(self.window_slices >= 1, "data.window_slices", self.window_slices, "use 1 or more")
+        check(
+            self.block_clips >= 1 and self.group_size % self.block_clips == 0,
+            "data.block_clips",
+            self.block_clips,
+            f"use a divisor of data.group_size = {self.group_size}",
+        )
         check(self.worker_memory_mb >= 1, "data.worker_memory_mb", self.worker_memory_mb, "use 1 or more")
         check(1 <= self.read_threads <= 64, "data.read_threads", self.read_threads, "use 1 to 64")
         check(self.prefetch >= 1, "data.prefetch", self.prefetch, "use 1 or more")

@@ -63,6 +63,7 @@ class GroupLoader:
             lanes_per_group=data.lanes,
             slice_bytes=data.slice_bytes,
             window_slices=data.window_slices,
+            block_clips=data.block_clips,
         )
         self.schedule = TrainSchedule(
             self.plan, seed=seed, rank=rank, world_size=world_size, accumulation=data.accumulation

@@ -3,8 +3,8 @@
 An epoch is a sequence of groups 0, 1, ...; optimizer step t consumes groups ``[t * k, (t + 1) * k)``. Groups
 come from L = k * c lanes: lane l yields the groups g with g mod L = l. All lanes together are one virtual
 sequence of clips, the epoch's slice permutation; a lane is an exact contiguous stretch of it, and is cut into
-windows that are shuffled inside. Nothing here depends on ranks or workers, which is what makes batches equal
-for any number of them.
+windows that are shuffled inside, clip by clip or in blocks of neighbours. Nothing here depends on ranks or
+workers, which is what makes batches equal for any number of them.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class EpochPlan:
         lane_rounds: c; a lane is used every c-th step.
         slice_clips: about how many clips a slice holds.
         window_groups: about how many groups a window holds.
+        block_clips: clips that lie side by side and stay side by side when a window is shuffled.
     """
 
     shard_names: tuple[str, ...]
@@ -83,6 +84,7 @@ class EpochPlan:
     lane_rounds: int
     slice_clips: int
     window_groups: int
+    block_clips: int = 1
 
     @classmethod
     def from_manifest(
@@ -94,12 +96,18 @@ class EpochPlan:
         lanes_per_group: int = 8,
         slice_bytes: int = 2 << 20,
         window_slices: int = 4,
+        block_clips: int = 1,
     ) -> EpochPlan:
         """Plan the epochs of a split from the manifest's figures alone.
 
         Raises:
-            ConfigError: the batch is no multiple of the group size, or larger than the split.
+            ConfigError: the batch is no multiple of the group size, or larger than the split; the group size is no
+                multiple of the block size.
         """
+        if block_clips < 1 or group_size % block_clips:
+            raise ConfigError(
+                "data.block_clips", block_clips, f"use a divisor of data.group_size = {group_size}"
+            )
         k = groups_per_step(global_batch, group_size)
         clips = sum(shard.clips for shard in split.shards)
         steps = clips // global_batch
@@ -121,6 +129,7 @@ class EpochPlan:
             lane_rounds=max(1, min(lanes_per_group, steps // 2)),
             slice_clips=slice_clips,
             window_groups=max(2, round(window_slices * slice_clips / group_size)),
+            block_clips=block_clips,
         )
 
     @functools.cached_property
@@ -214,7 +223,9 @@ class EpochOrder:
         first, last = self.window_span(lane, window)
         clips = self.locate(np.arange(first, last, dtype=np.int64))
         draws = Draws(self.seed, self.epoch, f"lane {lane}", f"window {window}")
-        shuffled: IntArray = clips[draws.permutation(last - first)]
+        # A window has whole groups, and a group whole blocks.
+        blocks = clips.reshape(-1, self.plan.block_clips, 2)
+        shuffled: IntArray = blocks[draws.permutation(len(blocks))].reshape(-1, 2)
         return shuffled
 
     def window_span(self, lane: int, window: int) -> tuple[int, int]:

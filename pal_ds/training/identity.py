@@ -7,13 +7,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pal_ds.config import Config, to_tree
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
 
 log = logging.getLogger(__name__)
 
-_DATA_KEYS = ("global_batch", "group_size", "lanes", "accumulation", "slice_bytes", "window_slices")
+_DATA_KEYS = (
+    "global_batch",
+    "group_size",
+    "lanes",
+    "accumulation",
+    "slice_bytes",
+    "window_slices",
+    "block_clips",
+)
 _MODEL_FREE = ("channels_last", "compile", "weights")
 _WARNED = ("precision", "optimizer", "schedule")
 
@@ -57,6 +65,7 @@ def check_identity(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None
 def _completed(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return a saved identity with the defaults of options that did not exist when it was written."""
     sections = {
+        "data": DataConfig(),
         "synthesis": SynthesisConfig(),
         "augment": AugmentConfig(),
         "objective": ObjectiveConfig(),
@@ -66,6 +75,8 @@ def _completed(saved: Mapping[str, Any]) -> dict[str, Any]:
     completed = dict(saved)
     for name, section in sections.items():
         defaults = to_tree(section)
+        if name == "data":
+            defaults = {key: defaults[key] for key in _DATA_KEYS}
         if name == "model":
             defaults = {key: value for key, value in defaults.items() if key not in _MODEL_FREE}
         completed[name] = {**defaults, **saved.get(name, {})}

@@ -52,6 +52,7 @@ def plan_run(config: Config, manifest: Manifest, world_size: int) -> RunPlan:
         lanes_per_group=data.lanes,
         slice_bytes=data.slice_bytes,
         window_slices=data.window_slices,
+        block_clips=data.block_clips,
     )
     total = epoch.steps_per_epoch * config.run.epochs
     if config.run.max_steps is not None:

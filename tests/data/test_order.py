@@ -20,7 +20,7 @@ def split_of(counts, clip_bytes=1000):
     )
 
 
-def plan_of(counts, *, group_size=4, k=2, lanes=4, slice_clips=5, window_slices=3):
+def plan_of(counts, *, group_size=4, k=2, lanes=4, slice_clips=5, window_slices=3, block_clips=1):
     return EpochPlan.from_manifest(
         split_of(counts),
         global_batch=group_size * k,
@@ -28,6 +28,7 @@ def plan_of(counts, *, group_size=4, k=2, lanes=4, slice_clips=5, window_slices=
         lanes_per_group=lanes,
         slice_bytes=slice_clips * 1000,
         window_slices=window_slices,
+        block_clips=block_clips,
     )
 
 
@@ -91,6 +92,28 @@ def test_a_step_uses_the_lanes_of_its_turn(geometry):
     for step in range(plan.steps_per_epoch):
         lanes = [order.place(group).lane for group in range(step * k, step * k + k)]
         assert lanes == list(range((step % c) * k, (step % c) * k + k))
+
+
+@given(geometries, st.integers(1, 3), st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_a_block_of_neighbours_stays_together_and_whole_blocks_are_shuffled(geometry, blocks, seed):
+    size = geometry["group_size"]
+    plan = plan_of(**{**geometry, "group_size": size * blocks, "block_clips": size, "k": 1, "counts": [400]})
+    order = EpochOrder(plan, seed, 0)
+    seen = []
+    for place, clips in epoch_groups(order):
+        first, last = order.window_span(place.lane, place.window)
+        stretch = [tuple(map(int, row)) for row in order.locate(np.arange(first, last))]
+        neighbours = [stretch[start : start + size] for start in range(0, len(stretch), size)]
+        for start in range(0, len(clips), size):
+            assert clips[start : start + size] in neighbours
+        seen += clips
+    assert len(seen) == len(set(seen)) == plan.clips - plan.dropped_clips
+
+
+def test_blocks_must_fill_a_group():
+    with pytest.raises(ConfigError, match=r"data.block_clips = 3: use a divisor of data.group_size = 4"):
+        plan_of([100], block_clips=3)
 
 
 def test_orders_differ_between_epochs_and_seeds_and_repeat_for_the_same():

@@ -18,7 +18,13 @@ PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "annotations" / "kin
 
 
 def plan_of(
-    scratch: Path, sources: list[Path], *, video_root: Path | None = None, labels: bool = False, **options
+    scratch: Path,
+    sources: list[Path],
+    *,
+    video_root: Path | None = None,
+    labels: bool = False,
+    keep_recordings: bool = False,
+    **options,
 ) -> Plan:
     scratch.mkdir(parents=True, exist_ok=True)
     database = scratch / "catalog.sqlite"
@@ -30,6 +36,7 @@ def plan_of(
             video_root=str(video_root) if video_root else None,
             with_labels=labels,
             seed=options.get("seed", 0),
+            keep_recordings=keep_recordings,
         ),
     )
     catalog.gather()
@@ -162,6 +169,28 @@ def test_the_order_is_a_global_shuffle_that_depends_on_the_seed_alone(tmp_path: 
     assert first == again != other
     assert sorted(first) == sorted(other)
     assert {source[0] for source in first[:12]} == set("abcd")
+
+
+def test_clips_of_one_recording_can_be_kept_side_by_side_while_recordings_are_shuffled(
+    tmp_path: Path,
+) -> None:
+    for name in "abcdefghij":
+        touch(tmp_path / "v" / f"{name}.mp4")
+    table = tmp_path / "cuts.csv"
+    cuts = [f"{name}.mp4,{start},{start + 2}" for start in (0, 2, 4) for name in "abcdefghij"]
+    table.write_text("\n".join(["path,start,end", *cuts]) + "\n")
+
+    def names(**options) -> list[str]:
+        plan = plan_of(tmp_path / "db", [table], video_root=tmp_path / "v", **options)
+        return [row.group for row in rows_of(plan)]
+
+    kept = names(keep_recordings=True)
+    assert [len(set(kept[first : first + 3])) for first in range(0, 30, 3)] == [1] * 10
+    assert kept[::3] != sorted(kept[::3])
+    assert kept != names(keep_recordings=True, seed=1)
+    scattered = names()
+    assert sorted(scattered) == sorted(kept)
+    assert sum(len(set(scattered[first : first + 3])) for first in range(0, 30, 3)) > 20
 
 
 @settings(max_examples=25, deadline=None)

@@ -67,6 +67,9 @@ def test_a_config_survives_its_checkpoint() -> None:
 def test_a_run_begun_before_an_option_existed_has_its_default() -> None:
     saved = identity_of(config(), "m")
     del saved["objective"]["same_recording_negatives"]
+    del saved["data"]["block_clips"]
     check_identity(saved, identity_of(config(), "m"))
     with pytest.raises(IdentityError, match=r"same_recording_negatives = False: this run began with True"):
         check_identity(saved, identity_of(config("objective.same_recording_negatives=false"), "m"))
+    with pytest.raises(IdentityError, match=r"data.block_clips = 2: this run began with 1"):
+        check_identity(saved, identity_of(config("data.block_clips=2"), "m"))
