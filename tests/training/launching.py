@@ -44,6 +44,11 @@ TINY = [
     "checkpoint.asynchronous=false",
 ]
 
+#: Clips that look much alike: a moving test pattern in other hues.
+PATTERNS = "testsrc2=s=48x36:r=25:d=2.4,hue=h={hue}:s={saturation},rotate={turn}*t"
+#: Clips that are easily told apart: two colours of each clip's own.
+COLOURS = "gradients=s=48x36:r=25:d=2.4:n=2:seed={seed}:speed=0.01"
+
 
 @dataclasses.dataclass
 class Launched:
@@ -141,15 +146,15 @@ def words(tiny_set: Path, run: Path | str, *more: str) -> list[str]:
     return ["--config", "configs/demo.yaml", f"data.shards={tiny_set}", f"run.dir={run}", *TINY, *more]
 
 
-def make_set(folder: Path, *, clips: int) -> Path:
-    """Encode so many tiny clips by ffmpeg and pack them by pal-shard, every sixth for validation."""
+def make_set(folder: Path, *, clips: int, one_in: int = 6, source: str = PATTERNS) -> Path:
+    """Encode so many tiny clips by ffmpeg and pack them by pal-shard, one in six (or so) for validation."""
     lines = ["path,start,end,split,label"]
     for number in range(clips):
         name = f"clip-{number:02d}.mp4"
-        source = f"testsrc2=s=48x36:r=25:d=2.4,hue=h={number * 37}:s={1 + number % 3},rotate={number % 5}*t"
-        command = f"ffmpeg -v error -f lavfi -i {source} -c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+        drawn = source.format(seed=number, hue=number * 37, saturation=1 + number % 3, turn=number % 5)
+        command = f"ffmpeg -v error -f lavfi -i {drawn} -c:v libx264 -preset ultrafast -pix_fmt yuv420p"
         subprocess.run([*command.split(), str(folder / name)], check=True)
-        lines.append(f"{name},,,{'val' if number % 6 == 5 else 'train'},{number % 4}")
+        lines.append(f"{name},,,{'val' if number % one_in == one_in - 1 else 'train'},{number % 4}")
     (folder / "clips.csv").write_text("\n".join(lines) + "\n")
     places = [str(folder / "clips.csv"), str(folder / "set"), "--video-root", str(folder)]
     options = ["--split-column", "--short-side", "36", "--shard-bytes", "100KB", "--with-labels"]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from launching import Launcher, make_set, rows, words
+from launching import COLOURS, Launcher, make_set, rows, words
 
 from pal_ds.transfer.export import load_backbone
 from pal_ds.viz.learning import Verdict
@@ -72,6 +72,19 @@ def test_a_run_without_a_learning_rate_is_told_that_it_learned_nothing(
     assert verdict.learned is False
     assert not any(finding.better for finding in verdict.findings), verdict.findings
     assert_flat(tmp_path / "run")
+
+
+def test_a_run_that_learns_is_recognised(
+    launcher: Launcher, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    # Nothing hides the colours that tell these clips apart, so some steps are enough, for clips never seen too.
+    colourful = make_set(tmp_path_factory.mktemp("colourful"), clips=120, one_in=2, source=COLOURS)
+    easy = ["augment.hue=0", "augment.grey_p=0", "augment.saturation=0", "augment.blur_p=0"]
+    easy += ["synthesis.paste=none", "synthesis.region_min=3", "optimizer.lr=0.003"]
+    verdict = train(launcher, colourful, tmp_path / "run", *BATCH, *easy)
+    assert verdict.learned is True, verdict
+    assert verdict.findings[0].better
+    assert not verdict.warnings
 
 
 def test_a_run_keeps_its_untrained_backbone(launcher: Launcher, control_set: Path, tmp_path: Path) -> None:
