@@ -103,7 +103,7 @@ def _pretrain(words: list[str]) -> int:
         parser.error("--profile has no effect with --dry-run")
     _prepare_process()
     from pal_ds.config import ConfigError, load_config
-    from pal_ds.shardset import ShardSetError
+    from pal_ds.formats.shardset import ShardSetError
     from pal_ds.storage import StorageError
 
     try:
@@ -137,7 +137,7 @@ def _export(words: list[str]) -> int:
         "--out", required=True, metavar="FILE", help="file to write, e.g. backbone.safetensors"
     )
     args = parser.parse_args(words)
-    from pal_ds.backbone_file import BackboneError
+    from pal_ds.formats.backbone_file import BackboneError
     from pal_ds.storage import StorageError
     from pal_ds.transfer.export import export_backbone
 

@@ -78,11 +78,11 @@ def _run(task: str, path: str, overrides: list[str]) -> int:
         config = build(TacConfig, tree) if task == "tac" else build(TransferConfig, tree)
     except ConfigError as error:
         return _refuse(str(error))
-    from pal_ds.backbone_file import BackboneError
-    from pal_ds.shardset import ShardSetError
+    from pal_ds.formats.backbone_file import BackboneError
+    from pal_ds.formats.feature_folder import FeatureError
+    from pal_ds.formats.shardset import ShardSetError
     from pal_ds.storage import StorageAccessError, StorageError, StorageNotFoundError
     from pal_ds.transfer.datasets.annotations import AnnotationError
-    from pal_ds.transfer.feature_store import FeatureError
     from pal_ds.transfer.trainer import Preempted, train
 
     refused = (

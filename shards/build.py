@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pal_ds import shardset, storage
+from pal_ds import storage
 from pal_ds.ffmpeg import process
-from pal_ds.scratch import scratch_folder
+from pal_ds.formats import shardset
+from pal_ds.storage.scratch import scratch_folder
 from shards import ffmpeg
 from shards.catalog import Catalog, CatalogOptions
 from shards.dedupe import mark_equal_content

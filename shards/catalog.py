@@ -12,8 +12,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from pal_ds import shardset, storage
-from pal_ds.recording import recording_of
+from pal_ds import storage
+from pal_ds.formats import shardset
+from pal_ds.formats.recording import recording_of
 from shards.database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
 from shards.errors import UsageError
 from shards.listing import ListingNotes, list_videos

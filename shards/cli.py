@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    from pal_ds.shardset import ShardSetError
+    from pal_ds.formats.shardset import ShardSetError
     from pal_ds.storage import StorageAccessError, StorageError, StorageNotFoundError
 
     try:

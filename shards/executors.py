@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pal_ds import shardset, storage
+from pal_ds import storage
 from pal_ds.ffmpeg import process
+from pal_ds.formats import shardset
 from shards.journal import Journal, Part
 from shards.origins import Origins
 from shards.pack import write_shard

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pal_ds import shardset, storage
-from pal_ds.shardset import Manifest, ShardEntry, SplitEntry
+from pal_ds import storage
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 from shards.database import decode, encode
 from shards.errors import BuildError
 from shards.journal import Journal, Part, PlanRecord

@@ -10,8 +10,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from pal_ds import shardset, storage
-from pal_ds.shardset import ShardEntry
+from pal_ds import storage
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import ShardEntry
 from shards.errors import BuildError, UsageError
 from shards.plan import PlannedShard
 from shards.rows import Reject

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pal_ds import storage
-from pal_ds.videofile import is_video_name
+from pal_ds.formats.video_file import is_video_name
 from shards.errors import UsageError
 
 

@@ -1,7 +1,7 @@
 """Reads samples out of tar bytes with the standard library alone.
 
-:func:`pal_ds.samples.split_samples` does it through webdataset, whose import loads torch: seconds and hundreds
-of megabytes that a sharding node should not need.
+:func:`pal_ds.formats.tar_samples.split_samples` does it through webdataset, whose import loads torch: seconds and
+hundreds of megabytes that a sharding node should not need.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import tarfile
 
-from pal_ds.samples import SampleMembers
-from pal_ds.shardset import SampleRecord, ShardSetError
+from pal_ds.formats.shardset import SampleRecord, ShardSetError
+from pal_ds.formats.tar_samples import SampleMembers
 
 
 def read_sample(data: bytes) -> SampleMembers:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pal_ds import storage
-from pal_ds.shardset import SampleRecord, ShardSetError
+from pal_ds.formats.shardset import SampleRecord, ShardSetError
 from shards.errors import BuildError, Rejected
 from shards.members import read_sample
 from shards.rows import Row

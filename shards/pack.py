@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from pal_ds.shardset import SampleEntry, ShardEntry, ShardIndex, dump_json
+from pal_ds.formats.shardset import SampleEntry, ShardEntry, ShardIndex, dump_json
 from shards.transcode import Clip
 
 

@@ -7,12 +7,13 @@ import html
 import random
 from pathlib import Path
 
-from pal_ds import shardset, storage
+from pal_ds import storage
 from pal_ds.ffmpeg.probing import error_line
 from pal_ds.ffmpeg.process import run_tool
 from pal_ds.ffmpeg.reading import input_arguments
-from pal_ds.scratch import scratch_folder
-from pal_ds.shardset import SampleEntry, SampleRecord
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import SampleEntry, SampleRecord
+from pal_ds.storage.scratch import scratch_folder
 from shards.errors import BuildError, UsageError
 from shards.members import read_sample
 

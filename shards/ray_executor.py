@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pal_ds import shardset
+from pal_ds.formats import shardset
 from shards.errors import BuildError, UsageError
 from shards.executors import ShardWork, make_shard
 from shards.journal import Journal, recipe_differences
@@ -95,7 +95,7 @@ def _make_on_node(
     environment: dict[str, str],
 ) -> str | None:
     """Make one shard on whichever node this runs; returns what is wrong, or None."""
-    from pal_ds.scratch import scratch_folder
+    from pal_ds.storage.scratch import scratch_folder
     from shards.ffmpeg import encoder_identity
 
     for name, value in environment.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pal_ds import shardset, storage
+from pal_ds import storage
+from pal_ds.formats import shardset
 from shards.finish import BuildResult
 from shards.journal import Journal
 from shards.plan import Plan, PlannedShard

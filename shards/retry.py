@@ -7,8 +7,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from pal_ds import shardset, storage
-from pal_ds.shardset import Manifest, ShardEntry
+from pal_ds import storage
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import Manifest, ShardEntry
 from shards.build import BuildOptions, make, planned, write_begin
 from shards.errors import UsageError
 from shards.finish import BuildResult, read_rejects, read_stages, result_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pal_ds.shardset import sample_key
+from pal_ds.formats.shardset import sample_key
 
 WHOLE, CUT, AUTO = "whole", "cut", "auto"
 

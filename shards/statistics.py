@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from pal_ds import shardset, storage
+from pal_ds import storage
+from pal_ds.formats import shardset
 from shards.finish import copied_clips, read_stages
 
 _BINS = 10

@@ -14,7 +14,7 @@ from pathlib import Path
 from pal_ds.ffmpeg.encoding import encode_film, falls_short
 from pal_ds.ffmpeg.probing import error_line, source_seconds
 from pal_ds.ffmpeg.process import Finished
-from pal_ds.shardset import SampleRecord
+from pal_ds.formats.shardset import SampleRecord
 from shards import ffmpeg
 from shards.conforming import mismatch
 from shards.decoding import Decoded, decode_clips, decode_copy

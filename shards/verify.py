@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pal_ds import shardset, storage
-from pal_ds.scratch import scratch_folder
-from pal_ds.shardset import Manifest, SampleEntry, SampleRecord, ShardEntry, ShardIndex, ShardSetError
+from pal_ds import storage
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import Manifest, SampleEntry, SampleRecord, ShardEntry, ShardIndex, ShardSetError
+from pal_ds.storage.scratch import scratch_folder
 from shards.decoding import decode_copy
 from shards.finish import read_rejects
 from shards.journal import Journal

@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
-from pal_ds.samples import split_samples
-from pal_ds.shardset import SampleRecord, ShardSetError
+from pal_ds.formats.shardset import SampleRecord, ShardSetError
+from pal_ds.formats.tar_samples import split_samples
 
 
 def record(key: str, video: bytes) -> SampleRecord:

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import time
 
-from pal_ds import shardset, storage
+from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
@@ -18,6 +18,7 @@ from pal_ds.data.schedule import Schedule
 from pal_ds.data.slots import slot_bytes
 from pal_ds.data.source import InProcess, Source, Taken
 from pal_ds.data.worker import WorkerSpec
+from pal_ds.formats import shardset
 from pal_ds.storage import ReadCounters, RetryPolicy
 
 #: The share of replaced clips is judged from this many clips on.

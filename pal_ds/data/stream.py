@@ -18,12 +18,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pal_ds import shardset, storage
+from pal_ds import storage
 from pal_ds.data.errors import ClipCorruptError, ClipError
 from pal_ds.data.order import ClipPosition, IntArray
 from pal_ds.data.schedule import GroupTask
-from pal_ds.samples import SampleMembers, split_samples
-from pal_ds.shardset import ShardIndex, ShardSetError
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import ShardIndex, ShardSetError
+from pal_ds.formats.tar_samples import SampleMembers, split_samples
 from pal_ds.storage import ReadCounters, RetryPolicy
 
 #: Samples closer than this are read in one range; the gap is thrown away (bytes).

@@ -26,8 +26,8 @@ from pal_ds.data.sampling import ClipDraws, Look, draw_clip, draw_pairs
 from pal_ds.data.schedule import MAX_ATTEMPTS, GroupTask, Schedule
 from pal_ds.data.slots import SlotWriter
 from pal_ds.data.stream import Clip
-from pal_ds.samples import SampleMembers
-from pal_ds.shardset import SampleRecord
+from pal_ds.formats.shardset import SampleRecord
+from pal_ds.formats.tar_samples import SampleMembers
 
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _RGB = np.linalg.inv(_YIQ)

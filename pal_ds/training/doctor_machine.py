@@ -259,7 +259,7 @@ def _decode_generated() -> tuple[Tensor, float]:
     import torch
 
     from pal_ds.data.decode import decode_frames
-    from pal_ds.shardset import SampleRecord
+    from pal_ds.formats.shardset import SampleRecord
 
     video = _make_clip()
     record = SampleRecord(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from pal_ds import shardset
 from pal_ds.config import Config, ConfigError
+from pal_ds.formats import shardset
 from pal_ds.training.cluster import describe_forecast, forecast, parse_cluster
 from pal_ds.training.cost import describe_cost, job_of
 from pal_ds.training.hardware import GPUS, find_gpu

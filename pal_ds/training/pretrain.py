@@ -13,11 +13,11 @@ import torch
 
 from pal_ds import storage
 from pal_ds.config import Config, to_tree, to_yaml
+from pal_ds.formats.checkpoint import Snapshot
+from pal_ds.formats.shardset import Manifest
 from pal_ds.models import Objective, build_objective, read_weights
-from pal_ds.shardset import Manifest
 from pal_ds.training import ranks as rank_room
 from pal_ds.training import start
-from pal_ds.training.checkpoint import Snapshot
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.environment import describe_environment
 from pal_ds.training.failure import RunFailedError

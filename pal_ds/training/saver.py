@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from pal_ds import storage
 from pal_ds.config import CheckpointConfig
+from pal_ds.formats import checkpoint
+from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.storage import RetryPolicy
-from pal_ds.training import checkpoint
-from pal_ds.training.checkpoint import Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from pal_ds import shardset, storage
+from pal_ds import storage
 from pal_ds.config import Config, ConfigError
+from pal_ds.formats import checkpoint, shardset
+from pal_ds.formats.checkpoint import CheckpointError, Snapshot
+from pal_ds.formats.shardset import Manifest
 from pal_ds.models import WeightsError
-from pal_ds.shardset import Manifest
-from pal_ds.training import checkpoint
-from pal_ds.training.checkpoint import CheckpointError, Snapshot
 from pal_ds.training.identity import IdentityError
 from pal_ds.training.plan import RunPlan, plan_run
 from pal_ds.training.ranks import Ranks

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from pal_ds.config.base import ConfigError
+from pal_ds.formats.feature_folder import FeatureStore, FloatArray, VideoFeatures
 from pal_ds.transfer.datasets.annotations import VideoAnnotation
 from pal_ds.transfer.datasets.source import read_text
-from pal_ds.transfer.feature_store import FeatureStore, FloatArray, VideoFeatures
 from pal_ds.transfer.metrics.segments import Floats
 
 TRAINING_STEPS = 300

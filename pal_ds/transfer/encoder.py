@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pal_ds.backbone_file import BackboneSpec
+from pal_ds.formats.backbone_file import BackboneSpec
 
 CROPS = ("centre", "three")
 #: Short side over crop size where nothing else is asked for: 128 for 112.

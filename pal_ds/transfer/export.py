@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor, nn
 
 from pal_ds import storage
-from pal_ds.backbone_file import (
+from pal_ds.formats.backbone_file import (
     FORMAT,
     BackboneError,
     BackboneSpec,

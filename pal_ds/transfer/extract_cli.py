@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pal_ds import storage
-from pal_ds.backbone_file import BackboneError
 from pal_ds.config.base import ConfigError
-from pal_ds.shardset import ShardSetError
+from pal_ds.formats.backbone_file import BackboneError
+from pal_ds.formats.feature_folder import FeatureError, FeatureStore
+from pal_ds.formats.shardset import ShardSetError
 from pal_ds.transfer import import_cli
 from pal_ds.transfer.annotation_rows import read_database
 from pal_ds.transfer.encoder import CROPS, ClipEncoder
 from pal_ds.transfer.export import load_backbone
-from pal_ds.transfer.feature_store import FeatureError, FeatureStore
 from pal_ds.transfer.features import (
     ExtractOptions,
     Tally,

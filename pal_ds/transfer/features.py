@@ -24,11 +24,11 @@ from torch import Tensor
 from pal_ds import storage
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.ffmpeg import process
-from pal_ds.shardset import dump_json
+from pal_ds.formats.feature_sidecar import FORMAT, Sidecar, array_name, sidecar_name
+from pal_ds.formats.shardset import dump_json
 from pal_ds.transfer.encoder import CROPS, ClipEncoder
 from pal_ds.transfer.frames import FrameStream, prefetched
 from pal_ds.transfer.rereading import with_frames
-from pal_ds.transfer.sidecar import FORMAT, Sidecar, array_name, sidecar_name
 from pal_ds.transfer.video_source import VideoRef, open_video
 
 SETTINGS_NAME = "extract.json"

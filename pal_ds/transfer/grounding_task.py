@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pal_ds.config.transfer import TransferConfig
+from pal_ds.formats.feature_folder import FeatureStore, VideoFeatures
 from pal_ds.transfer.datasets.annotations import Query
 from pal_ds.transfer.datasets.grounding import read_queries
-from pal_ds.transfer.feature_store import FeatureStore, VideoFeatures
 from pal_ds.transfer.lgi import LGI
 from pal_ds.transfer.lgi_loss import GroundingLoss, grounding_loss
 from pal_ds.transfer.task import Results, Task

@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.config.tac import TacData
-from pal_ds.samples import split_samples
-from pal_ds.shardset import load_manifest
-from pal_ds.transfer.feature_store import FeatureError
+from pal_ds.formats.feature_folder import FeatureError
+from pal_ds.formats.shardset import load_manifest
+from pal_ds.formats.tar_samples import split_samples
 from pal_ds.transfer.frames import FrameStream
 from pal_ds.transfer.opening import FrameError
 from pal_ds.transfer.video_source import VideoRef, list_videos

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from pal_ds.config.transfer import HeadConfig, TransferConfig
+from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.transfer.bmn import BMN
 from pal_ds.transfer.boundary_loss import MapLoss, map_loss
 from pal_ds.transfer.boundary_map import MapTargets, make_targets, valid_cells
 from pal_ds.transfer.class_scores import Labeller, SegmentClassifier, VideoScores
 from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
 from pal_ds.transfer.datasets.detection import read_detection
-from pal_ds.transfer.feature_store import FeatureError, FeatureStore
 from pal_ds.transfer.gtad import GTAD
 from pal_ds.transfer.metrics.segments import Floats
 from pal_ds.transfer.pieces import Piece, cut

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pal_ds.config.transfer import TransferConfig
+from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.transfer.actionformer import ActionFormer, points
 from pal_ds.transfer.class_scores import VideoScores
 from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
-from pal_ds.transfer.feature_store import FeatureError, FeatureStore
 from pal_ds.transfer.map_task import annotated_videos
 from pal_ds.transfer.metrics.segments import Floats
 from pal_ds.transfer.moments import MomentTargets, make_moment_targets, moment_loss, read_moments

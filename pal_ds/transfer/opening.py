@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from torchcodec.decoders import VideoDecoder
 
-from pal_ds.videofile import HEAD_BYTES, STILL_CODECS, has_index, is_container
+from pal_ds.formats.video_file import HEAD_BYTES, STILL_CODECS, has_index, is_container
 
 Source = str | bytes | IO[bytes]
 #: A file's streams are looked at up to this number.

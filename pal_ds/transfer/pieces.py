@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pal_ds.formats.feature_folder import FloatArray, VideoFeatures, rescale
 from pal_ds.transfer.datasets.annotations import VideoAnnotation
 from pal_ds.transfer.datasets.detection import without_repeats
-from pal_ds.transfer.feature_store import FloatArray, VideoFeatures, rescale
 
 #: A training window must hold this share of an annotated segment (G-TAD, THUMOS'14).
 INSIDE = 0.9

@@ -10,8 +10,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pal_ds.formats.feature_sidecar import Sidecar
 from pal_ds.transfer.features import VideoFailure
-from pal_ds.transfer.sidecar import Sidecar
 from pal_ds.transfer.video_source import VideoRef
 
 _LINE_SECONDS = 10.0

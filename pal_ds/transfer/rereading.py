@@ -16,7 +16,7 @@ from typing import TypeVar
 from pal_ds.ffmpeg.encoding import encode_film, falls_short
 from pal_ds.ffmpeg.probing import ProbeError, error_line, probe, source_seconds
 from pal_ds.ffmpeg.reading import MOST_RATE, constant_rate
-from pal_ds.scratch import scratch_folder
+from pal_ds.storage.scratch import scratch_folder
 from pal_ds.transfer.frames import FrameStream
 from pal_ds.transfer.opening import FrameError, MisreadError, Source
 

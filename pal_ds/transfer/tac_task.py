@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pal_ds import storage
-from pal_ds.backbone_file import BackboneSpec
 from pal_ds.config.tac import TacConfig
+from pal_ds.formats.backbone_file import BackboneSpec
+from pal_ds.formats.feature_folder import FeatureError
 from pal_ds.transfer.export import load_backbone
-from pal_ds.transfer.feature_store import FeatureError
 from pal_ds.transfer.labelled_clips import LabelledClips
 from pal_ds.transfer.random_backbone import PREFIX as RANDOM
 from pal_ds.transfer.task import Results, Task

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 from pal_ds import storage
-from pal_ds.samples import split_samples
-from pal_ds.shardset import MANIFEST_NAME, load_index, load_manifest
-from pal_ds.videofile import VIDEO_EXTENSIONS, is_video_name
+from pal_ds.formats.shardset import MANIFEST_NAME, load_index, load_manifest
+from pal_ds.formats.tar_samples import split_samples
+from pal_ds.formats.video_file import VIDEO_EXTENSIONS, is_video_name
 
 #: A remote video is read in blocks of this many bytes, of which the newest few are kept.
 BLOCK_BYTES = 4 << 20

@@ -40,7 +40,7 @@ exit status: 0 done; 2 bad usage; 1 failed
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
-    from pal_ds.backbone_file import BackboneError
+    from pal_ds.formats.backbone_file import BackboneError
     from pal_ds.transfer.datasets.annotations import AnnotationError
     from pal_ds.transfer.video_source import VideoSourceError
 

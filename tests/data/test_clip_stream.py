@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 from tiny_shards import sample, write_set
 
-from pal_ds import shardset, storage
+from pal_ds import storage
 from pal_ds.data.errors import ClipCorruptError
 from pal_ds.data.order import ClipPosition, EpochPlan
 from pal_ds.data.schedule import TrainSchedule
 from pal_ds.data.stream import ClipStream, fits_whole_windows
+from pal_ds.formats import shardset
 from pal_ds.storage import RetryPolicy
 
 

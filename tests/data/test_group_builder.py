@@ -18,7 +18,7 @@ from pal_ds.data.sampling import draw_clip, draw_look
 from pal_ds.data.schedule import GroupTask
 from pal_ds.data.slots import SlotWriter, resized, slot_bytes
 from pal_ds.data.synthesis import GroupBuilder, colour_matrices
-from pal_ds.samples import SampleMembers
+from pal_ds.formats.tar_samples import SampleMembers
 
 SYNTHESIS = SynthesisConfig(size=24)
 AUGMENT = AugmentConfig()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pal_ds.config.base import ConfigError
 from pal_ds.data.order import EpochOrder, EpochPlan, allowed_world_sizes
-from pal_ds.shardset import ShardEntry, SplitEntry
+from pal_ds.formats.shardset import ShardEntry, SplitEntry
 
 
 def split_of(counts, clip_bytes=1000):

@@ -6,8 +6,8 @@ import pytest
 from test_loader import global_batches, loader_of
 from tiny_shards import sample, write_set
 
-from pal_ds import shardset
 from pal_ds.data.errors import TooManyBadClipsError
+from pal_ds.formats import shardset
 from pal_ds.storage import RetryPolicy, StorageError
 
 FAST = RetryPolicy(budget_seconds=0.3, first_delay=0.01, max_delay=0.05)

@@ -12,7 +12,7 @@ from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.augment import render
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.sampling import draw_clip
-from pal_ds.samples import SampleMembers
+from pal_ds.formats.tar_samples import SampleMembers
 
 SYNTHESIS = SynthesisConfig(size=24)
 AUGMENT = AugmentConfig(crop="center", flip_p=0, jitter_p=0, grey_p=0, blur_p=0)

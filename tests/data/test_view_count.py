@@ -15,7 +15,7 @@ from pal_ds.data.augment import render
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.sampling import draw_clip, draw_pairs
 from pal_ds.data.slots import slot_bytes
-from pal_ds.samples import SampleMembers
+from pal_ds.formats.tar_samples import SampleMembers
 
 PLAIN = AugmentConfig(
     crop="center", flip_p=0, jitter_p=0, grey_p=0, blur_p=0, mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pal_ds import shardset
-from pal_ds.shardset import (
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import (
     Manifest,
     SampleEntry,
     SampleRecord,

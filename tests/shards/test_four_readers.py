@@ -23,7 +23,7 @@ from kinds import KINDS, make_kinds
 from torch import Tensor
 
 from pal_ds.data.decode import decode_frames
-from pal_ds.samples import SampleMembers, split_samples
+from pal_ds.formats.tar_samples import SampleMembers, split_samples
 from pal_ds.transfer import rereading
 from pal_ds.transfer.frames import FrameStream
 from pal_ds.transfer.opening import FrameError

@@ -171,7 +171,7 @@ def training_rows(run: Path) -> dict[int, dict]:
 
 def state_of(run: Path, step: int) -> dict:
     """Return all tensors and the state of a local checkpoint."""
-    from pal_ds.training import checkpoint
+    from pal_ds.formats import checkpoint
 
     snapshot = checkpoint.load(str(run), step)
     return {"model": snapshot.model, "optimizer": snapshot.optimizer, "state": snapshot.state}

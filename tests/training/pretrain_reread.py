@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == "__main__":
     from launch.pretrain import main
-    from pal_ds.training import checkpoint
+    from pal_ds.formats import checkpoint
     from pal_ds.training.trainer import Trainer
 
     honest = Trainer.run

@@ -10,9 +10,9 @@ import torch
 
 from pal_ds import storage
 from pal_ds.config import CheckpointConfig
+from pal_ds.formats import checkpoint
+from pal_ds.formats.checkpoint import CheckpointError, Snapshot
 from pal_ds.storage import RetryPolicy
-from pal_ds.training import checkpoint
-from pal_ds.training.checkpoint import CheckpointError, Snapshot
 from pal_ds.training.saver import Saver
 
 FAST = RetryPolicy(budget_seconds=0.2, first_delay=0.01)

@@ -19,8 +19,8 @@ from launching import ROOT, Launcher, fill, wait_for, words
 
 from launch.demo.s3_server import S3Server
 from pal_ds import storage
+from pal_ds.formats import checkpoint
 from pal_ds.storage import RetryPolicy
-from pal_ds.training import checkpoint
 
 pytestmark = [
     pytest.mark.slow,

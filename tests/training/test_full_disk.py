@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from launching import Launcher, fill, wait_for, words
 
-from pal_ds.training import checkpoint
+from pal_ds.formats import checkpoint
 
 pytestmark = pytest.mark.slow
 

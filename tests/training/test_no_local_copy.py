@@ -11,7 +11,8 @@ import pytest
 from launching import Launcher, words
 
 from launch.demo.s3_server import S3Server
-from pal_ds import shardset, storage
+from pal_ds import storage
+from pal_ds.formats import shardset
 
 pytestmark = pytest.mark.slow
 SPOOL_BYTES = 256 << 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pal_ds.formats.recording import recording_number, recording_of
 from pal_ds.models.queue import KeyQueue
-from pal_ds.recording import recording_number, recording_of
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from saving_process import KEEP_LAST, save_for_ever, snapshot_of
 from launch.demo.s3_server import S3Server
 from pal_ds import storage
 from pal_ds.config import CheckpointConfig
-from pal_ds.training import checkpoint
+from pal_ds.formats import checkpoint
 from pal_ds.training.saver import Saver
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from pal_ds.models import build_backbone
-from pal_ds.shardset import (
+from pal_ds.formats.shardset import (
     Manifest,
     SampleEntry,
     SampleRecord,
@@ -23,6 +22,7 @@ from pal_ds.shardset import (
     index_name,
     shard_name,
 )
+from pal_ds.models import build_backbone
 
 MODEL = {"backbone": "i3d", "width": 0.0625}
 CONFIG = {

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from pal_ds.transfer.sidecar import Sidecar, array_name, sidecar_name
+from pal_ds.formats.feature_sidecar import Sidecar, array_name, sidecar_name
 
 FPS, CLIP, STRIDE = 30.0, 8, 8
 CLASSES = ("jump", "run", "throw")

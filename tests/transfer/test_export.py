@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from extract_fixtures import write_checkpoint
 
-from pal_ds.backbone_file import BackboneError, weights_digest
+from pal_ds.formats.backbone_file import BackboneError, weights_digest
 from pal_ds.models import build_backbone
 from pal_ds.transfer.export import export_backbone, find_checkpoint, load_backbone
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import yaml
 
+from pal_ds.formats.feature_folder import FeatureError, FeatureStore
+from pal_ds.formats.feature_sidecar import Sidecar, SidecarError
 from pal_ds.transfer.extract_cli import main as extract_main
-from pal_ds.transfer.feature_store import FeatureError, FeatureStore
 from pal_ds.transfer.formats import FORMATS
 from pal_ds.transfer.formats.tables import INFO_COLUMNS, from_csv, to_csv
-from pal_ds.transfer.sidecar import Sidecar, SidecarError
 
 DATABASE = {
     "a": {"subset": "training", "annotations": [{"segment": [0.5, 1.5], "label": "Surfing"}]},

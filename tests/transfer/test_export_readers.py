@@ -20,9 +20,9 @@ import yaml
 from numpy.typing import NDArray
 
 from pal_ds.config.base import ConfigError
-from pal_ds.transfer.feature_store import FeatureStore
+from pal_ds.formats.feature_folder import FeatureStore
+from pal_ds.formats.feature_sidecar import Sidecar
 from pal_ds.transfer.formats import FORMATS
-from pal_ds.transfer.sidecar import Sidecar
 
 FPS = 25.0
 #: id -> (clip frames, frames)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchcodec.decoders import VideoDecoder
 
+from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.transfer import frames as frames_module
 from pal_ds.transfer.encoder import ClipEncoder
 from pal_ds.transfer.export import load_backbone
-from pal_ds.transfer.feature_store import FeatureStore
 from pal_ds.transfer.features import ExtractOptions, count_clips, encode_stream, extract_videos
 from pal_ds.transfer.frames import FrameStream
 from pal_ds.transfer.video_source import list_videos

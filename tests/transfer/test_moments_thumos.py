@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from pal_ds.formats.feature_folder import VideoFeatures
 from pal_ds.transfer.actionformer import points
 from pal_ds.transfer.datasets.annotations import VideoAnnotation
 from pal_ds.transfer.datasets.detection import read_detection
-from pal_ds.transfer.feature_store import VideoFeatures
 from pal_ds.transfer.moments import make_moment_targets
 from pal_ds.transfer.pieces import windows
 

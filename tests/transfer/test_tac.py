@@ -9,11 +9,12 @@ import safetensors.torch
 import torch
 from extract_fixtures import make_video, write_checkpoint
 
-from pal_ds.backbone_file import BackboneError
 from pal_ds.config.base import ConfigError
 from pal_ds.config.loading import build
 from pal_ds.config.tac import TacConfig
-from pal_ds.shardset import (
+from pal_ds.formats.backbone_file import BackboneError
+from pal_ds.formats.feature_folder import FeatureError
+from pal_ds.formats.shardset import (
     Manifest,
     SampleEntry,
     SampleRecord,
@@ -23,7 +24,6 @@ from pal_ds.shardset import (
     index_name,
     shard_name,
 )
-from pal_ds.transfer.feature_store import FeatureError
 from pal_ds.transfer.labelled_clips import LabelledClips
 from pal_ds.transfer.metrics.tasks import evaluate
 from pal_ds.transfer.trainer import build_task, train

@@ -15,9 +15,9 @@ from pal_ds.config.base import ConfigError
 from pal_ds.config.loading import build, load_tree
 from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import HEADS, TransferConfig
+from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.transfer.class_scores import VideoScores, pool
 from pal_ds.transfer.datasets.annotations import AnnotationError
-from pal_ds.transfer.feature_store import FeatureError, FeatureStore
 from pal_ds.transfer.metrics.tasks import evaluate
 from pal_ds.transfer.trainer import train
 

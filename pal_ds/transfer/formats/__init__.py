@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pal_ds.transfer.feature_store import FeatureStore
+from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.transfer.formats import hdf5, tables, toolboxes
 
 #: ``write(features, out_url, database)``; ``database`` holds the annotations by video id, or nothing.

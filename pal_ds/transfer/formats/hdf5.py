@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
-from pal_ds.transfer.feature_store import FeatureStore, at_times
+from pal_ds.formats.feature_folder import FeatureStore, at_times
+from pal_ds.formats.feature_sidecar import Sidecar
 from pal_ds.transfer.formats.tables import annotated_parts, write_lists
-from pal_ds.transfer.sidecar import Sidecar
 
 Rows = Callable[[Sidecar, NDArray[np.float32]], tuple[str, NDArray[np.float32]]]
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError, check, option
-from pal_ds.shardset import dump_json
-from pal_ds.transfer.feature_store import FeatureError, load_array
+from pal_ds.formats.feature_folder import FeatureError, load_array
+from pal_ds.formats.feature_sidecar import FORMAT, Sidecar, array_name, sidecar_name
+from pal_ds.formats.shardset import dump_json
 from pal_ds.transfer.features import SETTINGS_NAME
 from pal_ds.transfer.formats.hdf5 import read_items
 from pal_ds.transfer.formats.tables import from_csv
-from pal_ds.transfer.sidecar import FORMAT, Sidecar, array_name, sidecar_name
 
 KINDS = ("npy", "hdf5", "csv")
 #: Share of a video's duration by which its features may be off before their time axis is doubted: some videos of

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pal_ds import storage
-from pal_ds.shardset import dump_json
-from pal_ds.transfer.feature_store import FeatureStore, at_times
-from pal_ds.transfer.sidecar import Sidecar
+from pal_ds.formats.feature_folder import FeatureStore, at_times
+from pal_ds.formats.feature_sidecar import Sidecar
+from pal_ds.formats.shardset import dump_json
 
 BMN_ROWS = 100
 #: BMN's post-processing takes a video for as long as its whole clips of so many frames.

@@ -11,11 +11,11 @@ import yaml
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
-from pal_ds.shardset import dump_json
-from pal_ds.transfer.feature_store import FeatureStore
+from pal_ds.formats.feature_folder import FeatureStore
+from pal_ds.formats.feature_sidecar import Sidecar
+from pal_ds.formats.shardset import dump_json
 from pal_ds.transfer.formats.hdf5 import evenly
 from pal_ds.transfer.formats.tables import annotated_parts
-from pal_ds.transfer.sidecar import Sidecar
 
 #: Into how many parts a frame may be divided for OpenTAD.
 MOST_PARTS = 1000

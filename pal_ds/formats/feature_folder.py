@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
-from pal_ds.transfer.sidecar import Sidecar, SidecarError, array_name, sidecar_name
+from pal_ds.formats.feature_sidecar import Sidecar, SidecarError, array_name, sidecar_name
 
 FloatArray = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 
-from pal_ds.shardset import SampleRecord, ShardSetError
+from pal_ds.formats.shardset import SampleRecord, ShardSetError
 
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pal_ds.shardset import dump_json
+from pal_ds.formats.shardset import dump_json
 
 FORMAT = "pal-features/1"
 
