@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pal_ds.models.collectives import all_gather_flat
+from pal_ds.distributed.collectives import all_gather_flat
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pal_ds.models.collectives import all_gather_flat
+from pal_ds.distributed.collectives import all_gather_flat
 from pal_ds.models.compiled import is_compiled
 from pal_ds.models.numerics import at_least_fp32
 

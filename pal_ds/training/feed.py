@@ -12,8 +12,8 @@ from pal_ds.data.augment import render
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.loader import GroupLoader, LoaderStats
 from pal_ds.data.validation import ValidationSet
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ViewBatch
-from pal_ds.training.ranks import Ranks
 
 
 class TrainFeed(Protocol):

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 from pal_ds import storage
 from pal_ds.config import Config, to_tree
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.formats.backbone_file import BackboneSpec, backbone_bytes, fields_of_config, weights_digest
 from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.environment import versions
 from pal_ds.training.failure import RunFailedError
 from pal_ds.training.optimizer_state import read_optimizer_state
-from pal_ds.training.ranks import Ranks
 from pal_ds.training.saver import Saver
 from pal_ds.training.schedule import Schedule
 

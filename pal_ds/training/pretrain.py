@@ -13,10 +13,13 @@ import torch
 
 from pal_ds import storage
 from pal_ds.config import Config, to_tree, to_yaml
+from pal_ds.distributed import ranks as rank_room
+from pal_ds.distributed.preemption import EXIT_PREEMPTED, PreemptionWatch
+from pal_ds.distributed.ranks import Ranks
+from pal_ds.distributed.watchdog import Watchdog
 from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import Objective, build_objective, read_weights
-from pal_ds.training import ranks as rank_room
 from pal_ds.training import start
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.environment import describe_environment
@@ -26,16 +29,13 @@ from pal_ds.training.identity import check_identity, identity_of, warn_changes
 from pal_ds.training.keeper import Keeper
 from pal_ds.training.optimizer_state import write_optimizer_state
 from pal_ds.training.plan import RunPlan
-from pal_ds.training.preemption import EXIT_PREEMPTED, PreemptionWatch
 from pal_ds.training.profiler import StepProfiler
-from pal_ds.training.ranks import Ranks
 from pal_ds.training.runlog import RunLog
 from pal_ds.training.saver import Saver
 from pal_ds.training.schedule import Schedule
 from pal_ds.training.start import EXIT_CONFIG, EXIT_FAILED, StartError
 from pal_ds.training.steplog import StepLog
 from pal_ds.training.trainer import Parts, Trainer
-from pal_ds.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 

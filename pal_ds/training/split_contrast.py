@@ -11,9 +11,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ContrastTerm, ObjectiveOutput, ViewBatch
 from pal_ds.models.loss import contrast_rows
-from pal_ds.training.ranks import Ranks
 
 #: Queries contrasted at once: with 16,384 keys their similarities take 64 MB.
 _ROWS_AT_ONCE = 1024

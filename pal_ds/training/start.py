@@ -13,13 +13,13 @@ from typing import TypeVar
 
 from pal_ds import storage
 from pal_ds.config import Config, ConfigError
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.formats import checkpoint, shardset
 from pal_ds.formats.checkpoint import CheckpointError, Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import WeightsError
 from pal_ds.training.identity import IdentityError
 from pal_ds.training.plan import RunPlan, plan_run
-from pal_ds.training.ranks import Ranks
 from pal_ds.training.runlog import STATUS
 
 EXIT_FAILED = 1

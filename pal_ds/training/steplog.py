@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pal_ds.config import Config
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ObjectiveOutput
 from pal_ds.models.probe import collapse_warning
 from pal_ds.training.console import Console
@@ -25,7 +26,6 @@ from pal_ds.training.feed import TrainFeed
 from pal_ds.training.hardware import find_gpu
 from pal_ds.training.meter import Meter
 from pal_ds.training.plan import RunPlan
-from pal_ds.training.ranks import Ranks
 from pal_ds.training.runlog import RunLog
 from pal_ds.training.validate import Validation
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ViewBatch
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.label_probe import LabelProbe
-from pal_ds.training.ranks import Ranks
 from pal_ds.training.split_contrast import SplitContrast
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
+from pal_ds.distributed.peers import Peers, Place, pick_device, read_place
 from pal_ds.formats.backbone_file import BackboneError
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.formats.shardset import ShardSetError
@@ -29,7 +30,6 @@ from pal_ds.transfer.features import (
 )
 from pal_ds.transfer.formats import FORMATS
 from pal_ds.transfer.progress import ExtractProgress
-from pal_ds.transfer.ranks import Peers, Place, pick_device, read_place
 from pal_ds.transfer.video_source import VideoSourceError, deal_videos, list_videos
 
 DONE, FAILED, USAGE, WITH_ERRORS = 0, 1, 2, 3

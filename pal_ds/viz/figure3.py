@@ -102,9 +102,9 @@ def means(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
 
 
 def _encoders(checkpoints: Sequence[str], size: int, device: str) -> tuple[dict[str, Encode], int]:
+    from pal_ds.distributed.peers import pick_device, read_place
     from pal_ds.transfer.encoder import ClipEncoder
     from pal_ds.transfer.export import load_backbone
-    from pal_ds.transfer.ranks import pick_device, read_place
 
     encoders: dict[str, Encode] = {}
     frames: list[tuple[int, int]] = []

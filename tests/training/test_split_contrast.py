@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ContrastTerm, ObjectiveOutput, ViewBatch
-from pal_ds.training.ranks import Ranks
 from pal_ds.training.split_contrast import SplitContrast
 
 RANKS = Ranks(0, 1, 0, 1, torch.device("cpu"))

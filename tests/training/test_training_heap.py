@@ -11,7 +11,7 @@ import pytest
 _FAULTS = """
 import resource, sys
 import torch
-from pal_ds.training.heap import keep_freed
+from pal_ds.distributed.cpu_malloc import keep_freed
 
 if "keep" in sys.argv:
     assert keep_freed()

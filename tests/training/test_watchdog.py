@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from pal_ds.training import watchdog
-from pal_ds.training.watchdog import Report, name_the_culprits
+from pal_ds.distributed import watchdog
+from pal_ds.distributed.watchdog import Report, name_the_culprits
 
 
 def report(rank: int, *, count: int = 5, step: int = 7, waits: bool = True) -> Report:

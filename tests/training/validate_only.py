@@ -13,9 +13,9 @@ if __name__ == "__main__":
     import torch
 
     from pal_ds.config import load_config
+    from pal_ds.distributed import ranks as ranks_module
     from pal_ds.formats import checkpoint
     from pal_ds.models import build_objective
-    from pal_ds.training import ranks as ranks_module
     from pal_ds.training.engine import TrainEngine
     from pal_ds.training.feed import ValidationFeed
     from pal_ds.training.validate import validate

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from pal_ds.training.ranks import Ranks
+from pal_ds.distributed.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ _NAMED_AT_MOST = 8
 _WAITING = (
     "torch/distributed/",
     "deepspeed/comm/",
-    "pal_ds/training/ranks.py",
-    "pal_ds/models/collectives.py",
+    "pal_ds/distributed/ranks.py",
+    "pal_ds/distributed/collectives.py",
 )
 
 

@@ -18,8 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pal_ds.models.collectives import all_gather_flat
-from pal_ds.training.heap import keep_freed
+from pal_ds.distributed.collectives import all_gather_flat
+from pal_ds.distributed.cpu_malloc import keep_freed
 
 _TEXT_BYTES = 400
 
