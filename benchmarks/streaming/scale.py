@@ -26,7 +26,7 @@ from benchmarks.streaming import memory, sets
 from benchmarks.streaming.run import machine
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
-from pal_ds.data.order import EpochOrder
+from pal_ds.data.order.epoch_order import EpochOrder
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import ShardEntry, ShardIndex, index_name, shard_name
 from pal_ds.formats.tar_samples import split_samples

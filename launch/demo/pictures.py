@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from pal_ds.config import Config
-from pal_ds.data.augment import render
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.loader import GroupLoader
+from pal_ds.data.synthesis.render import render
 from pal_ds.transfer.encoder import ClipEncoder
 from pal_ds.transfer.export import load_backbone
 from pal_ds.viz.filmstrip import Strip, film_strips

@@ -16,9 +16,9 @@ import math
 from typing import Any
 
 from pal_ds.config import Config, ConfigError
-from pal_ds.data.order import EpochPlan
-from pal_ds.data.schedule import TrainSchedule
-from pal_ds.data.stream import reading_threads
+from pal_ds.data.clip_stream import reading_threads
+from pal_ds.data.order.epoch_order import EpochPlan
+from pal_ds.data.order.group_schedule import TrainSchedule
 from pal_ds.training.streaming_plan import StreamingPlan, plan_streaming
 
 #: Doubling a part that helps less than this is not called a bottleneck.

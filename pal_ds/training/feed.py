@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from pal_ds import storage
 from pal_ds.config import Config
-from pal_ds.data.augment import render
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.loader import GroupLoader, LoaderStats
-from pal_ds.data.validation import ValidationSet
+from pal_ds.data.synthesis.render import render
+from pal_ds.data.validation_set import ValidationSet
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ViewBatch
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from pal_ds.config import Config, ConfigError
-from pal_ds.data.order import EpochPlan, allowed_world_sizes
+from pal_ds.data.order.epoch_order import EpochPlan, allowed_world_sizes
 from pal_ds.formats.shardset import Manifest, SplitEntry
 from pal_ds.training.streaming_plan import describe_streaming
 

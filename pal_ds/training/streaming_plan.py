@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from pal_ds.config import Config
-from pal_ds.data.order import EpochOrder, EpochPlan, IntArray
-from pal_ds.data.slots import slot_bytes
-from pal_ds.data.stream import fits_whole_windows
+from pal_ds.data.clip_stream import fits_whole_windows
+from pal_ds.data.order.epoch_order import EpochOrder, EpochPlan, IntArray
+from pal_ds.data.synthesis.slot_layout import slot_bytes
 
 #: Windows whose requests are counted to know the mean.
 _SAMPLED_WINDOWS = 64

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from pal_ds.data.order import ClipPosition
-from pal_ds.data.schedule import GroupTask
-from pal_ds.data.slots import slot_bytes
-from pal_ds.data.synthesis import GroupBuilder
+from pal_ds.data.order.epoch_order import ClipPosition
+from pal_ds.data.order.group_schedule import GroupTask
+from pal_ds.data.synthesis.group_builder import GroupBuilder
+from pal_ds.data.synthesis.slot_layout import slot_bytes
 
 
 def built(clips, synthesis, augment, *, seed=3):

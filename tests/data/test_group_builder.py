@@ -11,13 +11,13 @@ from tiny_shards import HEIGHT, WIDTH, encode, sample
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import SourceRow
 from pal_ds.data.decode import decode_frames
-from pal_ds.data.draws import Draws
 from pal_ds.data.errors import ClipCorruptError, TooManyBadClipsError
-from pal_ds.data.order import ClipPosition
-from pal_ds.data.sampling import draw_clip, draw_look
-from pal_ds.data.schedule import GroupTask
-from pal_ds.data.slots import SlotWriter, resized, slot_bytes
-from pal_ds.data.synthesis import GroupBuilder, colour_matrices
+from pal_ds.data.order.epoch_order import ClipPosition
+from pal_ds.data.order.group_schedule import GroupTask
+from pal_ds.data.rng import Draws
+from pal_ds.data.synthesis.group_builder import GroupBuilder, colour_matrices
+from pal_ds.data.synthesis.sampling import draw_clip, draw_look
+from pal_ds.data.synthesis.slot_layout import SlotWriter, resized, slot_bytes
 from pal_ds.formats.tar_samples import SampleMembers
 
 SYNTHESIS = SynthesisConfig(size=24)

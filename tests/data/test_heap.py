@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pal_ds.data import heap
+from pal_ds.data.workers import heap_trim
 
 
 def _anonymous() -> int:
@@ -22,7 +22,7 @@ def test_freed_memory_goes_back_to_the_system() -> None:
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
     piece, count = 64 << 10, 2048
-    group = types.SimpleNamespace(group=range(heap.CLIPS_PER_TRIM))
+    group = types.SimpleNamespace(group=range(heap_trim.CLIPS_PER_TRIM))
 
     def groups() -> Iterator[types.SimpleNamespace]:
         # Every 64th piece stays, so that the freed ones lie between pieces in use, as with frames of all sizes.
@@ -38,7 +38,7 @@ def test_freed_memory_goes_back_to_the_system() -> None:
     kept: list[int] = []
     before = _anonymous()
     # Only the number of clips of a group is looked at, so this stands for a built one.
-    assert list(heap.trimmed(groups())) == [group]  # type: ignore[arg-type]
+    assert list(heap_trim.trimmed(groups())) == [group]  # type: ignore[arg-type]
     after = _anonymous()
     for address in kept:
         libc.free(address)

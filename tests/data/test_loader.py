@@ -14,9 +14,9 @@ from tiny_shards import encode, sample, write_set
 
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
-from pal_ds.data.augment import render
 from pal_ds.data.errors import TooManyBadClipsError
 from pal_ds.data.loader import GroupLoader
+from pal_ds.data.synthesis.render import render
 from pal_ds.formats import shardset
 
 SYNTHESIS = SynthesisConfig(size=24)

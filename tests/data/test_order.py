@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pal_ds.config.base import ConfigError
-from pal_ds.data.order import EpochOrder, EpochPlan, allowed_world_sizes
+from pal_ds.data.order.epoch_order import EpochOrder, EpochPlan, allowed_world_sizes
 from pal_ds.formats.shardset import ShardEntry, SplitEntry
 
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
-from pal_ds.data.augment import render
 from pal_ds.data.batch import Group, MicroBatch
-from pal_ds.data.slots import resized
+from pal_ds.data.synthesis.render import render
+from pal_ds.data.synthesis.slot_layout import resized
 
 PLAIN = AugmentConfig(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])
 SYNTHESIS = SynthesisConfig(size=16, clips=4, clip_frames=2, region_max=3)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from test_order import epoch_groups, plan_of
 
 from pal_ds.config.base import ConfigError
-from pal_ds.data.order import EpochOrder
-from pal_ds.data.schedule import (
+from pal_ds.data.order.epoch_order import EpochOrder
+from pal_ds.data.order.group_schedule import (
     ATTEMPTS_PER_SCOPE,
     TrainSchedule,
     ValidationSchedule,

@@ -9,9 +9,9 @@ from building import built
 from tiny_shards import HEIGHT, WIDTH, encode, sample
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
-from pal_ds.data.augment import render
 from pal_ds.data.batch import MicroBatch
-from pal_ds.data.sampling import draw_clip
+from pal_ds.data.synthesis.render import render
+from pal_ds.data.synthesis.sampling import draw_clip
 from pal_ds.formats.tar_samples import SampleMembers
 
 SYNTHESIS = SynthesisConfig(size=24)

@@ -2,8 +2,8 @@ import pytest
 from test_loader import AUGMENT, SYNTHESIS, group_print
 
 from pal_ds.config.data import DataConfig
-from pal_ds.data.augment import render
-from pal_ds.data.validation import ValidationSet
+from pal_ds.data.synthesis.render import render
+from pal_ds.data.validation_set import ValidationSet
 from pal_ds.formats import shardset
 
 

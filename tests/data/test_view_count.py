@@ -11,10 +11,10 @@ from tiny_shards import HEIGHT, WIDTH, encode, sample
 
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
-from pal_ds.data.augment import render
 from pal_ds.data.batch import MicroBatch
-from pal_ds.data.sampling import draw_clip, draw_pairs
-from pal_ds.data.slots import slot_bytes
+from pal_ds.data.synthesis.render import render
+from pal_ds.data.synthesis.sampling import draw_clip, draw_pairs
+from pal_ds.data.synthesis.slot_layout import slot_bytes
 from pal_ds.formats.tar_samples import SampleMembers
 
 PLAIN = AugmentConfig(

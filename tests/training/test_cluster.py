@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from pal_ds.config import ConfigError, load_config
-from pal_ds.data.order import EpochPlan
+from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 from pal_ds.training.cluster import Cluster, describe_forecast, forecast, parse_cluster
 from pal_ds.training.dry_run import dry_run

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from pal_ds.config.base import ConfigError
-from pal_ds.data.draws import Draws
-from pal_ds.data.order import ClipPosition, EpochOrder, EpochPlan, IntArray, allowed_world_sizes
+from pal_ds.data.order.epoch_order import ClipPosition, EpochOrder, EpochPlan, IntArray, allowed_world_sizes
+from pal_ds.data.rng import Draws
 
 #: Stand-ins tried from the group's own window, then from its lane, before the whole epoch is drawn from.
 ATTEMPTS_PER_SCOPE = 8

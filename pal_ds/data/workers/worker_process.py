@@ -21,11 +21,11 @@ import webdataset
 from torch import Tensor
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
-from pal_ds.data.heap import trimmed
-from pal_ds.data.ring import Ring
-from pal_ds.data.schedule import Schedule
-from pal_ds.data.stream import ClipStream
-from pal_ds.data.synthesis import Built, GroupBuilder
+from pal_ds.data.clip_stream import ClipStream
+from pal_ds.data.order.group_schedule import Schedule
+from pal_ds.data.synthesis.group_builder import Built, GroupBuilder
+from pal_ds.data.workers.heap_trim import trimmed
+from pal_ds.data.workers.shared_memory import Ring
 from pal_ds.storage import ReadCounters, RetryPolicy
 
 _PR_SET_PDEATHSIG = 1

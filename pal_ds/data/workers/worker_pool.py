@@ -21,10 +21,10 @@ from torch import Tensor
 
 from pal_ds.data.batch import Group
 from pal_ds.data.errors import WorkerLostError
-from pal_ds.data.ring import Ring
-from pal_ds.data.source import Taken
-from pal_ds.data.synthesis import Built
-from pal_ds.data.worker import WorkerSpec, worker_main
+from pal_ds.data.synthesis.group_builder import Built
+from pal_ds.data.workers.group_source import Taken
+from pal_ds.data.workers.shared_memory import Ring
+from pal_ds.data.workers.worker_process import WorkerSpec, worker_main
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class WorkerPool:
         self._hung = dict(spec.hung)
         self._context: Any = multiprocessing.get_context(start_method)
         if start_method == "forkserver":
-            self._context.set_forkserver_preload(["pal_ds.data.worker"])
+            self._context.set_forkserver_preload(["pal_ds.data.workers.worker_process"])
         self._rings = [Ring(slots, slot_bytes) for _ in range(workers)]
         self._pinned = [ring for ring in self._rings if pin and _page_lock(ring.memory)]
         self._processes: dict[int, Any] = {}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pal_ds.config.data import SynthesisConfig
 from pal_ds.data.batch import SourceRow
-from pal_ds.data.sampling import ClipDraws
+from pal_ds.data.synthesis.sampling import ClipDraws
 
 #: A crop is shipped as it is up to this multiple of the output's area; larger ones are resized in the worker.
 SHIP_AREA = 2

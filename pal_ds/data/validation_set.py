@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
-from pal_ds.data.feed import GroupFeed, load_split, worker_spec
-from pal_ds.data.order import EpochPlan
-from pal_ds.data.schedule import ValidationSchedule
+from pal_ds.data.group_feed import GroupFeed, load_split, worker_spec
+from pal_ds.data.order.epoch_order import EpochPlan
+from pal_ds.data.order.group_schedule import ValidationSchedule
 from pal_ds.storage import RetryPolicy
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator
 
-from pal_ds.data.synthesis import Built
+from pal_ds.data.synthesis.group_builder import Built
 
 #: Clips between two trims. What is given back has to be faulted in again: every 128 clips meant 240 page faults a
 #: clip against 70 (1.9 against 0.7 ms of system time, on a busy machine); every 1024, memory swings

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from pal_ds import storage
 from pal_ds.data.errors import ClipCorruptError, ClipError
-from pal_ds.data.order import ClipPosition, IntArray
-from pal_ds.data.schedule import GroupTask
+from pal_ds.data.order.epoch_order import ClipPosition, IntArray
+from pal_ds.data.order.group_schedule import GroupTask
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import ShardIndex, ShardSetError
 from pal_ds.formats.tar_samples import SampleMembers, split_samples

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pal_ds.config.base import ConfigError
-from pal_ds.data.draws import Draws
+from pal_ds.data.rng import Draws
 from pal_ds.formats.shardset import SplitEntry
 
 IntArray = npt.NDArray[np.int64]

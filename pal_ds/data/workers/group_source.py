@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pal_ds.data.synthesis import Built
-from pal_ds.data.worker import Chain, WorkerSpec
+from pal_ds.data.synthesis.group_builder import Built
+from pal_ds.data.workers.worker_process import Chain, WorkerSpec
 from pal_ds.storage import ReadCounters
 
 

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group
+from pal_ds.data.clip_stream import Clip
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.errors import ClipError, TooManyBadClipsError
-from pal_ds.data.order import ClipPosition
-from pal_ds.data.sampling import ClipDraws, Look, draw_clip, draw_pairs
-from pal_ds.data.schedule import MAX_ATTEMPTS, GroupTask, Schedule
-from pal_ds.data.slots import SlotWriter
-from pal_ds.data.stream import Clip
+from pal_ds.data.order.epoch_order import ClipPosition
+from pal_ds.data.order.group_schedule import MAX_ATTEMPTS, GroupTask, Schedule
+from pal_ds.data.synthesis.sampling import ClipDraws, Look, draw_clip, draw_pairs
+from pal_ds.data.synthesis.slot_layout import SlotWriter
 from pal_ds.formats.shardset import SampleRecord
 from pal_ds.formats.tar_samples import SampleMembers
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
-from pal_ds.data.draws import Draws
+from pal_ds.data.rng import Draws
 
 IntArray = npt.NDArray[np.int64]
 #: Names of the views in the draws; a sample has the first ``synthesis.views`` of them.

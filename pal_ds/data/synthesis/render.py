@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group, MicroBatch
-from pal_ds.data.slots import resized
+from pal_ds.data.synthesis.slot_layout import resized
 
 _GREY = (0.299, 0.587, 0.114)
 

@@ -12,12 +12,12 @@ from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.decode import decode_device
 from pal_ds.data.errors import TooManyBadClipsError
-from pal_ds.data.order import EpochPlan
-from pal_ds.data.pool import WorkerPool
-from pal_ds.data.schedule import Schedule
-from pal_ds.data.slots import slot_bytes
-from pal_ds.data.source import InProcess, Source, Taken
-from pal_ds.data.worker import WorkerSpec
+from pal_ds.data.order.epoch_order import EpochPlan
+from pal_ds.data.order.group_schedule import Schedule
+from pal_ds.data.synthesis.slot_layout import slot_bytes
+from pal_ds.data.workers.group_source import InProcess, Source, Taken
+from pal_ds.data.workers.worker_pool import WorkerPool
+from pal_ds.data.workers.worker_process import WorkerSpec
 from pal_ds.formats import shardset
 from pal_ds.storage import ReadCounters, RetryPolicy
 
