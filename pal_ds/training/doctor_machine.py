@@ -163,7 +163,7 @@ def half_precision() -> list[Finding]:
     """Measure whether bf16 3D convolutions are right here; where not, the backbone would run in fp32."""
     import torch
 
-    from pal_ds.models.half_precision import half_conv3d_is_sound
+    from pal_ds.models.layers.half_precision import half_conv3d_is_sound
 
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     if half_conv3d_is_sound(kind, torch.bfloat16):

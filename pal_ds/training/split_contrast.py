@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ContrastTerm, ObjectiveOutput, ViewBatch
-from pal_ds.models.loss import contrast_rows
+from pal_ds.models.ssl.info_nce import contrast_rows
 
 #: Queries contrasted at once: with 16,384 keys their similarities take 64 MB.
 _ROWS_AT_ONCE = 1024

@@ -17,7 +17,7 @@ from torch import Tensor
 from pal_ds.config import Config
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ObjectiveOutput
-from pal_ds.models.probe import collapse_warning
+from pal_ds.models.ssl.knn_probe import collapse_warning
 from pal_ds.training.console import Console
 from pal_ds.training.cost import job_of
 from pal_ds.training.engine import StepResult, TrainEngine

@@ -15,7 +15,7 @@ from tiny import tiny_objective
 from torch import Tensor
 
 from pal_ds.models import WeightsError, build_backbone, load_backbone_weights, read_weights
-from pal_ds.models.weights import inflated
+from pal_ds.models.pretrained_weights import inflated
 
 
 def torch_bytes(value: Any) -> bytes:

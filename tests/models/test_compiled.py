@@ -10,7 +10,7 @@ from rank_pool import RankPool
 from tiny import tiny_objective
 
 from pal_ds.models import build_backbone, convert_sync_batchnorm
-from pal_ds.models.compiled import compile_backbone, is_compiled
+from pal_ds.models.layers.torch_compile import compile_backbone, is_compiled
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from tiny import CLIPS, SIDE, tiny_model
 from torch import nn
 
 from pal_ds.models.encoder import ClipSequenceEncoder
-from pal_ds.models.heads import Projector, TemporalHead, region_embedding, region_mean
+from pal_ds.models.layers.projection_heads import Projector, TemporalHead, region_embedding, region_mean
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 3])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import tiny_batch, tiny_objective
 
-from pal_ds.models import half_precision
+from pal_ds.models.layers import half_precision
 
 
 @pytest.fixture(autouse=True)

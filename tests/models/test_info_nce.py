@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from pal_ds.models.loss import info_nce
-from pal_ds.models.numerics import unit
+from pal_ds.models.layers.numerics import unit
+from pal_ds.models.ssl.info_nce import info_nce
 
 
 def test_uninformative_queue_costs_the_log_of_its_size() -> None:

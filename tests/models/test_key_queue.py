@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pal_ds.models.queue import KeyQueue
+from pal_ds.models.ssl.key_queue import KeyQueue
 
 
 @settings(max_examples=80, deadline=None)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from pal_ds.models.momentum import MomentumUpdate, momentum_copy
+from pal_ds.models.ssl.momentum_encoder import MomentumUpdate, momentum_copy
 
 
 def pair() -> tuple[nn.Module, nn.Module]:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pal_ds.models import Objective, ViewBatch
-from pal_ds.models.heads import region_embedding
-from pal_ds.models.loss import info_nce
-from pal_ds.models.pal import EncodedView, PalObjective, matched_clips
+from pal_ds.models.layers.projection_heads import region_embedding
+from pal_ds.models.objectives.pal import EncodedView, PalObjective, matched_clips
+from pal_ds.models.ssl.info_nce import info_nce
 
 
 def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:

@@ -12,10 +12,10 @@ from tiny import tiny_batch, tiny_objective
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import SynthesisConfig
 from pal_ds.config.objective import ObjectiveConfig, check_views
-from pal_ds.models.numerics import unit
-from pal_ds.models.playback import clips_at_speeds
-from pal_ds.models.rspnet import speed_ranking
-from pal_ds.models.speed import speed_classes
+from pal_ds.models.layers.numerics import unit
+from pal_ds.models.objectives.rspnet import speed_ranking
+from pal_ds.models.objectives.speed import speed_classes
+from pal_ds.models.ssl.playback_speed import clips_at_speeds
 
 RUN: dict[str, Any] = {"paste": "none", "region_min": 8, "region_max": 8, "stride_min": 2, "stride_max": 2}
 

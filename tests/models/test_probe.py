@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pal_ds.models.numerics import unit
-from pal_ds.models.probe import collapse_warning, knn_accuracy, retrieval_recall
-from pal_ds.models.quality import feature_std
+from pal_ds.models.layers.numerics import unit
+from pal_ds.models.ssl.embedding_quality import feature_std
+from pal_ds.models.ssl.knn_probe import collapse_warning, knn_accuracy, retrieval_recall
 
 
 def clusters(noise: float, *, classes: int = 4, each: int = 10, dim: int = 16) -> tuple[torch.Tensor, ...]:

@@ -11,7 +11,7 @@ from rank_pool import RankPool
 from torch import nn
 
 from pal_ds.models import convert_sync_batchnorm
-from pal_ds.models.sync_batchnorm import AllReduceBatchNorm
+from pal_ds.models.layers.sync_batchnorm import AllReduceBatchNorm
 
 CHANNELS = 5
 OPTIONS: list[dict[str, Any]] = [

@@ -9,10 +9,10 @@ import torch
 from tiny import tiny_batch, tiny_objective
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pal_ds.models.loss import info_nce
-from pal_ds.models.numerics import unit
-from pal_ds.models.queue import KeyQueue
-from pal_ds.models.videomoco import FrameDropper
+from pal_ds.models.layers.numerics import unit
+from pal_ds.models.objectives.videomoco import FrameDropper
+from pal_ds.models.ssl.info_nce import info_nce
+from pal_ds.models.ssl.key_queue import KeyQueue
 
 
 def videomoco(**options: Any) -> Any:

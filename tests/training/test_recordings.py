@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pal_ds.formats.recording import recording_number, recording_of
-from pal_ds.models.queue import KeyQueue
+from pal_ds.models.ssl.key_queue import KeyQueue
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pal_ds.models.numerics import at_least_fp32, full_precision, unit
+from pal_ds.models.layers.numerics import at_least_fp32, full_precision, unit
 
 #: An embedding is taken for collapsed below this share of 1 / sqrt(D), the spread of vectors all over the sphere.
 COLLAPSED_SHARE = 0.1

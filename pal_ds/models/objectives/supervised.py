@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from pal_ds.config.model import ModelConfig
 from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models.backbones import build_backbone
-from pal_ds.models.compiled import compile_backbone
 from pal_ds.models.encoder import encode_clips
-from pal_ds.models.numerics import at_least_fp32, full_precision
-from pal_ds.models.objective import Objective, ObjectiveOutput, ViewBatch
-from pal_ds.models.quality import feature_std
+from pal_ds.models.layers.numerics import at_least_fp32, full_precision
+from pal_ds.models.layers.torch_compile import compile_backbone
+from pal_ds.models.objectives.base import Objective, ObjectiveOutput, ViewBatch
+from pal_ds.models.ssl.embedding_quality import feature_std
 
 
 class ClassifierEncoder(nn.Module):

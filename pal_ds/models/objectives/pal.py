@@ -9,19 +9,19 @@ from torch import Tensor
 
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
-from pal_ds.models.contrastive import MomentumObjective
 from pal_ds.models.encoder import ClipSequenceEncoder
-from pal_ds.models.heads import region_embedding, region_mean
-from pal_ds.models.loss import ContrastiveResult, info_nce
-from pal_ds.models.numerics import unit
-from pal_ds.models.objective import ContrastTerm, ObjectiveOutput, ViewBatch
-from pal_ds.models.quality import (
+from pal_ds.models.layers.numerics import unit
+from pal_ds.models.layers.projection_heads import region_embedding, region_mean
+from pal_ds.models.objectives.base import ContrastTerm, ObjectiveOutput, ViewBatch
+from pal_ds.models.objectives.momentum_contrast import MomentumObjective
+from pal_ds.models.ssl.embedding_quality import (
     alignment,
     chance_localisation_iou,
     feature_std,
     localisation_iou,
     uniformity,
 )
+from pal_ds.models.ssl.info_nce import ContrastiveResult, info_nce
 
 Term = tuple[Tensor, dict[str, Tensor]]
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
-from pal_ds.models.compiled import compile_backbone
-from pal_ds.models.gather import batch_negatives
-from pal_ds.models.momentum import MomentumUpdate, momentum_copy
-from pal_ds.models.objective import Objective
-from pal_ds.models.queue import KeyQueue
+from pal_ds.models.layers.torch_compile import compile_backbone
+from pal_ds.models.objectives.base import Objective
+from pal_ds.models.ssl.batch_negatives import batch_negatives
+from pal_ds.models.ssl.key_queue import KeyQueue
+from pal_ds.models.ssl.momentum_encoder import MomentumUpdate, momentum_copy
 
 
 class MomentumObjective(Objective):

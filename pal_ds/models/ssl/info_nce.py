@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pal_ds.models.numerics import at_least_fp32, full_precision
+from pal_ds.models.layers.numerics import at_least_fp32, full_precision
 
 
 @dataclass(frozen=True, kw_only=True)

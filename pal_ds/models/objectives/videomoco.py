@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
-from pal_ds.models.moco import MocoObjective
-from pal_ds.models.numerics import at_least_fp32
-from pal_ds.models.objective import ObjectiveOutput, ViewBatch
+from pal_ds.models.layers.numerics import at_least_fp32
+from pal_ds.models.objectives.base import ObjectiveOutput, ViewBatch
+from pal_ds.models.objectives.moco import MocoObjective
 
 
 class _Reversed(torch.autograd.Function):

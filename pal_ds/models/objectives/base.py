@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from pal_ds.models.weights import load_backbone_weights
+from pal_ds.models.pretrained_weights import load_backbone_weights
 
 
 @dataclass(kw_only=True)
@@ -119,7 +119,7 @@ class Objective(nn.Module, ABC):
         """Start from given backbone weights instead of random ones.
 
         Raises:
-            WeightsError: the weights do not fit, see :func:`pal_ds.models.weights.load_backbone_weights`.
+            WeightsError: the weights do not fit, see :func:`pal_ds.models.pretrained_weights.load_backbone_weights`.
         """
         load_backbone_weights(self.backbone, state, source=source)
 

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models.backbones import build_backbone
-from pal_ds.models.contrastive import MomentumObjective
 from pal_ds.models.encoder import encode_clips
-from pal_ds.models.heads import Projector
-from pal_ds.models.loss import info_nce
-from pal_ds.models.numerics import at_least_fp32, full_precision, unit
-from pal_ds.models.objective import ContrastTerm, ObjectiveOutput, ViewBatch
-from pal_ds.models.playback import clips_at_speeds
-from pal_ds.models.quality import feature_std
+from pal_ds.models.layers.numerics import at_least_fp32, full_precision, unit
+from pal_ds.models.layers.projection_heads import Projector
+from pal_ds.models.objectives.base import ContrastTerm, ObjectiveOutput, ViewBatch
+from pal_ds.models.objectives.momentum_contrast import MomentumObjective
+from pal_ds.models.ssl.embedding_quality import feature_std
+from pal_ds.models.ssl.info_nce import info_nce
+from pal_ds.models.ssl.playback_speed import clips_at_speeds
 
 
 class TwoHeadEncoder(nn.Module):

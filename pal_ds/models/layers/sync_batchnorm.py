@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pal_ds.distributed.collectives import all_gather_flat
-from pal_ds.models.compiled import is_compiled
-from pal_ds.models.numerics import at_least_fp32
+from pal_ds.models.layers.numerics import at_least_fp32
+from pal_ds.models.layers.torch_compile import is_compiled
 
 
 def convert_sync_batchnorm(module: nn.Module, process_group: dist.ProcessGroup | None = None) -> nn.Module:

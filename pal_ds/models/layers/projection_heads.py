@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pal_ds.models.numerics import at_least_fp32, unit
+from pal_ds.models.layers.numerics import at_least_fp32, unit
 
 
 class Projector(nn.Sequential):

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig, check_objective
-from pal_ds.models.moco import MocoObjective
-from pal_ds.models.objective import Objective
-from pal_ds.models.pal import PalObjective
-from pal_ds.models.rspnet import RspObjective
-from pal_ds.models.speed import SpeedObjective
-from pal_ds.models.supervised import SupervisedObjective
-from pal_ds.models.videomoco import VideoMocoObjective
+from pal_ds.models.objectives.base import Objective
+from pal_ds.models.objectives.moco import MocoObjective
+from pal_ds.models.objectives.pal import PalObjective
+from pal_ds.models.objectives.rspnet import RspObjective
+from pal_ds.models.objectives.speed import SpeedObjective
+from pal_ds.models.objectives.supervised import SupervisedObjective
+from pal_ds.models.objectives.videomoco import VideoMocoObjective
 
 _CONTRASTIVE: dict[str, Callable[[ObjectiveConfig, ModelConfig, QueueConfig], Objective]] = {
     "pal": PalObjective,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
-from pal_ds.models.pal import PalObjective
+from pal_ds.models.objectives.pal import PalObjective
 
 
 class MocoObjective(PalObjective):
