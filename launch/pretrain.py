@@ -109,7 +109,7 @@ def _pretrain(words: list[str]) -> int:
     try:
         config = load_config(args.config, args.settings)
         if args.dry_run:
-            from pal_ds.training.dry_run import dry_run
+            from pal_ds.planning.dry_run import dry_run
 
             rank = int(os.environ.get("RANK", "0"))
             world_size = args.ranks or int(os.environ.get("WORLD_SIZE", "1"))

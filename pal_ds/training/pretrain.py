@@ -20,6 +20,7 @@ from pal_ds.distributed.watchdog import Watchdog
 from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import Objective, build_objective, read_weights
+from pal_ds.planning.run_plan import RunPlan
 from pal_ds.training import start
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.environment import describe_environment
@@ -28,7 +29,6 @@ from pal_ds.training.feed import Feed, TrainFeed, ValidationFeed
 from pal_ds.training.identity import check_identity, identity_of, warn_changes
 from pal_ds.training.keeper import Keeper
 from pal_ds.training.optimizer_state import write_optimizer_state
-from pal_ds.training.plan import RunPlan
 from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.runlog import RunLog
 from pal_ds.training.saver import Saver

@@ -18,8 +18,8 @@ from pal_ds.formats import checkpoint, shardset
 from pal_ds.formats.checkpoint import CheckpointError, Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import WeightsError
+from pal_ds.planning.run_plan import RunPlan, plan_run
 from pal_ds.training.identity import IdentityError
-from pal_ds.training.plan import RunPlan, plan_run
 from pal_ds.training.runlog import STATUS
 
 EXIT_FAILED = 1

@@ -18,14 +18,14 @@ from pal_ds.config import Config
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ObjectiveOutput
 from pal_ds.models.ssl.knn_probe import collapse_warning
+from pal_ds.planning.cost import job_of
+from pal_ds.planning.hardware import find_gpu
+from pal_ds.planning.run_plan import RunPlan
+from pal_ds.planning.step_estimate import step_tflop
 from pal_ds.training.console import Console
-from pal_ds.training.cost import job_of
 from pal_ds.training.engine import StepResult, TrainEngine
-from pal_ds.training.estimate import step_tflop
 from pal_ds.training.feed import TrainFeed
-from pal_ds.training.hardware import find_gpu
 from pal_ds.training.meter import Meter
-from pal_ds.training.plan import RunPlan
 from pal_ds.training.runlog import RunLog
 from pal_ds.training.validate import Validation
 

@@ -7,9 +7,9 @@ import pytest
 from pal_ds.config import ConfigError, load_config
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
-from pal_ds.training.cluster import Cluster, describe_forecast, forecast, parse_cluster
-from pal_ds.training.dry_run import dry_run
-from pal_ds.training.streaming_plan import describe_streaming, plan_streaming
+from pal_ds.planning.cluster_simulation import Cluster, describe_forecast, forecast, parse_cluster
+from pal_ds.planning.dry_run import dry_run
+from pal_ds.planning.streaming_load import describe_streaming, plan_streaming
 
 CLIP_BYTES = 190_000
 #: Nothing in it ever waits for anything but what a test makes slow.

@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pal_ds.config import load_config
 from pal_ds.models import build_backbone
-from pal_ds.training.cost import describe_cost, job_of, main, markdown
-from pal_ds.training.estimate import Job, estimate, gpu_videos_per_second, scaling_ends, step_tflop
-from pal_ds.training.hardware import GPUS, NETWORKS, find_gpu
+from pal_ds.planning.cost import describe_cost, job_of, main, markdown
+from pal_ds.planning.hardware import GPUS, NETWORKS, find_gpu
+from pal_ds.planning.step_estimate import Job, estimate, gpu_videos_per_second, scaling_ends, step_tflop
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (1, 2, 4, 8, 16, 32, 64)

@@ -14,9 +14,9 @@ from pal_ds.data.loader import LoaderStats
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 from pal_ds.models import ObjectiveOutput
+from pal_ds.planning.run_plan import plan_run
 from pal_ds.training.engine import StepResult
 from pal_ds.training.label_probe import LabelProbe
-from pal_ds.training.plan import plan_run
 from pal_ds.training.runlog import RunLog
 from pal_ds.training.steplog import StepLog, StepRecord
 

@@ -1,6 +1,6 @@
 """A step's time, load and price by arithmetic; nothing here is measured.
 
-Every assumption is a field of :class:`Job` with its source. ``pal_ds/training/cost.py`` fills it from a config or a
+Every assumption is a field of :class:`Job` with its source. ``pal_ds/planning/cost.py`` fills it from a config or a
 command line; docs/scaling.md shows the table and the arithmetic.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from pal_ds.training.hardware import GPUS, NETWORKS, Gpu, Network
+from pal_ds.planning.hardware import GPUS, NETWORKS, Gpu, Network
 
 #: Kernels of a step by layer: forward twice (query, key), backward about twice forward, and the optimizer.
 _KERNELS_PER_NORM_LAYER = 20

@@ -1,6 +1,6 @@
 """What a step and a run cost, by arithmetic: time, decoding cores, requests, money. Nothing here is measured.
 
-    python -m pal_ds.training.cost --gpu h100 --gpus 1 2 4 8 16 32 64 --price 3.0
+    python -m pal_ds.planning.cost --gpu h100 --gpus 1 2 4 8 16 32 64 --price 3.0
 
 The arithmetic and its assumptions are in ``estimate.py``; docs/scaling.md shows the table.
 """
@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 
 from pal_ds.config import Config
-from pal_ds.training.estimate import Estimate, Job, estimate, scaling_ends, step_tflop
-from pal_ds.training.hardware import GPUS, NETWORKS, Gpu
+from pal_ds.planning.hardware import GPUS, NETWORKS, Gpu
+from pal_ds.planning.step_estimate import Estimate, Job, estimate, scaling_ends, step_tflop
 
 
 def job_of(
@@ -136,7 +136,7 @@ def main(words: list[str] | None = None) -> int:
     """Print the table for given numbers."""
     defaults = Job()
     parser = argparse.ArgumentParser(
-        prog="python -m pal_ds.training.cost",
+        prog="python -m pal_ds.planning.cost",
         description="Time and price of a pre-training run by arithmetic; nothing is measured.",
     )
     parser.add_argument("--gpu", choices=GPUS, default="h100", help="accelerator (default %(default)s)")

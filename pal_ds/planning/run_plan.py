@@ -8,7 +8,7 @@ from typing import Any
 from pal_ds.config import Config, ConfigError
 from pal_ds.data.order.epoch_order import EpochPlan, allowed_world_sizes
 from pal_ds.formats.shardset import Manifest, SplitEntry
-from pal_ds.training.streaming_plan import describe_streaming
+from pal_ds.planning.streaming_load import describe_streaming
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ import sys
 
 from pal_ds.config import Config, ConfigError
 from pal_ds.formats import shardset
-from pal_ds.training.cluster import describe_forecast, forecast, parse_cluster
-from pal_ds.training.cost import describe_cost, job_of
-from pal_ds.training.hardware import GPUS, find_gpu
-from pal_ds.training.plan import describe_plan, plan_run
+from pal_ds.planning.cluster_simulation import describe_forecast, forecast, parse_cluster
+from pal_ds.planning.cost import describe_cost, job_of
+from pal_ds.planning.hardware import GPUS, find_gpu
+from pal_ds.planning.run_plan import describe_plan, plan_run
 
 
 def dry_run(

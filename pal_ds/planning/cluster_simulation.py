@@ -19,7 +19,7 @@ from pal_ds.config import Config, ConfigError
 from pal_ds.data.clip_stream import reading_threads
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.order.group_schedule import TrainSchedule
-from pal_ds.training.streaming_plan import StreamingPlan, plan_streaming
+from pal_ds.planning.streaming_load import StreamingPlan, plan_streaming
 
 #: Doubling a part that helps less than this is not called a bottleneck.
 _MATTERS = 1.03
