@@ -44,7 +44,7 @@ def main(words: list[str] | None = None) -> int:
     if words[:1] == ["options"]:
         return _options()
     if words[:1] == ["doctor"]:
-        from pal_ds.training.doctor import doctor
+        from pal_ds.doctor.checkup import doctor
 
         return doctor(words[1:])
     return _pretrain(words)

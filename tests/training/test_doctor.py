@@ -13,9 +13,9 @@ import pytest
 
 from launch.demo.s3_server import S3Server
 from pal_ds import storage
-from pal_ds.training import doctor_machine as machine
-from pal_ds.training import doctor_storage as places
-from pal_ds.training.doctor import FAIL, OK, WARN, Finding, doctor, examine, ok
+from pal_ds.doctor import machine
+from pal_ds.doctor import storage as places
+from pal_ds.doctor.checkup import FAIL, OK, WARN, Finding, doctor, examine, ok
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -242,7 +242,7 @@ def test_the_command_reports_and_its_status_says_whether_anything_failed(
 ) -> None:
     checks = [("limits", lambda: machine.open_files((65536, 65536)))]
     monkeypatch.setattr(
-        "pal_ds.training.doctor._checks",
+        "pal_ds.doctor.checkup._checks",
         lambda shards, run_dir: [*checks, ("run folder", lambda: places.run_folder(run_dir))],
     )
     assert doctor(["--run-dir", str(tmp_path / "run"), "--json"]) == 0

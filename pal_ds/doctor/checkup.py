@@ -101,8 +101,8 @@ def doctor(words: list[str]) -> int:
 
 def _checks(shards: str | None, run_dir: str | None) -> list[tuple[str, Check]]:
     # Deferred: what these import may itself be what is broken.
-    from pal_ds.training import doctor_machine as machine
-    from pal_ds.training import doctor_storage as places
+    from pal_ds.doctor import machine
+    from pal_ds.doctor import storage as places
 
     _choose_accelerator()
     checks: list[tuple[str, Check]] = [

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pal_ds import storage
+from pal_ds.doctor.checkup import Finding, fail, ok, warn
 from pal_ds.formats import shardset
 from pal_ds.formats.tar_samples import split_samples
-from pal_ds.training.doctor import Finding, fail, ok, warn
 
 #: What a store says, and what is meant. The first that fits is told; needles are looked for in code and message.
 _EXPLANATIONS: tuple[tuple[str, str], ...] = (

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
+from pal_ds.doctor.checkup import Finding, fail, ok, warn
 from pal_ds.planning.hardware import find_gpu
 from pal_ds.planning.step_estimate import gpu_videos_per_second
-from pal_ds.training.doctor import Finding, fail, ok, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
