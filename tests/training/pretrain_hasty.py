@@ -11,9 +11,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 if __name__ == "__main__":
     from launch.pretrain import main
     from pal_ds.storage import RetryPolicy
-    from pal_ds.training import pretrain, runlog
+    from pal_ds.training import pretrain
+    from pal_ds.training.logging import run_log
 
     hasty = RetryPolicy(budget_seconds=2.0, patient_access=True)
-    runlog._UPLOAD = hasty
+    run_log._UPLOAD = hasty
     pretrain.Saver = functools.partial(pretrain.Saver, retry=hasty, pause=0.5)
     sys.exit(main())

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == "__main__":
     from launch.pretrain import main
-    from pal_ds.training.feed import Feed
+    from pal_ds.training.device_feed import Feed
 
     honest = Feed.views
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == "__main__":
     from launch.pretrain import main
-    from pal_ds.training.feed import Feed
+    from pal_ds.training.device_feed import Feed
 
     steps = {int(step) for step in os.environ["PAL_TEST_NAN_STEPS"].split(",")}
     honest = Feed.views

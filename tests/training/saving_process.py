@@ -9,7 +9,7 @@ import torch
 from pal_ds.config import CheckpointConfig
 from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.storage import RetryPolicy
-from pal_ds.training.saver import Saver
+from pal_ds.training.checkpoint.background_saver import Saver
 
 QUICK = RetryPolicy(budget_seconds=60.0, first_delay=0.02, max_delay=0.2, patient_access=True)
 KEEP_LAST = 2

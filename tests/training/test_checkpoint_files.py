@@ -13,7 +13,7 @@ from pal_ds.config import CheckpointConfig
 from pal_ds.formats import checkpoint
 from pal_ds.formats.checkpoint import CheckpointError, Snapshot
 from pal_ds.storage import RetryPolicy
-from pal_ds.training.saver import Saver
+from pal_ds.training.checkpoint.background_saver import Saver
 
 FAST = RetryPolicy(budget_seconds=0.2, first_delay=0.01)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pal_ds.config import Config, config_from_tree, load_config, to_tree
-from pal_ds.training.identity import IdentityError, check_identity, identity_of, warn_changes
+from pal_ds.training.run_identity import IdentityError, check_identity, identity_of, warn_changes
 
 BASE = ["data.shards=/s", "run.dir=/r"]
 

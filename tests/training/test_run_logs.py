@@ -12,7 +12,7 @@ import pytest
 
 from pal_ds import storage
 from pal_ds.config import LogConfig
-from pal_ds.training.runlog import RunLog
+from pal_ds.training.logging.run_log import RunLog
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -26,7 +26,7 @@ from launch.demo.s3_server import S3Server
 from pal_ds import storage
 from pal_ds.config import CheckpointConfig
 from pal_ds.formats import checkpoint
-from pal_ds.training.saver import Saver
+from pal_ds.training.checkpoint.background_saver import Saver
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("PAL_TEST_KILLS", "3"))

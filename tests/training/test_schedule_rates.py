@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pal_ds.config import OptimizerConfig, ScheduleConfig
-from pal_ds.training.schedule import Schedule
+from pal_ds.training.lr_schedule import Schedule
 
 
 def make(name: str, **options) -> Schedule:

@@ -9,7 +9,7 @@ import torch
 
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ContrastTerm, ObjectiveOutput, ViewBatch
-from pal_ds.training.split_contrast import SplitContrast
+from pal_ds.training.validation_loss import SplitContrast
 
 RANKS = Ranks(0, 1, 0, 1, torch.device("cpu"))
 TEMPERATURE = 0.1

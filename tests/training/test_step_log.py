@@ -17,8 +17,8 @@ from pal_ds.models import ObjectiveOutput
 from pal_ds.planning.run_plan import plan_run
 from pal_ds.training.engine import StepResult
 from pal_ds.training.label_probe import LabelProbe
-from pal_ds.training.runlog import RunLog
-from pal_ds.training.steplog import StepLog, StepRecord
+from pal_ds.training.logging.run_log import RunLog
+from pal_ds.training.logging.step_log import StepLog, StepRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = Ranks(0, 1, 0, 1, torch.device("cpu"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pal_ds.config import LogConfig
-from pal_ds.training.runlog import RunLog
+from pal_ds.training.logging.run_log import RunLog
 
 pytest.importorskip("wandb", reason="pip install wandb to test it")
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def test_a_run_is_one_run_over_its_starts(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     if not reachable:
-        monkeypatch.setattr("pal_ds.training.wandb_log._INIT_SECONDS", 2.0)
+        monkeypatch.setattr("pal_ds.training.logging.wandb_log._INIT_SECONDS", 2.0)
         monkeypatch.setenv("WANDB_API_KEY", 40 * "0")
         monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     run = tmp_path / "run"

@@ -16,9 +16,9 @@ if __name__ == "__main__":
     from pal_ds.distributed import ranks as ranks_module
     from pal_ds.formats import checkpoint
     from pal_ds.models import build_objective
+    from pal_ds.training.device_feed import ValidationFeed
     from pal_ds.training.engine import TrainEngine
-    from pal_ds.training.feed import ValidationFeed
-    from pal_ds.training.validate import validate
+    from pal_ds.training.validation import validate
 
     run, config_file, *overrides = sys.argv[1:]
     config = load_config(config_file, overrides)

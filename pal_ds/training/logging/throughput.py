@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pal_ds.training.feed import TrainFeed
+from pal_ds.training.device_feed import TrainFeed
 
 
 class Meter:

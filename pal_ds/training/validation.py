@@ -12,7 +12,7 @@ from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ViewBatch
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.label_probe import LabelProbe
-from pal_ds.training.split_contrast import SplitContrast
+from pal_ds.training.validation_loss import SplitContrast
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ from pal_ds.formats.checkpoint import CheckpointError, Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import WeightsError
 from pal_ds.planning.run_plan import RunPlan, plan_run
-from pal_ds.training.identity import IdentityError
-from pal_ds.training.runlog import STATUS
+from pal_ds.training.logging.run_log import STATUS
+from pal_ds.training.run_identity import IdentityError
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2

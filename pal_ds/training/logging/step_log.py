@@ -22,12 +22,12 @@ from pal_ds.planning.cost import job_of
 from pal_ds.planning.hardware import find_gpu
 from pal_ds.planning.run_plan import RunPlan
 from pal_ds.planning.step_estimate import step_tflop
-from pal_ds.training.console import Console
+from pal_ds.training.device_feed import TrainFeed
 from pal_ds.training.engine import StepResult, TrainEngine
-from pal_ds.training.feed import TrainFeed
-from pal_ds.training.meter import Meter
-from pal_ds.training.runlog import RunLog
-from pal_ds.training.validate import Validation
+from pal_ds.training.logging.console import Console
+from pal_ds.training.logging.run_log import RunLog
+from pal_ds.training.logging.throughput import Meter
+from pal_ds.training.validation import Validation
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from pal_ds.config import Config, to_tree
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.formats.backbone_file import BackboneSpec, backbone_bytes, fields_of_config, weights_digest
 from pal_ds.formats.checkpoint import Snapshot
+from pal_ds.training.checkpoint.background_saver import Saver
+from pal_ds.training.checkpoint.optimizer_state import read_optimizer_state
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.environment import versions
-from pal_ds.training.failure import RunFailedError
-from pal_ds.training.optimizer_state import read_optimizer_state
-from pal_ds.training.saver import Saver
-from pal_ds.training.schedule import Schedule
+from pal_ds.training.errors import RunFailedError
+from pal_ds.training.lr_schedule import Schedule
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.config import LogConfig
 from pal_ds.storage import RetryPolicy
-from pal_ds.training.wandb_log import WandbLog
+from pal_ds.training.logging.wandb_log import WandbLog
 
 log = logging.getLogger(__name__)
 
