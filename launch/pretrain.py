@@ -139,7 +139,7 @@ def _export(words: list[str]) -> int:
     args = parser.parse_args(words)
     from pal_ds.formats.backbone_file import BackboneError
     from pal_ds.storage import StorageError
-    from pal_ds.transfer.export import export_backbone
+    from pal_ds.transfer.backbone_export import export_backbone
 
     try:
         spec = export_backbone(args.run, args.out)

@@ -83,7 +83,7 @@ def _run(task: str, path: str, overrides: list[str]) -> int:
     from pal_ds.formats.shardset import ShardSetError
     from pal_ds.storage import StorageAccessError, StorageError, StorageNotFoundError
     from pal_ds.transfer.datasets.annotations import AnnotationError
-    from pal_ds.transfer.trainer import Preempted, train
+    from pal_ds.transfer.head_trainer import Preempted, train
 
     refused = (
         AnnotationError,

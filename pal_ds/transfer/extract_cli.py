@@ -16,10 +16,9 @@ from pal_ds.formats.backbone_file import BackboneError
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.formats.shardset import ShardSetError
 from pal_ds.transfer import import_cli
-from pal_ds.transfer.annotation_rows import read_database
-from pal_ds.transfer.encoder import CROPS, ClipEncoder
-from pal_ds.transfer.export import load_backbone
-from pal_ds.transfer.features import (
+from pal_ds.transfer.backbone_export import load_backbone
+from pal_ds.transfer.datasets.annotation_rows import read_database
+from pal_ds.transfer.extraction.extractor import (
     ExtractOptions,
     Tally,
     VideoFailure,
@@ -28,9 +27,10 @@ from pal_ds.transfer.features import (
     finished_videos,
     write_errors,
 )
-from pal_ds.transfer.formats import FORMATS
-from pal_ds.transfer.progress import ExtractProgress
-from pal_ds.transfer.video_source import VideoSourceError, deal_videos, list_videos
+from pal_ds.transfer.extraction.frozen_encoder import CROPS, ClipEncoder
+from pal_ds.transfer.extraction.progress import ExtractProgress
+from pal_ds.transfer.extraction.video_source import VideoSourceError, deal_videos, list_videos
+from pal_ds.transfer.feature_formats import FORMATS
 
 DONE, FAILED, USAGE, WITH_ERRORS = 0, 1, 2, 3
 

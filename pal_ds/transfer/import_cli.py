@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.formats.feature_folder import FeatureError
-from pal_ds.transfer.annotation_rows import read_database
-from pal_ds.transfer.formats.importing import KINDS, ImportOptions, import_features
+from pal_ds.transfer.datasets.annotation_rows import read_database
+from pal_ds.transfer.feature_formats.importing import KINDS, ImportOptions, import_features
 
 _EXAMPLES = """
 examples

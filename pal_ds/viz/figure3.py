@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     from pal_ds.formats.backbone_file import BackboneError
     from pal_ds.transfer.datasets.annotations import AnnotationError
-    from pal_ds.transfer.video_source import VideoSourceError
+    from pal_ds.transfer.extraction.video_source import VideoSourceError
 
     try:
         document = run(arguments)
@@ -103,8 +103,8 @@ def means(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
 
 def _encoders(checkpoints: Sequence[str], size: int, device: str) -> tuple[dict[str, Encode], int]:
     from pal_ds.distributed.peers import pick_device, read_place
-    from pal_ds.transfer.encoder import ClipEncoder
-    from pal_ds.transfer.export import load_backbone
+    from pal_ds.transfer.backbone_export import load_backbone
+    from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
 
     encoders: dict[str, Encode] = {}
     frames: list[tuple[int, int]] = []
@@ -125,7 +125,7 @@ def _encoders(checkpoints: Sequence[str], size: int, device: str) -> tuple[dict[
 def _choose(arguments: argparse.Namespace) -> list[tuple[Any, str, tuple[float, float]]]:
     """Return source, name and action of every video that is measured: its longest action is taken."""
     from pal_ds.transfer.datasets.detection import read_detection
-    from pal_ds.transfer.video_source import list_videos, open_video
+    from pal_ds.transfer.extraction.video_source import list_videos, open_video
 
     videos = list_videos(arguments.videos)
     if arguments.action:

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from pal_ds.data.decode import decode_frames
 from pal_ds.formats.tar_samples import SampleMembers, split_samples
-from pal_ds.transfer import rereading
-from pal_ds.transfer.frames import FrameStream
-from pal_ds.transfer.opening import FrameError
-from pal_ds.transfer.rereading import with_frames
+from pal_ds.transfer.extraction import ffmpeg_fallback
+from pal_ds.transfer.extraction.ffmpeg_fallback import with_frames
+from pal_ds.transfer.extraction.frame_stream import FrameStream
+from pal_ds.transfer.extraction.video_opening import FrameError
 from shards.cli import main as pal_shard
 
 pytestmark = pytest.mark.slow
@@ -199,8 +199,8 @@ def test_ffmpeg_that_takes_too_long_is_ended_and_leaves_nothing(
     built: Built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(rereading, "TIMEOUT_SECONDS", 0.001)
-    monkeypatch.setattr(rereading, "_SECONDS_PER_SECOND", 0.0)
+    monkeypatch.setattr(ffmpeg_fallback, "TIMEOUT_SECONDS", 0.001)
+    monkeypatch.setattr(ffmpeg_fallback, "_SECONDS_PER_SECOND", 0.0)
     with pytest.raises(FrameError, match=r"several frames .*; ffmpeg can't read it either \(timed out\)"):
         _read(built.folder / "files" / KINDS["equal time stamps"][0])
     assert list(tmp_path.iterdir()) == []
@@ -244,8 +244,8 @@ def test_a_varying_rate_is_told_by_native_sampling(built: Built) -> None:
 
 
 def test_anamorphic_frames_are_prepared_with_square_pixels(built: Built) -> None:
-    from pal_ds.transfer.encoder import ClipEncoder
-    from pal_ds.transfer.export import load_backbone
+    from pal_ds.transfer.backbone_export import load_backbone
+    from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
 
     backbone, spec = load_backbone("random:i3d@0.125")
     encoder = ClipEncoder(backbone, spec, device=torch.device("cpu"))

@@ -20,9 +20,9 @@ from pal_ds.data.decode import decode_frames
 from pal_ds.data.errors import ClipDecodeError
 from pal_ds.formats.shardset import SampleRecord
 from pal_ds.formats.video_file import is_container
-from pal_ds.transfer.frames import FrameStream
-from pal_ds.transfer.opening import FrameError
-from pal_ds.transfer.video_source import list_videos, open_video
+from pal_ds.transfer.extraction.frame_stream import FrameStream
+from pal_ds.transfer.extraction.video_opening import FrameError
+from pal_ds.transfer.extraction.video_source import list_videos, open_video
 from shards.cli import main as pal_shard
 from shards.tables import open_table
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from launching import Launcher, make_set, rows, words
 
-from pal_ds.transfer.export import load_backbone
+from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.viz.learning import Verdict
 from pal_ds.viz.run_facts import collect_run
 

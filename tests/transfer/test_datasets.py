@@ -5,7 +5,7 @@ import pytest
 from pal_ds.transfer.datasets.annotations import Segment, VideoAnnotation
 from pal_ds.transfer.datasets.detection import read_database, read_detection, read_tsp_csv, without_repeats
 from pal_ds.transfer.datasets.grounding import read_charades_durations, read_charades_sta
-from pal_ds.transfer.metrics.files import from_annotations
+from pal_ds.transfer.metrics.prediction_files import from_annotations
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "annotations"
 

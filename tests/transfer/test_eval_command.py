@@ -5,7 +5,7 @@ import sys
 import pytest
 from official_form import invent, write
 
-from pal_ds.transfer.metrics.tasks import evaluate
+from pal_ds.transfer.metrics.evaluate import evaluate
 
 
 def run(*arguments):
@@ -29,7 +29,7 @@ def test_help_teaches_and_never_imports_torch():
         "import sys; from pal_ds.transfer.metrics.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "import pal_ds.transfer.metrics.tasks\n"
+        "import pal_ds.transfer.metrics.evaluate\n"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from pal_ds.transfer.metrics.cli import main
-from pal_ds.transfer.metrics.errors import KINDS, break_down, hit_rows, reliability
-from pal_ds.transfer.metrics.tasks import evaluate
+from pal_ds.transfer.metrics.detection_errors import KINDS, break_down, hit_rows, reliability
+from pal_ds.transfer.metrics.evaluate import evaluate
 
 CASES = [  # one of each kind, by hand, in order of score
     ("true positive", {"segment": [0, 10], "label": "a", "score": 0.9}),

@@ -13,7 +13,7 @@ from extract_fixtures import write_checkpoint
 
 from pal_ds.formats.backbone_file import BackboneError, weights_digest
 from pal_ds.models import build_backbone
-from pal_ds.transfer.export import export_backbone, find_checkpoint, load_backbone
+from pal_ds.transfer.backbone_export import export_backbone, find_checkpoint, load_backbone
 
 
 def test_run_checkpoint_and_file_give_the_same_network(tmp_path: Path) -> None:

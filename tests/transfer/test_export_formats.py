@@ -15,8 +15,8 @@ import yaml
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.formats.feature_sidecar import Sidecar, SidecarError
 from pal_ds.transfer.extract_cli import main as extract_main
-from pal_ds.transfer.formats import FORMATS
-from pal_ds.transfer.formats.tables import INFO_COLUMNS, from_csv, to_csv
+from pal_ds.transfer.feature_formats import FORMATS
+from pal_ds.transfer.feature_formats.tables import INFO_COLUMNS, from_csv, to_csv
 
 DATABASE = {
     "a": {"subset": "training", "annotations": [{"segment": [0.5, 1.5], "label": "Surfing"}]},

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pal_ds.config.base import ConfigError
 from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.formats.feature_sidecar import Sidecar
-from pal_ds.transfer.formats import FORMATS
+from pal_ds.transfer.feature_formats import FORMATS
 
 FPS = 25.0
 #: id -> (clip frames, frames)

@@ -19,9 +19,15 @@ from hypothesis import strategies as st
 from launch.demo.s3_server import S3Server
 from pal_ds import storage
 from pal_ds.formats.feature_folder import FeatureStore
-from pal_ds.transfer import video_source
 from pal_ds.transfer.extract_cli import main
-from pal_ds.transfer.video_source import VideoRef, VideoSourceError, deal_videos, list_videos, open_video
+from pal_ds.transfer.extraction import video_source
+from pal_ds.transfer.extraction.video_source import (
+    VideoRef,
+    VideoSourceError,
+    deal_videos,
+    list_videos,
+    open_video,
+)
 
 SCRIPT = Path(__file__).resolve().parents[2] / "launch" / "extract.py"
 

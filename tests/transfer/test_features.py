@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torchcodec.decoders import VideoDecoder
 
 from pal_ds.formats.feature_folder import FeatureStore
-from pal_ds.transfer import frames as frames_module
-from pal_ds.transfer.encoder import ClipEncoder
-from pal_ds.transfer.export import load_backbone
-from pal_ds.transfer.features import ExtractOptions, count_clips, encode_stream, extract_videos
-from pal_ds.transfer.frames import FrameStream
-from pal_ds.transfer.video_source import list_videos
+from pal_ds.transfer.backbone_export import load_backbone
+from pal_ds.transfer.extraction import frame_stream as frames_module
+from pal_ds.transfer.extraction.extractor import ExtractOptions, count_clips, encode_stream, extract_videos
+from pal_ds.transfer.extraction.frame_stream import FrameStream
+from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.video_source import list_videos
 
 
 @pytest.fixture(scope="module")

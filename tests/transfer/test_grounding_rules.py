@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pal_ds.transfer.grounding_task import inside_span, pick_segments
+from pal_ds.transfer.tasks.grounding import inside_span, pick_segments
 
 
 def released_indices(features: int, segments: int, offset: int) -> list[int]:

@@ -5,13 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pal_ds.transfer.bmn import BMN
-from pal_ds.transfer.boundary_loss import balanced_log_loss, map_loss, overlap_loss
-from pal_ds.transfer.boundary_map import MapTargets, cell_segments, make_targets, valid_cells
-from pal_ds.transfer.gtad import GTAD, align_positions, gather_neighbours, nearest
-from pal_ds.transfer.lgi import LGI
-from pal_ds.transfer.lgi_loss import attention_guidance, distinct_attention, grounding_loss
-from pal_ds.transfer.soft_nms import soft_nms
+from pal_ds.transfer.heads.bmn import BMN
+from pal_ds.transfer.heads.boundary_loss import balanced_log_loss, map_loss, overlap_loss
+from pal_ds.transfer.heads.boundary_map import MapTargets, cell_segments, make_targets, valid_cells
+from pal_ds.transfer.heads.gtad import GTAD, align_positions, gather_neighbours, nearest
+from pal_ds.transfer.heads.lgi import LGI
+from pal_ds.transfer.heads.lgi_loss import attention_guidance, distinct_attention, grounding_loss
+from pal_ds.transfer.tasks.soft_nms import soft_nms
 
 # Tensors of the public releases (optimised parameters only): name, shape.
 BMN_RELEASE = {

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pal_ds.config.base import ConfigError
-from pal_ds.transfer.annotation_rows import read_database
-from pal_ds.transfer.class_scores import VideoScores
+from pal_ds.transfer.datasets.annotation_rows import read_database
 from pal_ds.transfer.metrics.cli import main
+from pal_ds.transfer.tasks.class_scores import VideoScores
 
 NAN = float("nan")
 ONE = {"segment": [1, 2], "label": "a", "sentence": "x"}

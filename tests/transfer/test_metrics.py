@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from official_form import invent, write
 
 from pal_ds.transfer.metrics.detection import average_precision, match
-from pal_ds.transfer.metrics.segments import parse_thresholds, threshold_name, tiou
-from pal_ds.transfer.metrics.tasks import evaluate
+from pal_ds.transfer.metrics.evaluate import evaluate
+from pal_ds.transfer.metrics.tiou import parse_thresholds, threshold_name, tiou
 
 ANET = np.linspace(0.5, 0.95, 10)
 

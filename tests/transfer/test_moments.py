@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pal_ds.transfer.actionformer import ActionFormer, points
-from pal_ds.transfer.moments import diou_loss, focal, make_moment_targets, moment_loss, read_moments
+from pal_ds.transfer.heads.actionformer import ActionFormer, points
+from pal_ds.transfer.heads.anchor_free import diou_loss, focal, make_moment_targets, moment_loss, read_moments
 
 
 def test_moments_of_a_pyramid_lie_on_the_snippets_that_their_convolutions_centre_on():

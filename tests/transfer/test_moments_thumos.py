@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from pal_ds.formats.feature_folder import VideoFeatures
-from pal_ds.transfer.actionformer import points
 from pal_ds.transfer.datasets.annotations import VideoAnnotation
 from pal_ds.transfer.datasets.detection import read_detection
-from pal_ds.transfer.moments import make_moment_targets
-from pal_ds.transfer.pieces import windows
+from pal_ds.transfer.heads.actionformer import points
+from pal_ds.transfer.heads.anchor_free import make_moment_targets
+from pal_ds.transfer.tasks.windows import windows
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "annotations" / "thumos14.json"
 STRIDE, CLIP, LEVELS = 4, 16, 6

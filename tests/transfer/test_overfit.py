@@ -5,7 +5,7 @@ from synthetic_localization import make_set, write_queries
 
 from pal_ds.config.loading import build
 from pal_ds.config.transfer import TransferConfig
-from pal_ds.transfer.trainer import train
+from pal_ds.transfer.head_trainer import train
 
 pytestmark = pytest.mark.slow
 

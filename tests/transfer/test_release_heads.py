@@ -16,13 +16,13 @@ from torch import Tensor
 from pal_ds.config.base import ConfigError
 from pal_ds.config.loading import build, load_tree
 from pal_ds.config.transfer import HeadConfig
-from pal_ds.transfer.bmn import BMN, ReleaseLayoutError
-from pal_ds.transfer.boundary_loss import balanced_log_loss, map_loss
-from pal_ds.transfer.boundary_map import MapTargets, make_targets, valid_cells
-from pal_ds.transfer.gtad import GTAD
-from pal_ds.transfer.map_task import build_map_head
-from pal_ds.transfer.proposals import Maps, candidates
-from pal_ds.transfer.release_weights import load_release, read_release
+from pal_ds.transfer.heads.bmn import BMN, ReleaseLayoutError
+from pal_ds.transfer.heads.boundary_loss import balanced_log_loss, map_loss
+from pal_ds.transfer.heads.boundary_map import MapTargets, make_targets, valid_cells
+from pal_ds.transfer.heads.gtad import GTAD
+from pal_ds.transfer.heads.release_weights import load_release, read_release
+from pal_ds.transfer.tasks.boundary_map_detection import build_map_head
+from pal_ds.transfer.tasks.proposals import Maps, candidates
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "transfer"
 GRAPH = {

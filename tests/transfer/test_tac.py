@@ -24,9 +24,9 @@ from pal_ds.formats.shardset import (
     index_name,
     shard_name,
 )
-from pal_ds.transfer.labelled_clips import LabelledClips
-from pal_ds.transfer.metrics.tasks import evaluate
-from pal_ds.transfer.trainer import build_task, train
+from pal_ds.transfer.head_trainer import build_task, train
+from pal_ds.transfer.metrics.evaluate import evaluate
+from pal_ds.transfer.tasks.labelled_clips import LabelledClips
 
 PICTURES = {"bars": "smptebars", "fractal": "mandelbrot", "test": "testsrc2"}
 

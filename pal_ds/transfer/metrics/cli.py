@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pal_ds import __version__
 
 if TYPE_CHECKING:
-    from pal_ds.transfer.metrics.tasks import Report
+    from pal_ds.transfer.metrics.evaluate import Report
 
 DESCRIPTION = (
     "Score temporal action localization, grounding and classification as the official evaluators do."
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 scored; 2 a file is malformed or an option is wrong (one line on stderr says which).
     """
     options = build_parser().parse_args(arguments)
-    from pal_ds.transfer.metrics import tasks
+    from pal_ds.transfer.metrics import evaluate as tasks
 
     try:
         report: Report = tasks.evaluate(
