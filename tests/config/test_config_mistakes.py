@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch.distributed as dist
 
-from launch.pretrain import main
+from pal_ds.cli.pretrain import main
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 

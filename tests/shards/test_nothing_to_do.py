@@ -72,7 +72,7 @@ def test_reshard_of_no_set_is_refused(
 
 @pytest.mark.parametrize("command", ["pal-shard", "pal-eval"])
 def test_version(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from pal_ds.transfer.metrics.cli import main as pal_eval
+    from pal_ds.cli.evaluate import main as pal_eval
 
     main = {"pal-shard": pal_shard, "pal-eval": pal_eval}[command]
     with pytest.raises(SystemExit) as ended:

@@ -22,6 +22,6 @@ def install(log: int) -> None:
 
 if __name__ == "__main__":
     install(os.open(os.environ["PAL_TEST_AUDIT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND))
-    from launch.pretrain import main
+    from pal_ds.cli.pretrain import main
 
     sys.exit(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == "__main__":
-    from launch.pretrain import main
+    from pal_ds.cli.pretrain import main
     from pal_ds.storage import RetryPolicy
     from pal_ds.training import pretrain
     from pal_ds.training.logging import run_log

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == "__main__":
-    from launch.pretrain import main
+    from pal_ds.cli.pretrain import main
     from pal_ds.training.device_feed import Feed
 
     rank, step, how = os.environ["PAL_TEST_HANG"].split(",")

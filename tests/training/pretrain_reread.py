@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == "__main__":
-    from launch.pretrain import main
+    from pal_ds.cli.pretrain import main
     from pal_ds.formats import checkpoint
     from pal_ds.training.trainer import Trainer
 

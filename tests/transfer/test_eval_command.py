@@ -9,7 +9,7 @@ from pal_ds.transfer.metrics.evaluate import evaluate
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "pal_ds.transfer.metrics.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "pal_ds.cli.evaluate", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -26,7 +26,7 @@ def test_command_prints_one_object(tmp_path):
 
 def test_help_teaches_and_never_imports_torch():
     program = (
-        "import sys; from pal_ds.transfer.metrics.cli import main\n"
+        "import sys; from pal_ds.cli.evaluate import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "import pal_ds.transfer.metrics.evaluate\n"
@@ -59,7 +59,7 @@ ROW = {"segment": [0, 1], "label": "a", "score": 0.5}
     ],
 )
 def test_malformed_predictions_are_one_line_and_exit_2(tmp_path, capsys, content, message):
-    from pal_ds.transfer.metrics.cli import main
+    from pal_ds.cli.evaluate import main
 
     truth, predictions = write(tmp_path, {"v": [([0, 1], "a")]}, {})
     (tmp_path / "predictions.json").write_text(content)
@@ -99,7 +99,7 @@ def test_malformed_predictions_are_one_line_and_exit_2(tmp_path, capsys, content
     ],
 )
 def test_malformed_ground_truth_is_one_line_and_exit_2(tmp_path, capsys, task, name, content, message):
-    from pal_ds.transfer.metrics.cli import main
+    from pal_ds.cli.evaluate import main
 
     (tmp_path / name).write_text(content)
     (tmp_path / "p.json").write_text('{"results": {}}')
@@ -111,7 +111,7 @@ def test_malformed_ground_truth_is_one_line_and_exit_2(tmp_path, capsys, task, n
 
 
 def test_missing_file_is_one_line_and_exit_2(tmp_path, capsys):
-    from pal_ds.transfer.metrics.cli import main
+    from pal_ds.cli.evaluate import main
 
     missing = str(tmp_path / "no.json")
     assert main(["proposals", "--ground-truth", missing, "--predictions", missing]) == 2

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from pal_ds.transfer.metrics.cli import main
+from pal_ds.cli.evaluate import main
 from pal_ds.transfer.metrics.detection_errors import KINDS, break_down, hit_rows, reliability
 from pal_ds.transfer.metrics.evaluate import evaluate
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
+from pal_ds.cli.extract import main as extract_main
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.formats.feature_sidecar import Sidecar, SidecarError
-from pal_ds.transfer.extract_cli import main as extract_main
 from pal_ds.transfer.feature_formats import FORMATS
 from pal_ds.transfer.feature_formats.tables import INFO_COLUMNS, from_csv, to_csv
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from launch.demo.s3_server import S3Server
 from pal_ds import storage
+from pal_ds.cli.extract import main
 from pal_ds.formats.feature_folder import FeatureStore
-from pal_ds.transfer.extract_cli import main
 from pal_ds.transfer.extraction import video_source
 from pal_ds.transfer.extraction.video_source import (
     VideoRef,
@@ -333,7 +333,7 @@ def test_one_hour_of_video_stays_under_one_gigabyte(run: Path, tmp_path: Path) -
     hour.parent.mkdir()
     ffmpeg("-stream_loop", "59", "-i", str(short), "-c", "copy", str(hour))
     code = (
-        "import re; from pathlib import Path; from pal_ds.transfer.extract_cli import main; "
+        "import re; from pathlib import Path; from pal_ds.cli.extract import main; "
         f"status = main(['--checkpoint', {str(run)!r}, '--videos', {str(hour)!r}, '--out', "
         f"{str(tmp_path / 'out')!r}, '--stride', '32', '--device', 'cpu']); "
         # getrusage would tell the parent's memory at the fork where that was more.

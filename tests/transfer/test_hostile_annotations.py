@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from pal_ds.cli.evaluate import main
 from pal_ds.config.base import ConfigError
 from pal_ds.transfer.datasets.annotation_rows import read_database
-from pal_ds.transfer.metrics.cli import main
 from pal_ds.transfer.tasks.class_scores import VideoScores
 
 NAN = float("nan")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pal_ds.cli.import_features import main
 from pal_ds.formats.feature_folder import FeatureStore
-from pal_ds.transfer.import_cli import main
 
 SECONDS = {"a": 20.0, "b": 31.0, "c": 12.0}
 AXIS = ["--clip-frames", "16", "--stride", "4", "--fps", "25"]

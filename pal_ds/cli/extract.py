@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pal_ds import storage
+from pal_ds.cli import import_features
 from pal_ds.config.base import ConfigError
 from pal_ds.distributed.peers import Peers, Place, pick_device, read_place
 from pal_ds.formats.backbone_file import BackboneError
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.formats.shardset import ShardSetError
-from pal_ds.transfer import import_cli
 from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.transfer.datasets.annotation_rows import read_database
 from pal_ds.transfer.extraction.extractor import (
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     # Launchers put --local_rank before everything else.
     if [word for word in words if not word.startswith("--local")][:1] == ["import"]:
-        return import_cli.main(words[words.index("import") + 1 :])
+        return import_features.main(words[words.index("import") + 1 :])
     arguments = _parser().parse_args(words)
     try:
         return _run(arguments)
