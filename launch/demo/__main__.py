@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from launch.demo import footage, localize
+from corpora import footage
+from launch.demo import localize
 from launch.demo.s3_server import S3Server
 from pal_ds.viz.report import Section
 
@@ -94,7 +95,7 @@ def _corpus(journal: Journal, folder: Path) -> list[footage.Recording]:
         recordings = footage.fetch(folder / "footage", say)
         rows = footage.clips(recordings, folder / "footage")
         detail.append(f"{len(recordings)} recordings, {len(rows)} clips")
-    with journal.step("render annotated motion capture (benchmarks.mocap)") as detail:
+    with journal.step("render annotated motion capture (corpora.mocap)") as detail:
         words = [
             "--size",
             "demo",
@@ -106,7 +107,7 @@ def _corpus(journal: Journal, folder: Path) -> list[footage.Recording]:
             "--json",
         ]
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.mocap", *words], cwd=ROOT, check=True, stdout=sys.stderr
+            [sys.executable, "-m", "corpora.mocap", *words], cwd=ROOT, check=True, stdout=sys.stderr
         )
         moments = localize.annotate(folder)
         rendered = footage.rendered_clips(folder)

@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def little() -> Iterator[str]:
     """Name of a size with 36 clips and 4 long videos of 32 pixels at 2 frames a second."""
-    from benchmarks.mocap.plan import SIZES, Size
+    from corpora.mocap.corpus_plan import SIZES, Size
 
     SIZES["test"] = Size(train=1, val=1, long_train=2, long_val=2, longest=34.0, fps=2, short_side=32)
     yield "test"
@@ -43,7 +43,7 @@ def little() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def corpus(little: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished corpus; tests must not change it."""
-    from benchmarks.mocap.build import build
+    from corpora.mocap.build import build
 
     root = tmp_path_factory.mktemp("pal-mocap") / "corpus"
     build(root, little, 7, 1)

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.mocap import cli
-from benchmarks.mocap.actions import ACTIONS
-from benchmarks.mocap.build import CorpusError, _made, build
-from benchmarks.mocap.draws import generator
-from benchmarks.mocap.encode import EncodeError, Film, encode
-from benchmarks.mocap.page import filmstrip, write_page
-from benchmarks.mocap.plan import SIZES, plan
-from benchmarks.mocap.video import compose, draw
+from corpora.mocap import cli
+from corpora.mocap.build import CorpusError, _made, build
+from corpora.mocap.corpus_plan import SIZES, plan
+from corpora.mocap.encode import EncodeError, Film, encode
+from corpora.mocap.motion.actions import ACTIONS
+from corpora.mocap.page import filmstrip, write_page
+from corpora.mocap.rng import generator
+from corpora.mocap.video import compose, draw
 from pal_ds.transfer.datasets.detection import read_database
 from pal_ds.transfer.datasets.grounding import read_charades_durations, read_charades_sta
 
@@ -249,7 +249,7 @@ def test_no_worker_outlives_a_killed_build(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "benchmarks.mocap",
+        "corpora.mocap",
         "--size",
         "tiny",
         "--out",

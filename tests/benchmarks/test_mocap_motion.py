@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.mocap import actions, raster, skeleton
-from benchmarks.mocap.camera import CameraPath, CameraStyle, film
-from benchmarks.mocap.choreography import LONGEST, MOST_INSTANCES, SHORTEST, trimmed, untrimmed
-from benchmarks.mocap.draws import generator, video_id
-from benchmarks.mocap.motions import MOTIONS, RATE, load
-from benchmarks.mocap.plan import SIZES, plan
-from benchmarks.mocap.queries import sentences
-from benchmarks.mocap.scene import Scene
-from benchmarks.mocap.timeline import Instance, Style
+from corpora.mocap.corpus_plan import SIZES, plan
+from corpora.mocap.motion import actions, skeleton
+from corpora.mocap.motion.choreography import LONGEST, MOST_INSTANCES, SHORTEST, trimmed, untrimmed
+from corpora.mocap.motion.motions import MOTIONS, RATE, load
+from corpora.mocap.motion.timeline import Instance, Style
+from corpora.mocap.queries import sentences
+from corpora.mocap.rendering import raster
+from corpora.mocap.rendering.camera import CameraPath, CameraStyle, film
+from corpora.mocap.rendering.scene import Scene
+from corpora.mocap.rng import generator, video_id
 
 LABELS = [action.label for action in actions.ACTIONS]
 

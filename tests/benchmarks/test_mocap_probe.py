@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-probe = pytest.importorskip(
-    "benchmarks.mocap.probe", reason="torchcodec is not installed", exc_type=ImportError
-)
+probe = pytest.importorskip("corpora.mocap.probe", reason="torchcodec is not installed", exc_type=ImportError)
 
 
 def test_linear_probe_finds_a_leak_and_only_a_leak():
@@ -22,7 +20,7 @@ def test_linear_probe_finds_a_leak_and_only_a_leak():
 
 
 def test_network_sees_nothing_in_a_still_picture():
-    from benchmarks.mocap.probe_net import changes
+    from corpora.mocap.probe_net import changes
 
     still = torch.rand(1, 1, 56, 56).expand(1, 34, 56, 56) * 255
     assert changes(still).abs().max() == 0
@@ -30,8 +28,8 @@ def test_network_sees_nothing_in_a_still_picture():
 
 @pytest.mark.slow
 def test_network_tells_fast_from_slow_motion():
-    from benchmarks.mocap.probe_data import Clips
-    from benchmarks.mocap.probe_net import predict, train
+    from corpora.mocap.probe_data import Clips
+    from corpora.mocap.probe_net import predict, train
 
     rng = torch.Generator().manual_seed(1)
     labels = torch.arange(32) % 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.mocap.body import random_colour
+from corpora.mocap.rendering.body import random_colour
 
 Image = NDArray[np.float32]
 SIDE = 256

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.mocap.skeleton import FOREARM, INDEX, Floats, Proportions, Track, forward_kinematics, rotate
+from corpora.mocap.motion.skeleton import (
+    FOREARM,
+    INDEX,
+    Floats,
+    Proportions,
+    Track,
+    forward_kinematics,
+    rotate,
+)
 
 SKINS = ((241, 205, 177), (224, 172, 135), (198, 134, 92), (141, 85, 54), (92, 57, 38))
 HAIRS = ((20, 18, 16), (60, 38, 22), (122, 78, 40), (196, 160, 92), (150, 150, 150), (120, 40, 24))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.mocap.actions import GET_UP, STANDING_POSES, Action, Posture, lowering
-from benchmarks.mocap.motions import RATE, load, sample
-from benchmarks.mocap.skeleton import (
+from corpora.mocap.motion.actions import GET_UP, STANDING_POSES, Action, Posture, lowering
+from corpora.mocap.motion.motions import RATE, load, sample
+from corpora.mocap.motion.skeleton import (
     JOINTS,
     Floats,
     Track,
@@ -39,7 +39,7 @@ class Style:
     Attributes:
         speed: playing speed of everything (1 is as captured).
         turn_radius: metres of the circle that all walking is bent onto; its sign is the side.
-        idle_pose: index into :data:`benchmarks.mocap.actions.STANDING_POSES`.
+        idle_pose: index into :data:`corpora.mocap.motion.actions.STANDING_POSES`.
         sway: radians of slow idle movement of every joint.
     """
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.mocap import textures
-from benchmarks.mocap.body import Capsules, cloth
-from benchmarks.mocap.skeleton import Floats
+from corpora.mocap.motion.skeleton import Floats
+from corpora.mocap.rendering import textures
+from corpora.mocap.rendering.body import Capsules, cloth
 
 
 @dataclass(frozen=True, kw_only=True)

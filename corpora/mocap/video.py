@@ -9,15 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.mocap import raster, scene
-from benchmarks.mocap.body import Capsules, Look, dressed
-from benchmarks.mocap.camera import CameraStyle, film
-from benchmarks.mocap.choreography import Act, trimmed, untrimmed
-from benchmarks.mocap.draws import generator
-from benchmarks.mocap.encode import Developer, Film, encode
-from benchmarks.mocap.plan import Video
-from benchmarks.mocap.skeleton import JOINTS, Track, mirrored, moved, turned
-from benchmarks.mocap.timeline import (
+from corpora.mocap.corpus_plan import Video
+from corpora.mocap.encode import Developer, Film, encode
+from corpora.mocap.motion.choreography import Act, trimmed, untrimmed
+from corpora.mocap.motion.skeleton import JOINTS, Track, mirrored, moved, turned
+from corpora.mocap.motion.timeline import (
     Instance,
     Performance,
     Style,
@@ -25,6 +21,10 @@ from benchmarks.mocap.timeline import (
     slow_noise,
     with_joint_noise,
 )
+from corpora.mocap.rendering import raster, scene
+from corpora.mocap.rendering.body import Capsules, Look, dressed
+from corpora.mocap.rendering.camera import CameraStyle, film
+from corpora.mocap.rng import generator
 
 SECOND_ACTOR = 0.2
 """Share of videos in which somebody else stands or walks about."""

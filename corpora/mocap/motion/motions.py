@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.mocap.skeleton import JOINTS, Floats, Track, about, slerp
+from corpora.mocap.motion.skeleton import JOINTS, Floats, Track, about, slerp
 
 RATE = 60.0
 """Samples per second of every track in this package, before a video's own frame rate is taken."""

@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.mocap.motions import RATE, load
-from benchmarks.mocap.skeleton import Track, joined
+from corpora.mocap.motion.motions import RATE, load
+from corpora.mocap.motion.skeleton import Track, joined
 
 Posture = Literal["standing", "prone", "supine"]
 
@@ -38,7 +38,7 @@ class Action:
     ends: Posture = "standing"
 
     def track(self) -> Track:
-        """The captured poses of one repetition, at :data:`benchmarks.mocap.motions.RATE`."""
+        """The captured poses of one repetition, at :data:`corpora.mocap.motion.motions.RATE`."""
         return _cut(self.motion, self.span, self.there_and_back)
 
     @property

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.mocap.actions import ACTIONS
-from benchmarks.mocap.choreography import MOST_INSTANCES, SHORTEST, cost
-from benchmarks.mocap.draws import generator, video_id
+from corpora.mocap.motion.actions import ACTIONS
+from corpora.mocap.motion.choreography import MOST_INSTANCES, SHORTEST, cost
+from corpora.mocap.rng import generator, video_id
 
 Split = Literal["train", "val"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.mocap.skeleton import Floats
-from benchmarks.mocap.timeline import slow_noise
+from corpora.mocap.motion.skeleton import Floats
+from corpora.mocap.motion.timeline import slow_noise
 
 
 @dataclass(frozen=True, kw_only=True)

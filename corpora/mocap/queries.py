@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from benchmarks.mocap.actions import BY_LABEL
-from benchmarks.mocap.draws import generator
-from benchmarks.mocap.timeline import Instance
+from corpora.mocap.motion.actions import BY_LABEL
+from corpora.mocap.motion.timeline import Instance
+from corpora.mocap.rng import generator
 
 _TIMES = {1: "once", 2: "twice", 3: "three times"}
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")

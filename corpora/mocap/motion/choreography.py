@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.mocap.actions import BY_LABEL, Action
-from benchmarks.mocap.skeleton import Track
-from benchmarks.mocap.timeline import Instance, Performance, Style
+from corpora.mocap.motion.actions import BY_LABEL, Action
+from corpora.mocap.motion.skeleton import Track
+from corpora.mocap.motion.timeline import Instance, Performance, Style
 
 CLIP_SECONDS = 10.0
 SHORTEST, LONGEST = 30.0, 120.0
@@ -20,7 +20,7 @@ class Act:
     """A performance and its labels.
 
     Attributes:
-        track: poses at :data:`benchmarks.mocap.motions.RATE`, at least as long as ``seconds``.
+        track: poses at :data:`corpora.mocap.motion.motions.RATE`, at least as long as ``seconds``.
         instances: labelled actions, in order, all inside the video.
         seconds: length of the video.
     """

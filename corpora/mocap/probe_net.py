@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.mocap.probe_data import Clips
+from corpora.mocap.probe_data import Clips
 
 WINDOW = 66
 """Frames, at 12 a second, that the network sees at once."""

@@ -42,7 +42,7 @@ def load(corpus: Path, split: str) -> Clips:
     """
     table = corpus / f"tac/{split}.csv"
     if not table.is_file():
-        raise ValueError(f"corpus = {corpus}: no {table.name}; make it with python -m benchmarks.mocap")
+        raise ValueError(f"corpus = {corpus}: no {table.name}; make it with python -m corpora.mocap")
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     firsts, middles, greys = [], [], []

@@ -1,6 +1,6 @@
 """Two questions to a corpus: can the background be cheated with, and can the motion be learned?
 
-    python -m benchmarks.mocap.probe --corpus DIR
+    python -m corpora.mocap.probe --corpus DIR
 
 The first is a linear probe on the first frame of every trimmed clip, which has to stay near chance; the same
 probe on the middle frame shows what pose alone gives away. The second is a small 3D network, trained on
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.mocap.probe_data import Clips, load
-from benchmarks.mocap.probe_net import predict, train
+from corpora.mocap.probe_data import Clips, load
+from corpora.mocap.probe_net import predict, train
 
 _DECAYS = (1.0, 0.1, 0.01, 0.001)
 _FOLDS = 4
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 if the corpus passes (first frame within 5 points of chance, 3D network at 70 % or more), else 1; 2
         for bad usage.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mocap.probe", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m corpora.mocap.probe", description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=90, help="of the 3D network")
     parser.add_argument("--seed", type=int, default=0)
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         train_clips, val_clips = load(options.corpus, "train"), load(options.corpus, "val")
     except ValueError as error:
-        print(f"benchmarks.mocap.probe: {error}", file=sys.stderr)
+        print(f"corpora.mocap.probe: {error}", file=sys.stderr)
         return 2
     classes = int(train_clips.labels_n.max()) + 1
     chance = 100 / classes

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.mocap.actions import ACTIONS
-from benchmarks.mocap.encode import EncodeError
-from benchmarks.mocap.labels import write_all
-from benchmarks.mocap.motions import motion_folder
-from benchmarks.mocap.plan import SIZES, Video, plan
-from benchmarks.mocap.video import Labels, make
+from corpora.mocap.corpus_plan import SIZES, Video, plan
+from corpora.mocap.encode import EncodeError
+from corpora.mocap.labels import write_all
+from corpora.mocap.motion.actions import ACTIONS
+from corpora.mocap.motion.motions import motion_folder
+from corpora.mocap.video import Labels, make
 
 FORMAT = "pal-mocap/1"
 Progress = Callable[[int, int], None]
@@ -44,7 +44,7 @@ def build(
 
     Args:
         root: where; made if absent. What is there of the same recipe is kept.
-        size: one of :data:`benchmarks.mocap.plan.SIZES`.
+        size: one of :data:`corpora.mocap.corpus_plan.SIZES`.
         seed: of every draw.
         workers: processes; the result doesn't depend on it.
         progress: called with (videos done, videos in all).

@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks.mocap --size tiny|demo|small|full --out URL``."""
+"""The command line: ``python -m corpora.mocap --size tiny|demo|small|full --out URL``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.mocap.build import CorpusError, Progress, build
-from benchmarks.mocap.encode import EncodeError
-from benchmarks.mocap.motions import MotionDataError
-from benchmarks.mocap.page import write_page
-from benchmarks.mocap.plan import SIZES
+from corpora.mocap.build import CorpusError, Progress, build
+from corpora.mocap.corpus_plan import SIZES
+from corpora.mocap.encode import EncodeError
+from corpora.mocap.motion.motions import MotionDataError
+from corpora.mocap.page import write_page
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,10 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
         if local != _as_path(options.out):
             _upload(local, options.out)
     except (CorpusError, MotionDataError) as error:
-        print(f"benchmarks.mocap: {error}", file=sys.stderr)
+        print(f"corpora.mocap: {error}", file=sys.stderr)
         return 2
     except EncodeError as error:
-        print(f"benchmarks.mocap: {error}", file=sys.stderr)
+        print(f"corpora.mocap: {error}", file=sys.stderr)
         return 1
     if options.json:
         print(json.dumps(summary | {"out": options.out}))
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mocap", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m corpora.mocap", description=__doc__)
     parser.add_argument("--size", choices=list(SIZES), required=True)
     parser.add_argument("--out", required=True, metavar="URL", help="folder, or URL that fsspec can write to")
     parser.add_argument("--seed", type=int, default=0)
@@ -112,7 +112,7 @@ class _Bar:
 
     @property
     def update(self) -> Progress:
-        """What :func:`benchmarks.mocap.build.build` calls."""
+        """What :func:`corpora.mocap.build.build` calls."""
         return self._update
 
     def _update(self, done: int, total: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.mocap.raster import Picture
+from corpora.mocap.rendering.raster import Picture
 
 
 class EncodeError(RuntimeError):

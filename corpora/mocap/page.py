@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.mocap.encode import EncodeError
+from corpora.mocap.encode import EncodeError
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _HEIGHT, _COLUMNS, _ROWS, _TIMELINES = 96, 12, 3, 8

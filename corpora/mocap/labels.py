@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.mocap.actions import ACTIONS
-from benchmarks.mocap.plan import Video
-from benchmarks.mocap.queries import sentences
-from benchmarks.mocap.video import Labels
+from corpora.mocap.corpus_plan import Video
+from corpora.mocap.motion.actions import ACTIONS
+from corpora.mocap.queries import sentences
+from corpora.mocap.video import Labels
 
 Made = list[tuple[Video, Labels]]
 

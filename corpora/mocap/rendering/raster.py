@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.mocap.body import Capsules, Material
-from benchmarks.mocap.camera import CameraPath
-from benchmarks.mocap.scene import Scene
-from benchmarks.mocap.skeleton import Floats
-from benchmarks.mocap.textures import LEVELS, SIDE, Texture
+from corpora.mocap.motion.skeleton import Floats
+from corpora.mocap.rendering.body import Capsules, Material
+from corpora.mocap.rendering.camera import CameraPath
+from corpora.mocap.rendering.scene import Scene
+from corpora.mocap.rendering.textures import LEVELS, SIDE, Texture
 
 Picture = NDArray[np.float32]
 _NEAR = 0.3
