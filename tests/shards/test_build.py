@@ -267,10 +267,10 @@ def test_full_scratch_disk_fails_the_build_and_not_the_clips(corpus, tmp_path, p
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     from pal_ds.ffmpeg.process import ToolError
-    from shards.origins import Origins
-    from shards.profiles import PROFILES
-    from shards.rows import Row
-    from shards.transcode import ClipLimits, Transcoder
+    from shards.catalog.origins import Origins
+    from shards.catalog.rows import Row
+    from shards.encoding.profiles import PROFILES
+    from shards.encoding.transcode import ClipLimits, Transcoder
 
     name = next(corpus.rglob("*.mp4")).relative_to(corpus)
     row = Row(source=str(name), root=0, location=str(name), size=1000)

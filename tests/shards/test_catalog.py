@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.catalog import Catalog, CatalogOptions
+from shards.builder.shard_plan import Plan, PlanOptions
+from shards.catalog.gather import Catalog, CatalogOptions
+from shards.catalog.rows import AUTO, CUT, WHOLE
+from shards.encoding.profiles import PROFILES
 from shards.errors import UsageError
-from shards.plan import Plan, PlanOptions
-from shards.profiles import PROFILES
-from shards.rows import AUTO, CUT, WHOLE
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "annotations" / "kinetics-400_val.csv"
 

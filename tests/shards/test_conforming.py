@@ -10,8 +10,8 @@ import pytest
 from clips import ffmpeg, make_video
 from conftest_helpers import records_of
 
-from shards.conforming import mismatch
-from shards.profiles import PROFILES
+from shards.encoding.conforming import mismatch
+from shards.encoding.profiles import PROFILES
 
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")
 FAST = (*X264, "-bf", "0", "-g", "16", "-keyint_min", "16", "-sc_threshold", "0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.executors import CLIPS_PER_JOB, job_sizes
+from shards.builder.local_executor import CLIPS_PER_JOB, job_sizes
 
 
 @given(clips=st.integers(0, 2000), threads=st.integers(1, 200), is_last=st.booleans())

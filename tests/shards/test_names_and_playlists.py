@@ -23,8 +23,8 @@ from pal_ds.formats.video_file import is_container
 from pal_ds.transfer.extraction.frame_stream import FrameStream
 from pal_ds.transfer.extraction.video_opening import FrameError
 from pal_ds.transfer.extraction.video_source import list_videos, open_video
+from shards.catalog.csv_tables import open_table
 from shards.cli import main as pal_shard
-from shards.tables import open_table
 
 NAMES = (
     "with space.mp4",

@@ -9,9 +9,9 @@ import pytest
 from clips import make_video
 from conftest_helpers import records_of, rejects_of
 
+from shards.catalog.rows import AUTO, CUT, WHOLE, Row
+from shards.encoding.clip_spans import resolve_span
 from shards.errors import Rejected
-from shards.rows import AUTO, CUT, WHOLE, Row
-from shards.spans import resolve_span
 
 
 @pytest.mark.parametrize(

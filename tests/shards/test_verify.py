@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest_helpers import records_of
 
-from shards.statistics import listing, statistics
-from shards.verify import verify
+from shards.inspection.statistics import listing, statistics
+from shards.inspection.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +168,7 @@ def test_help_teaches_and_stays_free_of_heavy_imports(pal_shard) -> None:
     done = pal_shard("--help")
     assert done.returncode == 0
     assert "examples:" in done.stdout
-    code = "import sys, shards.cli, shards.build, shards.verify; print({'torch', 'webdataset'} & set(sys.modules))"
+    modules = "sys, shards.cli, shards.builder.build, shards.inspection.verify"
+    code = f"import {modules}; print({{'torch', 'webdataset'}} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "set()"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shards.finish import BuildResult
-from shards.verify import VerifyResult
+from shards.builder.finish import BuildResult
+from shards.inspection.verify import VerifyResult
 
 _BARS = " ▁▂▃▄▅▆▇█"
 

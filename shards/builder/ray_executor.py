@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pal_ds.formats import shardset
+from shards.builder.journal import Journal, recipe_differences
+from shards.builder.local_executor import ShardWork, make_shard
+from shards.builder.shard_plan import PlannedShard
+from shards.catalog.rows import Row
 from shards.errors import BuildError, UsageError
-from shards.executors import ShardWork, make_shard
-from shards.journal import Journal, recipe_differences
-from shards.plan import PlannedShard
 from shards.progress import Progress
-from shards.rows import Row
 
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_", "FSSPEC_")
 
@@ -96,7 +96,7 @@ def _make_on_node(
 ) -> str | None:
     """Make one shard on whichever node this runs; returns what is wrong, or None."""
     from pal_ds.storage.scratch import scratch_folder
-    from shards.ffmpeg import encoder_identity
+    from shards.encoding.ffmpeg_info import encoder_identity
 
     for name, value in environment.items():
         os.environ.setdefault(name, value)

@@ -14,10 +14,10 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
-from shards.database import decode, encode
+from shards.builder.journal import Journal, Part, PlanRecord
+from shards.catalog.database import decode, encode
+from shards.catalog.rows import Reject
 from shards.errors import BuildError
-from shards.journal import Journal, Part, PlanRecord
-from shards.rows import Reject
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

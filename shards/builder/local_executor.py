@@ -15,14 +15,14 @@ from pathlib import Path
 from pal_ds import storage
 from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
-from shards.journal import Journal, Part
-from shards.origins import Origins
-from shards.pack import write_shard
-from shards.plan import PlannedShard
-from shards.profiles import Profile
+from shards.builder.journal import Journal, Part
+from shards.builder.pack import write_shard
+from shards.builder.shard_plan import PlannedShard
+from shards.catalog.origins import Origins
+from shards.catalog.rows import Reject, Row
+from shards.encoding.profiles import Profile
+from shards.encoding.transcode import Clip, ClipLimits, Transcoder
 from shards.progress import Progress
-from shards.rows import Reject, Row
-from shards.transcode import Clip, ClipLimits, Transcoder
 
 #: Clips of one job: few enough to spread, enough to decode the results of a job in one process.
 CLIPS_PER_JOB = 24

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pal_ds import storage
 from pal_ds.formats.shardset import SampleRecord, ShardSetError
+from shards.catalog.rows import Row
 from shards.errors import BuildError, Rejected
-from shards.members import read_sample
-from shards.rows import Row
+from shards.tar_members import read_sample
 
 _ENOSPC = 28
 

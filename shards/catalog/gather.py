@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 from pal_ds import storage
 from pal_ds.formats import shardset
 from pal_ds.formats.recording import recording_of
-from shards.database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
+from shards.catalog.csv_tables import Table, TableRow, clip_name, is_table, open_table
+from shards.catalog.database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
+from shards.catalog.listing import ListingNotes, list_videos
+from shards.catalog.rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
 from shards.errors import UsageError
-from shards.listing import ListingNotes, list_videos
-from shards.members import read_sample
-from shards.rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
-from shards.tables import Table, TableRow, clip_name, is_table, open_table
+from shards.tar_members import read_sample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

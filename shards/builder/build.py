@@ -12,18 +12,18 @@ from pal_ds import storage
 from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
 from pal_ds.storage.scratch import scratch_folder
-from shards import ffmpeg
-from shards.catalog import Catalog, CatalogOptions
-from shards.dedupe import mark_equal_content
+from shards.builder.finish import BuildResult, finish, read_stages, reject_line, result_of
+from shards.builder.journal import Journal, PlanRecord, recipe_differences
+from shards.builder.local_executor import ShardWork, run_local
+from shards.builder.partial_results import planned_result, task_result
+from shards.builder.shard_plan import Plan, PlanOptions
+from shards.catalog.dedupe import mark_equal_content
+from shards.catalog.gather import Catalog, CatalogOptions
+from shards.encoding import ffmpeg_info
+from shards.encoding.profiles import Profile
+from shards.encoding.transcode import ClipLimits
 from shards.errors import UsageError
-from shards.executors import ShardWork, run_local
-from shards.finish import BuildResult, finish, read_stages, reject_line, result_of
-from shards.journal import Journal, PlanRecord, recipe_differences
-from shards.plan import Plan, PlanOptions
-from shards.profiles import Profile
 from shards.progress import Progress
-from shards.results import planned_result, task_result
-from shards.transcode import ClipLimits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def planned(options: BuildOptions) -> Iterator[tuple[Plan, PlanRecord, Path]]:
     process.allow_again()
     with scratch_folder(options.scratch) as scratch:
         say = Progress(0, quiet=options.quiet).note
-        encoder = ffmpeg.encoder_identity()
+        encoder = ffmpeg_info.encoder_identity()
         catalog = Catalog(scratch / "catalog.sqlite", options.catalog)
         try:
             catalog.gather()
@@ -204,7 +204,7 @@ def make(
         if len(todo) < len(mine):
             progress.note(f"{len(mine) - len(todo)} of {len(mine)} shards were finished before: going on")
         if options.executor == "ray":
-            from shards.ray_executor import run_ray
+            from shards.builder.ray_executor import run_ray
 
             run_ray(work, todo, plan.rows, record.recipe["encoder"], progress=progress)
         else:

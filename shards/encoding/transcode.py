@@ -15,14 +15,14 @@ from pal_ds.ffmpeg.encoding import encode_film, falls_short
 from pal_ds.ffmpeg.probing import error_line, source_seconds
 from pal_ds.ffmpeg.process import Finished
 from pal_ds.formats.shardset import SampleRecord
-from shards import ffmpeg
-from shards.conforming import mismatch
-from shards.decoding import Decoded, decode_clips, decode_copy
+from shards.catalog.origins import Fetched, Origins
+from shards.catalog.rows import AUTO, CUT, WHOLE, Reject, Row, extension_of
+from shards.encoding import ffmpeg_info
+from shards.encoding.clip_spans import resolve_span, too_long
+from shards.encoding.conforming import mismatch
+from shards.encoding.decode_check import Decoded, decode_clips, decode_copy
+from shards.encoding.profiles import Profile
 from shards.errors import BuildError, Rejected
-from shards.origins import Fetched, Origins
-from shards.profiles import Profile
-from shards.rows import AUTO, CUT, WHOLE, Reject, Row, extension_of
-from shards.spans import resolve_span, too_long
 
 #: Sources above this size are probed before they are encoded, to refuse overlong ones early (bytes).
 PROBE_FIRST_BYTES = 48 << 20
@@ -143,7 +143,7 @@ class Transcoder:
         large = (row.size or 0) > PROBE_FIRST_BYTES
         span = row.span
         if span == AUTO or (span == WHOLE and large):
-            info = ffmpeg.probe(fetched.path, timeout=self.limits.timeout)
+            info = ffmpeg_info.probe(fetched.path, timeout=self.limits.timeout)
             if span == AUTO:
                 span = resolve_span(row, info.duration)
             if span == WHOLE and info.duration > limit:
@@ -175,7 +175,7 @@ class Transcoder:
     def _copied(self, row: Row, fetched: Fetched, stem: Path, span: str) -> _Draft:
         if span == CUT:
             raise Rejected("transcode", "--copy can't cut a span out of a video: use a transcoding profile")
-        info = ffmpeg.probe(fetched.path, timeout=self.limits.timeout)
+        info = ffmpeg_info.probe(fetched.path, timeout=self.limits.timeout)
         if info.duration > self.limits.max_seconds:
             raise Rejected("probe", too_long(info.duration, self.limits.max_seconds))
         if "avi" in info.container.split(",") and info.b_frames:
@@ -204,7 +204,7 @@ class Transcoder:
     def _encode(self, source: Path, target: Path, seek: float | None, length: float | None) -> float | None:
         """Encode one clip; return the source's duration as its container gives it."""
         limit = self.limits.max_seconds
-        with self._cpu, ffmpeg.rejecting():
+        with self._cpu, ffmpeg_info.rejecting():
             finished = encode_film(
                 source,
                 target,
@@ -230,7 +230,7 @@ class Transcoder:
                 "transcode", f"{line} ({self.limits.timeout:g} s)" if finished.timed_out else line
             )
         try:
-            ffmpeg.probe(source, timeout=self.limits.timeout)
+            ffmpeg_info.probe(source, timeout=self.limits.timeout)
         except Rejected as rejected:
             return rejected
         return Rejected("transcode", line)
@@ -283,7 +283,7 @@ class Transcoder:
         if not self.profile.copy and draft.row.span == WHOLE:
             # Sound may last longer than the picture: what counts is the video stream's own length.
             with self.origins.open(draft.row, draft.path.parent) as fetched:
-                expected = ffmpeg.probe(fetched.path, timeout=self.limits.timeout).duration
+                expected = ffmpeg_info.probe(fetched.path, timeout=self.limits.timeout).duration
         if falls_short(duration, expected):
             raise Rejected("verify", f"only {duration:.1f} of {expected:.1f} s can be decoded: truncated?")
 

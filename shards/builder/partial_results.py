@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pal_ds import storage
 from pal_ds.formats import shardset
-from shards.finish import BuildResult
-from shards.journal import Journal
-from shards.plan import Plan, PlannedShard
+from shards.builder.finish import BuildResult
+from shards.builder.journal import Journal
+from shards.builder.shard_plan import Plan, PlannedShard
 
 
 def task_result(journal: Journal, mine: Sequence[PlannedShard], redone: int) -> BuildResult:

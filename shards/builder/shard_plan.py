@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import Iterator
 
-from shards.catalog import Catalog
-from shards.database import ROW_COLUMNS, decode, encode, keyed_hash, rows_from
+from shards.catalog.database import ROW_COLUMNS, decode, encode, keyed_hash, rows_from
+from shards.catalog.gather import Catalog
+from shards.catalog.rows import Row
+from shards.encoding.profiles import Profile
 from shards.errors import UsageError
-from shards.profiles import Profile
-from shards.rows import Row
 
 _SPLIT = re.compile(r"[A-Za-z0-9_]{1,64}")
 _MAX_SHARDS = 1_000_000

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from pal_ds.ffmpeg.probing import VideoInfo, error_line
 from pal_ds.ffmpeg.process import run_tool
 from pal_ds.ffmpeg.reading import input_arguments
-from shards import ffmpeg
+from shards.encoding import ffmpeg_info
 from shards.errors import Rejected
 
 #: Containers that don't say where frames lie: seeking in them misses some, whichever decoder does it.
@@ -49,8 +49,8 @@ def decode_copy(path: Path, *, timeout: float) -> Decoded:
     size and square pixels, every frame of which has a time stamp of its own at a constant rate.
     """
     try:
-        info = ffmpeg.probe(path, timeout=timeout)
-        packets, frames = ffmpeg.list_frames(path, info.stream, timeout=timeout)
+        info = ffmpeg_info.probe(path, timeout=timeout)
+        packets, frames = ffmpeg_info.list_frames(path, info.stream, timeout=timeout)
     except Rejected as rejected:
         return rejected.error
     odd = _odd_stream(info) or _odd_frames(info, packets, frames)

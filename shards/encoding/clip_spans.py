@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from shards.catalog.rows import CUT, WHOLE, Row
 from shards.errors import Rejected
-from shards.rows import CUT, WHOLE, Row
 
 
 def resolve_span(row: Row, duration: float) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pal_ds import storage
-from shards.database import decode
+from shards.catalog.database import decode
+from shards.catalog.origins import Origins
+from shards.catalog.rows import Row
 from shards.errors import Rejected
-from shards.origins import Origins
-from shards.rows import Row
 
 _READ_BYTES = 1 << 20
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pal_ds import storage
 from pal_ds.formats import shardset
-from shards.finish import copied_clips, read_stages
+from shards.builder.finish import copied_clips, read_stages
 
 _BINS = 10
 

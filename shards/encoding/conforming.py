@@ -12,9 +12,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from shards import ffmpeg
+from shards.encoding import ffmpeg_info
+from shards.encoding.profiles import Profile
 from shards.errors import Rejected
-from shards.profiles import Profile
 
 
 def mismatch(path: Path, profile: Profile, *, timeout: float) -> str | None:
@@ -26,12 +26,12 @@ def mismatch(path: Path, profile: Profile, *, timeout: float) -> str | None:
         timeout: seconds that looking at it may take.
     """
     try:
-        document, _ = ffmpeg.describe(path, ["-select_streams", "V:0"], timeout)
+        document, _ = ffmpeg_info.describe(path, ["-select_streams", "V:0"], timeout)
         found = _stream_mismatch(document, profile)
         if found is not None:
             return found
         options = ["-select_streams", "V:0", "-show_entries", "packet=pts,flags"]
-        packets, _ = ffmpeg.describe(path, options, timeout)
+        packets, _ = ffmpeg_info.describe(path, options, timeout)
     except Rejected as rejected:
         return rejected.error
     return _timing_mismatch(packets.get("packets", []), document["streams"][0], profile)
