@@ -2,7 +2,6 @@ import itertools
 from pathlib import Path
 
 import pytest
-from tiny_shards import sample, write_set
 
 from pal_ds import storage
 from pal_ds.data.clip_stream import ClipStream, fits_whole_windows
@@ -11,6 +10,7 @@ from pal_ds.data.order.epoch_order import ClipPosition, EpochPlan
 from pal_ds.data.order.group_schedule import TrainSchedule
 from pal_ds.formats import shardset
 from pal_ds.storage import RetryPolicy
+from tests.support.tiny_shards import sample, write_set
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from extract_fixtures import make_video, write_checkpoint
+
+from tests.support.extract_fixtures import make_video, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
