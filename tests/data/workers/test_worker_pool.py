@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pal_ds import storage
-from pal_ds.data import synthesis
 from pal_ds.data.errors import WorkerLostError
+from pal_ds.data.synthesis import group_builder
 from tests.support.loading import global_batches, group_print, loader_of
 
 FORK = {"workers": 2, "start_method": "fork"}
@@ -93,7 +93,7 @@ def test_a_bug_in_a_worker_arrives_with_its_traceback(shard_url, monkeypatch):
     def broken(*_args, **_kwargs):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(synthesis, "draw_pairs", broken)
+    monkeypatch.setattr(group_builder, "draw_pairs", broken)
     loader = loader_of(shard_url, **FORK)
     with pytest.raises(ZeroDivisionError, match="oops") as caught:
         next(loader)
@@ -105,14 +105,14 @@ def test_a_clip_that_hangs_the_decoder_costs_one_worker_and_is_replaced(shard_ur
     loader = loader_of(shard_url)
     victim = next(loader).keys[2][1]
     loader.close()
-    decode = synthesis.decode_frames
+    decode = group_builder.decode_frames
 
     def hangs(video, record, indices, **options):
         if record.key == victim:
             time.sleep(60)
         return decode(video, record, indices, **options)
 
-    monkeypatch.setattr(synthesis, "decode_frames", hangs)
+    monkeypatch.setattr(group_builder, "decode_frames", hangs)
     loader = loader_of(shard_url, decode_timeout=1.5, max_replaced_share=1.0, **FORK)
     micros = [next(loader) for _ in range(1)]
     (row,) = [row for micro in micros for row in micro.replaced]
