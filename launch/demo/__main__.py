@@ -23,7 +23,7 @@ from typing import Any
 from corpora import footage
 from launch.demo import localize
 from launch.demo.s3_server import S3Server
-from pal_ds.viz.report import Section
+from pal_ds.viz.report_page import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "pal-demo"
@@ -246,7 +246,7 @@ def _report(
     from launch.demo.pictures import similarity_picture, training_pairs
     from pal_ds import storage
     from pal_ds.config import load_config
-    from pal_ds.viz.report import StepRun, Table, write_report
+    from pal_ds.viz.report_page import StepRun, Table, write_report
     from pal_ds.viz.run_facts import collect_run
 
     with journal.step("draw the report"):

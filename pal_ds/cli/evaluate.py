@@ -90,10 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 scored; 2 a file is malformed or an option is wrong (one line on stderr says which).
     """
     options = build_parser().parse_args(arguments)
-    from pal_ds.transfer.metrics import evaluate as tasks
+    from pal_ds.transfer.metrics.evaluate import evaluate
 
     try:
-        report: Report = tasks.evaluate(
+        report: Report = evaluate(
             options.task,
             options.ground_truth,
             options.predictions,
@@ -101,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tiou=getattr(options, "tiou", None),
         )
         if options.html:
-            tasks.write_html(report, options.html)
+            from pal_ds.transfer.metrics.html_page import write_page
+
+            write_page(report, options.html)
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"pal-eval: error: {' '.join(str(error).split())}\n")
         return 2

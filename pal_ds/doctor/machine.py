@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from pal_ds.doctor.checkup import Finding, fail, ok, warn
+from pal_ds.doctor.finding import Finding, fail, ok, warn
 from pal_ds.planning.hardware import find_gpu
 from pal_ds.planning.step_estimate import gpu_videos_per_second
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pal_ds import storage
-from pal_ds.doctor.checkup import Finding, fail, ok, warn
+from pal_ds.doctor.finding import Finding, fail, ok, warn
 from pal_ds.formats import shardset
 from pal_ds.formats.tar_samples import split_samples
 

@@ -18,7 +18,7 @@ import numpy as np
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.viz.comparison import Comparison
-from pal_ds.viz.report import Picture, ReportData, Section, Table, write_report
+from pal_ds.viz.report_page import Picture, ReportData, Section, Table, write_report
 from pal_ds.viz.similarity import MIRRORED, Encode, SimilarityFigure, similarity_figure
 
 FIGURES = ("found", "chance", "action_contrast", "localised", "localised_chance")

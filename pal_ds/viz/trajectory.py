@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
-from pal_ds.viz.report import Picture, ReportData, Section, Table, write_report
+from pal_ds.viz.report_page import Picture, ReportData, Section, Table, write_report
 from pal_ds.viz.style import ACCENT, ACTION, BACKGROUND, GOOD, INK, SECOND, new_figure, to_bytes
 
 COMPONENTS = 3

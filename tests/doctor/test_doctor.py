@@ -15,7 +15,8 @@ from launch.demo.s3_server import S3Server
 from pal_ds import storage
 from pal_ds.doctor import machine
 from pal_ds.doctor import storage as places
-from pal_ds.doctor.checkup import FAIL, OK, WARN, Finding, doctor, examine, ok
+from pal_ds.doctor.checkup import doctor, examine
+from pal_ds.doctor.finding import FAIL, OK, WARN, Finding, ok
 
 
 def only(findings: list[Finding]) -> Finding:

@@ -97,17 +97,6 @@ def evaluate(
     return Report(task=task, result=result, warnings=tuple(warnings), truth=truth, predictions=guesses)
 
 
-def write_html(report: Report, path: str) -> None:
-    """Write a report as one self-contained page.
-
-    Raises:
-        ImportError: matplotlib isn't installed (extra ``viz``).
-    """
-    from pal_ds.transfer.metrics.html_page import write_page
-
-    write_page(report, path)
-
-
 def _grounding(
     queries: tuple[Query, ...], predictions: str, thresholds: Floats, warnings: list[str]
 ) -> Report:
