@@ -1,13 +1,14 @@
-"""Features of untrimmed videos from a frozen backbone; ``--help`` teaches it (DESIGN.md §3.6)."""
+"""``launch/extract.py``: :mod:`pal_ds.cli.extract`, out of a checkout."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+# Started by its path, Python searches this folder and not the checkout around it.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pal_ds.transfer.extract_cli import main
+from pal_ds.cli.extract import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests share: a real S3 server and its environment."""
+"""Fixtures that all tests share: a real S3 server, a small real shard set, the launcher."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launch.demo.s3_server import S3Server
+from tests.support.launching import Launcher, make_set
 
 # Before torch is imported, and inherited by what a test starts: ranks, workers and commands side by side, each with a
 # thread for every core, spend most of their time waiting for one another.
@@ -31,3 +32,15 @@ def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
     return s3_server
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard set of 34 training and 6 validation clips, encoded by ffmpeg and packed by pal-shard."""
+    return make_set(tmp_path_factory.mktemp("tiny-set"), clips=40)
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Launcher:
+    """The launcher."""
+    return Launcher()

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from test_loader import global_batches
 
 from pal_ds import storage
+from tests.support.loading import global_batches
 
 pytestmark = pytest.mark.slow
 
