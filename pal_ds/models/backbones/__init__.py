@@ -26,7 +26,7 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
 def build_backbone(
     name: str, *, width: float = 1.0, bn_momentum: float = 0.1, differences: bool = False, **options: Any
 ) -> Backbone:
-    """Build a backbone with random weights (DESIGN.md §3.7).
+    """Build a backbone with random weights.
 
     Args:
         name: one of ``pal_ds.config.model.BACKBONES``.
