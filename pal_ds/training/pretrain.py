@@ -72,7 +72,6 @@ def pretrain(
     preemption.install()
     try:
         place = read_place()
-        meeting_point(place)
     except ConfigError as error:
         return startup.refuse(StartError(str(error), EXIT_CONFIG), 0)
 
@@ -91,6 +90,10 @@ def pretrain(
         if world_size == 1 or startup.same_everywhere(error):
             return startup.refuse(error, rank)
         unready = error
+    try:
+        meeting_point(place)
+    except ConfigError as error:
+        return startup.refuse(StartError(str(error), EXIT_CONFIG), rank)
     # Collectives fail after the watchdog, which can name the rank that is missing.
     ranks = process_group.start(config.safety.watchdog_seconds + 60.0)
     try:
