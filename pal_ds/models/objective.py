@@ -17,7 +17,8 @@ class ViewBatch:
     """The synthetic videos of each sample, with the place of the sample's action in them.
 
     Attributes:
-        query_bjcthw: float, normalised, [B, J, 3, T, H, W]: J = 8 clips of T = 8 frames.
+        query_bjcthw: float32, or half precision where that trains, normalised, [B, J, 3, T, H, W]: J = 8 clips of
+            T = 8 frames.
         key_bjcthw: the other view, same shape; None where the objective has no use for one.
         query_region_b2: int64 [B, 2], (start, length) of the action region in clips.
         key_region_b2: the same for the key view.
