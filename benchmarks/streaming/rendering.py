@@ -27,13 +27,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "data")]
 
-import torch
+import torch  # noqa: E402
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
-from pal_ds.data import batch_render
-from pal_ds.data.augment import render
-from pal_ds.data.batch import MicroBatch
-from pal_ds.data.batch_render import VIEWS_AT_ONCE, render_together
+from pal_ds.config.data import AugmentConfig, SynthesisConfig  # noqa: E402
+from pal_ds.data import batch_render  # noqa: E402
+from pal_ds.data.augment import render  # noqa: E402
+from pal_ds.data.batch import MicroBatch  # noqa: E402
+from pal_ds.data.batch_render import VIEWS_AT_ONCE, render_together  # noqa: E402
 
 _made: Any = importlib.import_module("made_groups")
 _old: Any = importlib.import_module("old_render")
