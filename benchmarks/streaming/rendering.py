@@ -7,7 +7,7 @@ apart) on the device ``meta``, where nothing is computed: they are what an accel
 Host time is CPU time of one thread on pictures of 8 pixels. The form now gives 32 views at a time to as many
 operators as a single one (a test holds it to that), so their time is taken from a group of three videos, where they
 have least to compute, and that of the tables on the host from all videos. It is what torch needs to dispatch; what a
-driver needs to launch a kernel comes on top. The last row renders full pictures on this CPU, one by one in both forms.
+driver needs to launch a kernel comes on top. The last row renders full pictures on this CPU, one by one in both.
 
     python benchmarks/streaming/rendering.py --out benchmarks/streaming/rendering.json
 """

@@ -57,8 +57,8 @@ def render_together(
 ) -> Tensor:
     """Return all views, normalised: ``dtype`` [V, B, J, 3, T, H, W], channels-last in memory.
 
-    Half-precision views are computed in float16, whatever their type: it resolves a quarter of a grey level where
-    bfloat16 resolves two.
+    Half-precision views are computed in float16, whatever their type: near white it resolves an eighth of a grey
+    level where bfloat16 resolves one.
     """
     table = _table(groups, synthesis)
     pixels = joined_pixels(groups).view(-1, 3)
