@@ -142,6 +142,7 @@ class MicroBatch:
     micro_step: int
     replaced: list[dict[str, Any]]
     _copies: list[torch.cuda.Event] = dataclasses.field(default_factory=list, repr=False)
+    _arrival: list[torch.cuda.Event] = dataclasses.field(default_factory=list, repr=False)
 
     @property
     def keys(self) -> list[list[str]]:
@@ -186,12 +187,21 @@ class MicroBatch:
         parts = torch.split(memory, self._sizes)
         for part, group in zip(parts, self.groups, strict=True):
             part.copy_(group.pixels, non_blocking=non_blocking)
-        moved = dataclasses.replace(self, groups=self._with_pixels(parts), _copies=[])
+        moved = dataclasses.replace(self, groups=self._with_pixels(parts), _copies=[], _arrival=[])
         if non_blocking and moved.device.type == "cuda":
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self._copies.append(event)
+            moved._arrival.append(event)
         return moved
+
+    def await_copies(self) -> None:
+        """Have the device's current stream wait until the pixels have arrived; the host goes on."""
+        for event in self._arrival:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(event)
+            self.groups[0].pixels.record_stream(stream)
+        self._arrival.clear()
 
     def wait_for_copies(self) -> None:
         """Wait until copies to a device that :meth:`to` began have ended (not for work that uses them)."""

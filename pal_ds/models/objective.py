@@ -107,14 +107,20 @@ class Objective(nn.Module, ABC):
         """Loss of a micro-batch. Changes neither queue nor key weights; in train mode BatchNorm updates."""
 
     @torch.no_grad()
-    def after_step(self, staged_global: Tensor | None, recordings_global: Tensor | None = None) -> None:
+    def after_step(
+        self,
+        staged_global: Tensor | None,
+        recordings_global: Tensor | None = None,
+        applied: Tensor | None = None,
+    ) -> None:
         """Move what moves once per optimizer step; every rank passes the same tensors.
 
         Args:
             staged_global: staged keys in global sample order, [N, D].
             recordings_global: int64 [N], the recordings of these samples; None where nobody asked for them.
+            applied: float scalar on the device, 0 where the step was left out, so that nothing moves; None is 1.
         """
-        del staged_global, recordings_global
+        del staged_global, recordings_global, applied
 
     def warm_start(self, state: Mapping[str, Tensor], *, source: str) -> None:
         """Start from given backbone weights instead of random ones.

@@ -70,6 +70,8 @@ class Feed:
         )
         self.loader.load_state_dict({"step": step})
         self._iterator: Iterator[MicroBatch] | None = None
+        on_cuda = ranks.device.type == "cuda"
+        self._copying = torch.cuda.Stream(ranks.device) if on_cuda else None  # type: ignore[no-untyped-call]
         self.wait_seconds = 0.0
         self.replaced: list[dict[str, Any]] = []
 
@@ -79,7 +81,10 @@ class Feed:
         try:
             if self._iterator is None:
                 self._iterator = iter(self.loader)
-            micro = next(self._iterator).to(self._ranks.device, non_blocking=True)
+            host = next(self._iterator)
+            # On a stream of its own a copy runs beside the work of the micro-batch before it.
+            with torch.cuda.stream(self._copying):
+                micro = host.to(self._ranks.device, non_blocking=True)
         except Exception as error:
             return None, error
         finally:
@@ -107,6 +112,7 @@ class Feed:
 
 def to_views(micro: MicroBatch, config: Config) -> ViewBatch:
     """Render a micro-batch into the views that an objective contrasts, and say where its clips come from."""
+    micro.await_copies()
     dtype = views_dtype(config, micro.device)
     batch = ViewBatch(**render(micro, config.synthesis, config.augment, dtype))
     if not config.objective.same_recording_negatives:

@@ -13,12 +13,12 @@ from pal_ds.config import load_config
 from pal_ds.data.loader import LoaderStats
 from pal_ds.models import ObjectiveOutput
 from pal_ds.shardset import Manifest, ShardEntry, SplitEntry
-from pal_ds.training.engine import StepResult
 from pal_ds.training.label_probe import LabelProbe
 from pal_ds.training.plan import plan_run
 from pal_ds.training.ranks import Ranks
 from pal_ds.training.runlog import RunLog
 from pal_ds.training.steplog import StepLog, StepRecord
+from pal_ds.training.verdict import StepResult
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
