@@ -231,7 +231,7 @@ class Trainer:
         saved = self.step % config.checkpoint.every_steps == 0 and not done
         validated = self._parts.val_feed is not None and self._validation_due(done)
         # The device has yet to come to this step's end; where nobody needs to know it now, the host goes on.
-        later = 0 if logged or saved or validated or self._skipped_in_a_row else 1
+        later = 0 if logged or saved or validated else 1
         result = self._read_verdicts(later)
         if logged and result is not None:
             self._parts.watchdog.beat("the log row", self.step)
@@ -255,9 +255,12 @@ class Trainer:
             self._parts.steplog.status(self.step)
 
     def _read_verdicts(self, later: int) -> StepResult | None:
-        """Read what became of all steps but the latest ``later``; return that of the last one read."""
+        """Read what became of all steps but the latest ``later``; return that of the last one read.
+
+        While steps are being left out all are read at once, so that none too many is tried.
+        """
         result = None
-        while len(self._verdicts) > later:
+        while len(self._verdicts) > (0 if self._skipped_in_a_row else later):
             step, verdict = self._verdicts.popleft()
             result = verdict.result()
             self._note_skips(step, result)
