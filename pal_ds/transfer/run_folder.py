@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
+from pal_ds.config.heads import HeadConfig
 from pal_ds.config.loading import describe, to_tree, to_yaml
 from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import TransferConfig
@@ -108,11 +110,14 @@ class RunFolder:
         if before_task != task:
             raise ConfigError("run.dir", self.url, f"holds a run of task {before_task}; use another folder")
         before, now = _flat(yaml.safe_load(text)), _flat(to_tree(config))
-        # A run begun before an option existed has its default.
-        defaults = {name: default for name, default, _ in describe(type(config))}
+        # A run begun before an option existed has its default; older ones list the options of all heads.
+        defaults = {name: default for name, default, _ in describe(type(config)) if name in now}
+        heads = {
+            f"head.{each.name}" for kind in HeadConfig.kinds().values() for each in dataclasses.fields(kind)
+        }
         before = {
             name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()
-        } | before
+        } | {name: value for name, value in before.items() if name in now or name not in heads}
         for name in sorted((before.keys() | now.keys()) - FREE):
             if before.get(name) != now.get(name):
                 problem = f"the run in {self.url} was started with {before.get(name)!r}; use another run.dir"

@@ -20,7 +20,7 @@ def config(folder, head, **sections):
             "annotations": str(folder / "truth.json"),
             **sections.get("data", {}),
         },
-        "head": {**SMALL, **sections.get("sizes", {}), "name": head},
+        "head": {**sections.get("sizes", SMALL), "name": head},
         "optimizer": {
             "lr": 3e-3,
             "weight_decay": 0.0,
