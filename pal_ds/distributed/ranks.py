@@ -143,7 +143,11 @@ def start(timeout_seconds: float) -> Ranks:
     cuda = torch.cuda.is_available()
     if not cuda:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        torch.set_num_threads(max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, place.local_world_size)))
+        # The user's word counts: runs that share cores get slower than one after the other by waiting in spins.
+        if not os.environ.get("OMP_NUM_THREADS"):
+            torch.set_num_threads(
+                max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, place.local_world_size))
+            )
         keep_freed()
     _complete_environment(place)
     device = torch.device("cuda", place.local_rank) if cuda else torch.device("cpu")
