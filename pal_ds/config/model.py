@@ -1,4 +1,4 @@
-"""What is trained: backbone and heads (``model``) and negatives (``queue``); the loss is in ``objective.py``.
+"""What is trained: backbone and heads (``model``) and negatives (``queue``); the loss is in ``config/objective.py``.
 
 The defaults are PAL to the letter (CVPR 2022, sections 3 and 4.1): Inception-I3D on 8 x 112 x 112 clips, a
 projection head, two temporal convolutions with kernel 3 each followed by ReLU, L2 norm of the clip features,

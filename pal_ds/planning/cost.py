@@ -2,7 +2,7 @@
 
     python -m pal_ds.planning.cost --gpu h100 --gpus 1 2 4 8 16 32 64 --price 3.0
 
-The arithmetic and its assumptions are in ``estimate.py``; docs/scaling.md shows the table.
+The arithmetic and its assumptions are in ``step_estimate.py``; docs/scaling.md shows the table.
 """
 
 from __future__ import annotations
