@@ -23,6 +23,7 @@ from typing import Any
 from corpora import footage
 from launch.demo import localize
 from launch.demo.s3_server import S3Server
+from pal_ds.formats import exit_status
 from pal_ds.viz.report_page import Section
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,7 @@ BUCKET = "pal-demo"
 #: The held-out recording that is looked at closely, and when in it a cyclist waits at the kerb, in seconds.
 CLOSE_UP = "street.mp4"
 CLOSE_UP_ACTION = (3.1, 5.6)
-EXIT_PREEMPTED = 75
+EXIT_PREEMPTED = exit_status.PREEMPTED
 STEPS, HEAD_EPOCHS = 190, 20
 #: Its set has 300 clips, so batches can be larger than in configs/demo.yaml, which runs on any set; then the batch
 #: alone gives better negatives than a queue, whose keys are of networks some steps old.

@@ -17,6 +17,7 @@ from pal_ds.config.heads import HeadConfig
 from pal_ds.config.loading import describe, to_tree, to_yaml
 from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import TransferConfig
+from pal_ds.formats.checkpoint import COMMITTED
 
 #: Options that may change when a run goes on; all others are its identity.
 FREE = {
@@ -82,7 +83,7 @@ class RunFolder:
             safetensors.torch.save(_adam(model, optimizer)),
         )
         self._write(f"checkpoints/{_name(epoch)}/state.json", _json(state))
-        self._write(f"checkpoints/{_name(epoch)}/COMMITTED", b"")
+        self._write(f"checkpoints/{_name(epoch)}/{COMMITTED}", b"")
         for old in sorted(self._epochs())[: -self.keep]:
             storage.remove(storage.join(self.url, "checkpoints", _name(old)), recursive=True)
 
@@ -129,7 +130,7 @@ class RunFolder:
         return [
             int(name.removeprefix("epoch-"))
             for name in names
-            if storage.exists(storage.join(folder, name, "COMMITTED"))
+            if storage.exists(storage.join(folder, name, COMMITTED))
         ]
 
     def _read(self, *names: str) -> bytes:
