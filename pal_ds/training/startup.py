@@ -1,4 +1,4 @@
-"""How ranks start together: what one of them can't do alone, all of them leave for, with one line.
+"""How ranks start together: where one of them fails, all of them exit with its status and one line.
 
 A rank that ended by itself while others waited for it at the rendezvous would cost them their timeout; under ``srun``
 nobody would end them.

@@ -1,4 +1,4 @@
-"""Each head learns a small set by heart, through the trainer that users run."""
+"""Each head overfits to a small set, through the trainer that users run."""
 
 import pytest
 
