@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.heads import HeadConfig
 from pal_ds.config.loading import build, load_tree
-from pal_ds.config.transfer import HeadConfig
 from pal_ds.transfer.heads.bmn import BMN, ReleaseLayoutError
 from pal_ds.transfer.heads.boundary_loss import balanced_log_loss, map_loss
 from pal_ds.transfer.heads.boundary_map import MapTargets, make_targets, valid_cells
