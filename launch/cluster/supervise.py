@@ -31,7 +31,9 @@ from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-EXIT_PREEMPTED = 75
+from pal_ds.formats import exit_status
+
+EXIT_PREEMPTED = exit_status.PREEMPTED
 _PR_SET_CHILD_SUBREAPER = 36
 _AWS = "http://169.254.169.254/latest"
 _GCP = "http://metadata.google.internal/computeMetadata/v1/instance/preempted"

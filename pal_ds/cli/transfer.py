@@ -83,6 +83,7 @@ def _run(task: str, path: str, overrides: list[str]) -> int:
         config = build(TacConfig, tree) if task == "tac" else build(TransferConfig, tree)
     except ConfigError as error:
         return _refuse(str(error))
+    from pal_ds.formats import exit_status
     from pal_ds.formats.backbone_file import BackboneError
     from pal_ds.formats.feature_folder import FeatureError
     from pal_ds.formats.shardset import ShardSetError
@@ -105,7 +106,7 @@ def _run(task: str, path: str, overrides: list[str]) -> int:
         print(
             "stopped by a signal after the last whole epoch; run the same command to go on", file=sys.stderr
         )
-        return 75
+        return exit_status.PREEMPTED
     except refused as error:
         return _refuse(str(error))
     except (StorageError, FloatingPointError) as error:

@@ -66,13 +66,16 @@ def build(kind: type[C], tree: Mapping[str, Any], prefix: str = "") -> C:
     Raises:
         ConfigError: an unknown key, a value of another type, or a value that the section itself refuses.
     """
+    kind = _kind_of(kind, tree)
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for name, value in tree.items():
         full = f"{prefix}{name}"
         if name not in fields:
-            raise ConfigError(full, value, _suggestion(str(name), fields, prefix))
+            raise ConfigError(
+                full, value, _other_kind(kind, name, prefix) or _suggestion(name, fields, prefix)
+            )
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
@@ -85,6 +88,12 @@ def build(kind: type[C], tree: Mapping[str, Any], prefix: str = "") -> C:
         if dataclasses.is_dataclass(hint) and name not in values:
             values[name] = build(typing.cast(type[Any], hint), {}, f"{prefix}{name}.")
     return kind(**values)
+
+
+def _kind_of(kind: type[C], tree: Mapping[str, Any]) -> type[C]:
+    """Return the class of a section; where the section names its kind, the class of that kind."""
+    chooser = getattr(kind, "kind_of", None)
+    return kind if chooser is None else typing.cast(type[C], chooser(tree))
 
 
 def to_tree(config: Any) -> dict[str, Any]:
@@ -103,13 +112,30 @@ def describe(kind: type[Any], prefix: str = "") -> list[tuple[str, Any, str]]:
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         name = f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(hints[field.name]):
-            rows += describe(typing.cast(type[Any], hints[field.name]), f"{name}.")
+        hint = hints[field.name]
+        if hasattr(hint, "kinds"):
+            rows += _describe_kinds(hint, f"{name}.")
+        elif dataclasses.is_dataclass(hint):
+            rows += describe(typing.cast(type[Any], hint), f"{name}.")
         else:
             made = field.default_factory
             default = made() if made is not dataclasses.MISSING else field.default
             rows.append((name, default, field.metadata.get("help", "")))
     return rows
+
+
+def _describe_kinds(base: Any, prefix: str) -> list[tuple[str, Any, str]]:
+    """Describe a section of several kinds: what all have, then what single ones have, with their names."""
+    shared = describe(base, prefix)
+    rows: dict[str, tuple[Any, dict[str, list[str]]]] = {}
+    for kind, options in base.kinds().items():
+        for name, default, text in describe(options, prefix):
+            if name not in {each[0] for each in shared}:
+                rows.setdefault(name, (default, {}))[1].setdefault(text, []).append(kind)
+    return shared + [
+        (name, default, "; ".join(f"{', '.join(kinds)}: {text}" for text, kinds in texts.items()))
+        for name, (default, texts) in rows.items()
+    ]
 
 
 def _load_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -191,6 +217,15 @@ def _coerce_tuple(value: Any, arguments: tuple[Any, ...], name: str) -> tuple[An
     if len(value) != len(arguments):
         raise ConfigError(name, value, f"expected a list of {len(arguments)} values")
     return tuple(_coerce(item, argument, name) for item, argument in zip(value, arguments, strict=True))
+
+
+def _other_kind(kind: type[Any], name: str, prefix: str) -> str:
+    """Say so where an option is one of another kind of this section."""
+    kinds = kind.kinds() if hasattr(kind, "kinds") else {}
+    if not any(name == field.name for other in kinds.values() for field in dataclasses.fields(other)):
+        return ""
+    mine = next((each for each, other in kinds.items() if other is kind), "")
+    return f"has no effect with {prefix}name={mine}; remove it"
 
 
 def _suggestion(name: str, known: Mapping[str, Any], prefix: str) -> str:

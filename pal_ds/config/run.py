@@ -13,10 +13,14 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 class RunSection:
     """Where a run lives and how long it goes on (docs/formats.md, "Run folder")."""
 
-    dir: str = option("", "folder URL of the run: logs, status and checkpoints (file path, s3://, gs://)")
-    seed: int = option(0, "every random draw of the run is a function of it")
-    epochs: int = option(200, "passes over the training split (paper §4.1: 200)")
-    max_steps: int | None = option(None, "stop after this many optimizer steps, if earlier than run.epochs")
+    dir: str = option(
+        "", "folder URL of the run: logs, status and checkpoints (file path, s3://, gs://)", fixed=False
+    )
+    seed: int = option(0, "every random draw of the run is a function of it", fixed=True)
+    epochs: int = option(200, "passes over the training split (paper §4.1: 200)", fixed=False)
+    max_steps: int | None = option(
+        None, "stop after this many optimizer steps, if earlier than run.epochs", fixed=False
+    )
 
     def __post_init__(self) -> None:
         check(

@@ -2,7 +2,7 @@
 
     python -m pal_ds.planning.cost --gpu h100 --gpus 1 2 4 8 16 32 64 --price 3.0
 
-The arithmetic and its assumptions are in ``estimate.py``; docs/scaling.md shows the table.
+The arithmetic and its assumptions are in ``step_estimate.py``; docs/scaling.md shows the table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 from collections.abc import Sequence
 
 from pal_ds.config import Config
-from pal_ds.planning.hardware import GPUS, NETWORKS, Gpu
+from pal_ds.config.backbones import BACKBONES
+from pal_ds.planning.hardware import GPUS, Gpu
+from pal_ds.planning.network_work import count_work
 from pal_ds.planning.step_estimate import Estimate, Job, estimate, scaling_ends, step_tflop
 
 
@@ -45,7 +47,7 @@ def job_of(
         global_batch=data.global_batch,
         accumulation=data.accumulation,
         clips=synthesis.view_clips,
-        network=NETWORKS[config.model.backbone],
+        network=count_work(config.model.backbone),
         scale=pixels * config.model.width**2,
         passes=_passes(config),
         queue_dim=config.model.embedding_dim,
@@ -141,7 +143,9 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--gpu", choices=GPUS, default="h100", help="accelerator (default %(default)s)")
     parser.add_argument("--gpus", type=int, nargs="+", default=[8], metavar="N", help="numbers of GPUs")
-    parser.add_argument("--backbone", choices=NETWORKS, default="i3d", help="clip encoder")
+    parser.add_argument(
+        "--backbone", choices=BACKBONES, help="clip encoder (default: I3D as the paper counts it)"
+    )
     parser.add_argument("--symmetric", action="store_true", help="contrast both ways round")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     for name, text in _NUMBERS.items():
@@ -160,7 +164,7 @@ def main(words: list[str] | None = None) -> int:
         defaults,
         **numbers,
         gpu=GPUS[args.gpu],
-        network=NETWORKS[args.backbone],
+        network=count_work(args.backbone) if args.backbone else defaults.network,
         passes=2.0 if args.symmetric else 1.0,
     )
     estimates = [estimate(dataclasses.replace(job, gpus=count)) for count in sorted(args.gpus)]

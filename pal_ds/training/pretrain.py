@@ -15,9 +15,10 @@ from pal_ds import storage
 from pal_ds.config import Config, ConfigError, to_tree, to_yaml
 from pal_ds.distributed import ranks as process_group
 from pal_ds.distributed.launcher import meeting_point, read_place
-from pal_ds.distributed.preemption import EXIT_PREEMPTED, PreemptionWatch
+from pal_ds.distributed.preemption import PreemptionWatch
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.distributed.watchdog import Watchdog
+from pal_ds.formats import exit_status
 from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import Objective, build_objective, read_weights
@@ -261,7 +262,7 @@ def _close(runlog: RunLog | None, saver: Saver | None, step: int, status: int, e
             log.warning("the latest checkpoint was not saved: %s", caught)
     if runlog is None:
         return
-    state = {0: "done", EXIT_PREEMPTED: "preempted"}.get(status, "failed")
+    state = {0: "done", exit_status.PREEMPTED: "preempted"}.get(status, "failed")
     details = {"error": error} if error else {}
     if state != "preempted":
         runlog.event(state, step, **details)

@@ -21,7 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "pal_ds.distributed": {"pal_ds.config"},
     "pal_ds.data": {"pal_ds.config", "pal_ds.formats", "pal_ds.storage"},
     "pal_ds.models": {"pal_ds.config", "pal_ds.distributed"},
-    "pal_ds.planning": {"pal_ds.config", "pal_ds.data", "pal_ds.formats"},
+    "pal_ds.planning": {"pal_ds.config", "pal_ds.data", "pal_ds.formats", "pal_ds.models"},
     "pal_ds.doctor": {
         *("pal_ds.data", "pal_ds.formats", "pal_ds.models", "pal_ds.planning", "pal_ds.storage"),
     },
@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "shards": {"pal_ds", "pal_ds.ffmpeg", "pal_ds.formats", "pal_ds.storage"},
     "corpora": {"pal_ds.storage"},
     "launch": {
-        *("corpora", "pal_ds.cli", "pal_ds.config", "pal_ds.data"),
+        *("corpora", "pal_ds.cli", "pal_ds.config", "pal_ds.data", "pal_ds.formats"),
         *("pal_ds.storage", "pal_ds.transfer", "pal_ds.viz"),
     },
 }

@@ -8,16 +8,23 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
 from pal_ds.config import load_config
+from pal_ds.config.backbones import BACKBONES
 from pal_ds.models import build_backbone
 from pal_ds.planning.cost import describe_cost, job_of, main, markdown
-from pal_ds.planning.hardware import GPUS, NETWORKS, find_gpu
-from pal_ds.planning.step_estimate import Job, estimate, gpu_videos_per_second, scaling_ends, step_tflop
+from pal_ds.planning.hardware import GPUS, find_gpu
+from pal_ds.planning.network_work import count_work
+from pal_ds.planning.step_estimate import (
+    PAPER_NETWORK,
+    Job,
+    estimate,
+    gpu_videos_per_second,
+    scaling_ends,
+    step_tflop,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (1, 2, 4, 8, 16, 32, 64)
@@ -91,7 +98,7 @@ def test_strong_scaling_ends_between_16_and_32_gpus_at_the_papers_batch() -> Non
 
 @given(
     st.sampled_from(sorted(GPUS)),
-    st.sampled_from(sorted(NETWORKS)),
+    st.sampled_from(sorted(BACKBONES)),
     st.floats(0.01, 1.0),
     st.floats(1.0, 256.0),
     st.sampled_from([64, 512, 4096]),
@@ -100,7 +107,7 @@ def test_strong_scaling_ends_between_16_and_32_gpus_at_the_papers_batch() -> Non
 def test_more_gpus_are_never_slower_inside_a_node_nor_cheaper(
     gpu: str, network: str, mfu: float, cores: float, batch: int
 ) -> None:
-    job = Job(gpu=GPUS[gpu], network=NETWORKS[network], mfu=mfu, cores_per_gpu=cores, global_batch=batch)
+    job = Job(gpu=GPUS[gpu], network=count_work(network), mfu=mfu, cores_per_gpu=cores, global_batch=batch)
     found = [estimate(dataclasses.replace(job, gpus=count)) for count in WORLDS]
     for one, more in itertools.pairwise(found):
         assert more.gpu_price >= one.gpu_price * (1 - 1e-9)
@@ -109,23 +116,20 @@ def test_more_gpus_are_never_slower_inside_a_node_nor_cheaper(
     assert all(one.step_seconds >= one.decode_seconds for one in found)
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_the_networks_work_is_what_torch_counts(name: str) -> None:
-    with torch.device("meta"):
-        backbone, clip = build_backbone(name), torch.empty(1, 3, 8, 112, 112)
-    with FlopCounterMode(display=False) as forward, torch.no_grad():
-        backbone(clip)
-    with FlopCounterMode(display=False) as training:
-        backbone(clip).sum().backward()
-    network = NETWORKS[name]
-    # I3D's figure also holds what is not a convolution, 2 %.
-    assert forward.get_total_flops() / 1e9 == pytest.approx(network.forward_gflop, rel=0.03)
-    assert training.get_total_flops() / 1e9 == pytest.approx(network.train_gflop, rel=0.03)
-    assert sum(value.numel() for value in backbone.parameters()) == pytest.approx(
-        network.parameters, rel=0.002
-    )
-    norms = sum("BatchNorm" in type(layer).__name__ for layer in backbone.modules())
-    assert norms == network.norms
+def test_the_papers_network_is_what_torch_counts() -> None:
+    """The paper's figure also holds what is not a convolution, 2 %."""
+    counted = count_work("i3d")
+    for name in ("forward_gflop", "train_gflop", "parameters"):
+        assert getattr(PAPER_NETWORK, name) == pytest.approx(getattr(counted, name), rel=0.03)
+    assert PAPER_NETWORK.norms == counted.norms
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_is_counted(name: str) -> None:
+    """A backward pass is twice the forward pass, less the gradient of the input."""
+    counted = count_work(name)
+    assert 2.5 < counted.train_gflop / counted.forward_gflop < 3
+    assert counted.parameters == sum(value.numel() for value in build_backbone(name).parameters())
 
 
 def test_gpus_are_known_by_the_names_cuda_gives() -> None:
@@ -141,12 +145,12 @@ def test_a_config_becomes_a_job() -> None:
     places = ["data.shards=/s", "run.dir=/r"]
     paper = load_config(ROOT / "configs/pretrain/pal_i3d_k400.yaml", [*places, "data.workers=16"])
     job = job_of(paper, videos=240_000, clip_bytes=300_000, gpu=GPUS["h100"], gpus=8, price=3.0)
-    assert estimate(job).hours == pytest.approx(estimate(Job()).hours)
+    assert estimate(job).hours == pytest.approx(estimate(Job()).hours, rel=0.03)
     narrow = load_config(
         ROOT / "configs/pretrain/pal_modern.yaml", [*places, "model.width=0.5", "synthesis.size=56"]
     )
     job = job_of(narrow, videos=240_000, clip_bytes=300_000, gpu=GPUS["h100"], gpus=8, price=3.0)
-    assert step_tflop(job) == pytest.approx(2.25 * step_tflop(Job()) / 16)
+    assert step_tflop(job) == pytest.approx(2.25 * step_tflop(Job()) / 16, rel=0.03)
 
 
 def test_a_dry_run_can_tell_the_cost_of_a_run_cut_short() -> None:
