@@ -112,7 +112,7 @@ def describe_detection(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> tu
     thresholds = results[TRAINED][0]["figures"]["tiou"]
     header = (
         "features",
-        *(f"mAP at tIoU {value:g}" for value in thresholds),
+        *(f"mAP@{value:g}" for value in thresholds),
         "average",
         "seeds",
         "head's loss",
