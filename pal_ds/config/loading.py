@@ -1,8 +1,8 @@
 """From YAML and ``section.key=value`` words to validated dataclasses, and back.
 
-A file may name another as its ``base:`` (a path relative to itself) and then holds only what differs. Unknown
-keys are errors with the nearest known key; values are checked against the annotated type of their field, so
-that a config that loads is a config that runs.
+A file may name another as its ``base:`` (a path relative to itself, or the name of a shipped config) and then
+holds only what differs. Unknown keys are errors with the nearest known key; values are checked against the
+annotated type of their field, so that a config that loads is a config that runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import yaml
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.shipped_configs import find_config
 
 C = TypeVar("C")
 _MAX_BASES = 10
@@ -27,10 +28,13 @@ _MAX_BASES = 10
 def load_tree(path: str | Path) -> dict[str, Any]:
     """Read a YAML file and the files it is based on into one nested dict.
 
+    Args:
+        path: the file, or the name of a config that ships with the package, such as ``pal_i3d_k400``.
+
     Raises:
         ConfigError: the file is missing, is no mapping, or the chain of bases is circular.
     """
-    return _load_tree(Path(path), ())
+    return _load_tree(find_config(path), ())
 
 
 def apply_overrides(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
@@ -144,9 +148,7 @@ def _load_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError("base", str(path), "the chain of base files is circular or too long")
     try:
         tree = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise ConfigError("--config", str(path), "no such file") from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError("--config", str(path), f"not readable as YAML: {_first_line(error)}") from error
     if tree is None:
         tree = {}
@@ -156,8 +158,8 @@ def _load_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise ConfigError("base", base, f"give one path relative to {path}")
-    return _merge(_load_tree(path.parent / base, (*seen, resolved)), tree)
+        raise ConfigError("base", base, f"give one path relative to {path}, or the name of a shipped config")
+    return _merge(_load_tree(find_config(base, field="base", beside=path.parent), (*seen, resolved)), tree)
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options of ``launch/transfer.py``: training and scoring a localization head on frozen features.
+"""Options of ``pal-transfer``: training and scoring a localization head on frozen features.
 
 The files under ``configs/transfer/`` hold the settings of the paper's tables and of the heads' releases.
 """
@@ -48,9 +48,7 @@ class TransferRun:
 class TransferData:
     """Features, annotations, and how a video becomes the head's input."""
 
-    features: str = option(
-        "", "folder URL of v_<id>.npy and their v_<id>.json, as launch/extract.py writes them"
-    )
+    features: str = option("", "folder URL of v_<id>.npy and their v_<id>.json, as pal-extract writes them")
     evaluate_features: str = option("", "the same for the evaluated subset; empty: data.features")
     annotations: str = option("", "ground truth: official JSON; vg: charades_sta_train.txt or JSON")
     evaluate_annotations: str = option("", "ground truth of the evaluated subset; empty: data.annotations")
@@ -76,7 +74,7 @@ class TransferData:
             bool(self.features),
             "data.features",
             self.features,
-            "give the folder that launch/extract.py wrote",
+            "give the folder that pal-extract wrote",
         )
         check(bool(self.annotations), "data.annotations", self.annotations, "give the ground-truth file")
         check(self.shape in SHAPES, "data.shape", self.shape, f"use one of {', '.join(SHAPES)}")

@@ -1,6 +1,6 @@
 """Simulates a run on a cluster that is not at hand, to say what will hold it back.
 
-    deepspeed launch/pretrain.py --config FILE --dry-run --cluster nodes=4,gpus=8,cores=96
+    pal-pretrain --config FILE --dry-run --cluster nodes=4,gpus=8,cores=96
 
 One rank is followed through its real schedule, group by group: its workers' reads (threads, first byte, bandwidth,
 memory), their decoding, their slots in shared memory, and the steps that wait for whole micro-batches. All other

@@ -183,7 +183,7 @@ def _read_exported(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise BackboneError(
             f"{storage.redact(url)}: not an exported backbone of format {FORMAT} "
             f"(missing in its header: {', '.join(missing) or 'nothing'}; format: {header.get('format')!r}); "
-            "write one with: python launch/pretrain.py export RUN --out backbone.safetensors"
+            "write one with: pal-pretrain export RUN --out backbone.safetensors"
         )
     try:
         fields = {
