@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pal_ds.transfer.extract_cli import main
+from pal_ds.cli.extract import main
 
 if __name__ == "__main__":
     sys.exit(main())

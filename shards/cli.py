@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    from pal_ds.shardset import ShardSetError
+    from pal_ds.formats.shardset import ShardSetError
     from pal_ds.storage import StorageAccessError, StorageError, StorageNotFoundError
 
     try:
@@ -132,27 +132,31 @@ def _command(
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from shards import report
-    from shards.build import build
+    from shards.builder.build import build
+    from shards.inspection import console_report
 
     if arguments.command == "reshard":
         as_reshard(arguments)
     result = build(build_options(arguments))
-    _print(arguments, {**result.to_json(), "exit_status": result.exit_status}, report.build_lines(result))
+    _print(
+        arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
+    )
     return result.exit_status if result.state != "planned" else 0
 
 
 def _retry(arguments: argparse.Namespace) -> int:
-    from shards import report
-    from shards.retry import retry
+    from shards.builder.retry_rejects import retry
+    from shards.inspection import console_report
 
     result = retry(build_options(arguments), arguments.only)
-    _print(arguments, {**result.to_json(), "exit_status": result.exit_status}, report.build_lines(result))
+    _print(
+        arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
+    )
     return result.exit_status
 
 
 def _preview(arguments: argparse.Namespace) -> int:
-    from shards.preview import preview
+    from shards.inspection.preview import preview
 
     count = preview(arguments.dest, arguments.out, clips=arguments.clips, seed=arguments.seed)
     _print(arguments, {"out": arguments.out, "clips": count}, [f"{arguments.out}: {count} clips"])
@@ -160,7 +164,7 @@ def _preview(arguments: argparse.Namespace) -> int:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
-    from shards.journal import clean
+    from shards.builder.journal import clean
 
     removed = clean(arguments.dest, unfinished=arguments.unfinished)
     _print(
@@ -172,17 +176,19 @@ def _clean(arguments: argparse.Namespace) -> int:
 
 
 def _finish(arguments: argparse.Namespace) -> int:
-    from shards import report
-    from shards.build import finish_tasks
+    from shards.builder.build import finish_tasks
+    from shards.inspection import console_report
 
     result = finish_tasks(arguments.dest)
-    _print(arguments, {**result.to_json(), "exit_status": result.exit_status}, report.build_lines(result))
+    _print(
+        arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
+    )
     return result.exit_status
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from shards import report
-    from shards.verify import verify
+    from shards.inspection import console_report
+    from shards.inspection.verify import verify
 
     result = verify(
         arguments.dest,
@@ -190,25 +196,25 @@ def _verify(arguments: argparse.Namespace) -> int:
         workers=arguments.workers or default_workers(),
         quiet=arguments.quiet or arguments.json,
     )
-    _print(arguments, result.to_json(), report.verify_lines(result))
+    _print(arguments, result.to_json(), console_report.verify_lines(result))
     return 1 if result.problems else 0
 
 
 def _stats(arguments: argparse.Namespace) -> int:
-    from shards import report
-    from shards.statistics import statistics
+    from shards.inspection import console_report
+    from shards.inspection.statistics import statistics
 
     found = statistics(arguments.dest)
-    _print(arguments, found, report.stats_lines(found))
+    _print(arguments, found, console_report.stats_lines(found))
     return 0
 
 
 def _ls(arguments: argparse.Namespace) -> int:
-    from shards import report
-    from shards.statistics import listing
+    from shards.inspection import console_report
+    from shards.inspection.statistics import listing
 
     found = listing(arguments.dest, arguments.shard)
-    _print(arguments, found, report.listing_lines(found))
+    _print(arguments, found, console_report.listing_lines(found))
     return 0
 
 

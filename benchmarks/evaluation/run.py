@@ -55,7 +55,7 @@ def write_inputs(folder: Path, videos: int, predictions: int) -> tuple[Path, Pat
 
 def measure(task: str, truth: Path, guesses: Path) -> dict[str, object]:
     """Run one task in a fresh process; wall seconds and peak resident MiB of that process alone."""
-    command = [sys.executable, "-m", "pal_ds.transfer.metrics.cli", task, "--json"]
+    command = [sys.executable, "-m", "pal_ds.cli.evaluate", task, "--json"]
     command += ["--ground-truth", str(truth), "--predictions", str(guesses)]
     begin = time.perf_counter()
     child = os.posix_spawn(command[0], command, os.environ)

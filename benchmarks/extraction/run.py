@@ -28,10 +28,10 @@ import torch
 import torch.nn.functional as F
 from torchcodec.decoders import VideoDecoder
 
-from pal_ds.transfer.encoder import ClipEncoder
-from pal_ds.transfer.export import load_backbone
-from pal_ds.transfer.features import ExtractOptions, claim_destination, extract_videos
-from pal_ds.transfer.video_source import list_videos
+from pal_ds.transfer.backbone_export import load_backbone
+from pal_ds.transfer.extraction.extractor import ExtractOptions, claim_destination, extract_videos
+from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.video_source import list_videos
 
 ROOT = Path(__file__).resolve().parents[2]
 CHUNK = 128

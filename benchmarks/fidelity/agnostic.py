@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from pal_ds.transfer.metrics.tasks import evaluate
+from pal_ds.transfer.metrics.evaluate import evaluate
 
 LABEL = "action"
 

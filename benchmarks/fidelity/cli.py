@@ -118,8 +118,9 @@ def _report(
     arguments: argparse.Namespace,
 ) -> None:
     """Write results.json, results.md and index.html from all rows of this corpus and budget, now or before."""
+    from pal_ds.viz.report_page import write_report
+
     from benchmarks.fidelity.page import build_page
-    from pal_ds.viz.report import write_report
 
     def rows_of(sizes: Budget) -> list[Row]:
         every = sorted({*seeds, *range(arguments.most_seeds)})

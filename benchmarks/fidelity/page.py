@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pal_ds.viz.report_page import Picture, ReportData, Section, Table
+
 from benchmarks.fidelity.results import DECIDING, FIGURES, Row, cell
 from benchmarks.fidelity.variants import VARIANTS
-from pal_ds.viz.report import Picture, ReportData, Section, Table
 from pal_ds.viz.style import ACCENT, ACTION, BACKGROUND, GOOD, INK, SECOND, new_figure, to_bytes
 
 _COLOURS = dict(

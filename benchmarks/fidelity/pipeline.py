@@ -56,7 +56,7 @@ def corpus_stage(size: str, workers: int) -> Stage:
         words=(
             "{python}",
             "-m",
-            "benchmarks.mocap",
+            "corpora.mocap",
             "--size",
             size,
             "--out",
@@ -76,7 +76,7 @@ def given_corpus(folder: Path) -> Stage:
     """
     summary = folder / "corpus.json"
     if not summary.exists():
-        raise FileNotFoundError(f"--corpus {folder}: no corpus.json in it; make one with -m benchmarks.mocap")
+        raise FileNotFoundError(f"--corpus {folder}: no corpus.json in it; make one with -m corpora.mocap")
     digest = hashlib.sha256(summary.read_bytes()).hexdigest()
     return Stage(
         name="corpus",

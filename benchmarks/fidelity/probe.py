@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pal_ds import storage
-from pal_ds.samples import split_samples
-from pal_ds.transfer.class_scores import fit_softmax
-from pal_ds.transfer.feature_store import FeatureStore
-from pal_ds.transfer.video_source import list_videos
+from pal_ds.formats.feature_folder import FeatureStore
+from pal_ds.formats.tar_samples import split_samples
+from pal_ds.transfer.extraction.video_source import list_videos
+from pal_ds.transfer.tasks.class_scores import fit_softmax
 
 #: Neighbours, and the temperature of their votes (Wu et al., CVPR 2018).
 NEIGHBOURS, TEMPERATURE = 20, 0.07

@@ -18,8 +18,8 @@ import torch
 
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
+from pal_ds.distributed.cpu_malloc import keep_freed
 from pal_ds.models import Objective, ViewBatch, build_objective
-from pal_ds.training.heap import keep_freed
 
 VIDEOS, CLIPS, FRAMES, SIDE = 16, 8, 8, 56
 NETWORKS = {"i3d at 1/8": ("i3d", 0.125), "tsm_resnet8 at 1/4": ("tsm_resnet8", 0.25)}

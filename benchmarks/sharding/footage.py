@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from benchmarks.mocap.plan import SIZES
-from benchmarks.mocap.plan import plan as mocap_plan
-from benchmarks.mocap.video import make
-from launch.demo.footage import Say, fetch
+from corpora.footage import Say, fetch
+from corpora.mocap.corpus_plan import SIZES
+from corpora.mocap.corpus_plan import plan as mocap_plan
+from corpora.mocap.video import make
 
 #: Kind of footage -> recordings of the demonstration and the second at which 10 s of each begin.
 REAL = {

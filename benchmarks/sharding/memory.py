@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.sharding.measuring import document, write
-from shards.profiles import PROFILES
+from shards.encoding.profiles import PROFILES
 
 # The process's own high-water mark: getrusage's also holds that of the process it was forked from.
 _RUN = """

@@ -7,7 +7,7 @@ import functools
 import subprocess
 from pathlib import Path
 
-from shards.profiles import PROFILES, Profile
+from shards.encoding.profiles import PROFILES, Profile
 
 #: Marks the default profile in results and plots.
 DEFAULT = "fast"

@@ -19,7 +19,8 @@ import webdataset
 from torch import Tensor
 from torchcodec.decoders import VideoDecoder
 
-from pal_ds import shardset, storage
+from pal_ds import storage
+from pal_ds.formats import shardset
 
 CLIPS, LENGTH, SIZE = 8, 8, 112
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pal_ds import shardset, storage
+from pal_ds import storage
 from pal_ds.config.data import DataConfig
-from pal_ds.data.order import EpochPlan
-from pal_ds.data.schedule import TrainSchedule
-from pal_ds.data.stream import ClipStream, fits_whole_windows
-from pal_ds.samples import SampleMembers
+from pal_ds.data.clip_stream import ClipStream, fits_whole_windows
+from pal_ds.data.order.epoch_order import EpochPlan
+from pal_ds.data.order.group_schedule import TrainSchedule
+from pal_ds.formats import shardset
+from pal_ds.formats.tar_samples import SampleMembers
 from pal_ds.storage import RetryPolicy
 
 #: MB of encoded video for the two ways of reading: a loader's default, and too little for whole windows.
@@ -81,7 +82,7 @@ def _stream(url: str, how: str, seconds: float, report: Any) -> None:
         retry=RetryPolicy(),
     )
     # What a worker has loaded before its first read, and a first request for the connection.
-    importlib.import_module("pal_ds.data.worker")
+    importlib.import_module("pal_ds.data.workers.worker_process")
     storage.read_bytes(storage.join(url, shardset.MANIFEST_NAME))
     before, cpu = _resident(), sum(os.times()[:2])
     begun, read, held = time.monotonic(), 0, 0

@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.streaming import memory, sets
 from benchmarks.streaming.run import machine
-from pal_ds import shardset
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
-from pal_ds.data.order import EpochOrder
-from pal_ds.samples import split_samples
-from pal_ds.shardset import ShardEntry, ShardIndex, index_name, shard_name
+from pal_ds.data.order.epoch_order import EpochOrder
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import ShardEntry, ShardIndex, index_name, shard_name
+from pal_ds.formats.tar_samples import split_samples
 
 SHARD_CLIPS = 500
 #: What the manifest says of a clip, so that slices hold as many as they would of 10 s clips.

@@ -12,9 +12,9 @@ import sys
 import tarfile
 from pathlib import Path
 
-from pal_ds import shardset, storage
-from pal_ds.samples import split_samples
-from pal_ds.shardset import (
+from pal_ds import storage
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import (
     Manifest,
     SampleEntry,
     SampleRecord,
@@ -25,6 +25,7 @@ from pal_ds.shardset import (
     sample_key,
     shard_name,
 )
+from pal_ds.formats.tar_samples import split_samples
 
 SOURCE = "testsrc2=s=454x256:r=30:d=10,hue=h={hue},noise=alls=12:allf=t"
 DISTINCT = 8

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from benchmarks.streaming.peer import PairDataset
-from pal_ds import shardset, storage
+from pal_ds import storage
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
-from pal_ds.data.augment import render
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.loader import GroupLoader
-from pal_ds.data.sampling import draw_clip
-from pal_ds.samples import SampleMembers, split_samples
+from pal_ds.data.synthesis.render import render
+from pal_ds.data.synthesis.sampling import draw_clip
+from pal_ds.formats import shardset
+from pal_ds.formats.tar_samples import SampleMembers, split_samples
 
 SYNTHESIS, AUGMENT = SynthesisConfig(), AugmentConfig()
 

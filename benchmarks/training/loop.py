@@ -24,9 +24,9 @@ from torch import Tensor
 
 from pal_ds.config import Config, load_config
 from pal_ds.data.loader import LoaderStats
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ViewBatch, build_objective, convert_sync_batchnorm
 from pal_ds.training.pretrain import pretrain
-from pal_ds.training.ranks import Ranks
 
 _BATCHES = 4
 

@@ -28,8 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.models.common import machine  # noqa: E402 (the checkout comes first)
 from benchmarks.training.tiny import make_set  # noqa: E402
-from pal_ds import shardset  # noqa: E402
-from pal_ds.shardset import Manifest, ShardEntry, SplitEntry  # noqa: E402
+from pal_ds.formats import shardset  # noqa: E402
+from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry  # noqa: E402
 
 #: I3D at a quarter of its width, 8 clips of 8 x 56 x 56: a step takes about half a second on two CPU cores.
 MODEL = [

@@ -20,9 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from launch.demo import footage, localize
+from pal_ds.viz.report_page import Section
+
+from corpora import footage
+from launch.demo import localize
 from launch.demo.s3_server import S3Server
-from pal_ds.viz.report import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "pal-demo"
@@ -94,7 +96,7 @@ def _corpus(journal: Journal, folder: Path) -> list[footage.Recording]:
         recordings = footage.fetch(folder / "footage", say)
         rows = footage.clips(recordings, folder / "footage")
         detail.append(f"{len(recordings)} recordings, {len(rows)} clips")
-    with journal.step("render annotated motion capture (benchmarks.mocap)") as detail:
+    with journal.step("render annotated motion capture (corpora.mocap)") as detail:
         words = [
             "--size",
             "demo",
@@ -106,7 +108,7 @@ def _corpus(journal: Journal, folder: Path) -> list[footage.Recording]:
             "--json",
         ]
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.mocap", *words], cwd=ROOT, check=True, stdout=sys.stderr
+            [sys.executable, "-m", "corpora.mocap", *words], cwd=ROOT, check=True, stdout=sys.stderr
         )
         moments = localize.annotate(folder)
         rendered = footage.rendered_clips(folder)
@@ -242,10 +244,11 @@ def _report(
     recordings: list[footage.Recording],
     sections: tuple[Section, ...],
 ) -> Path:
+    from pal_ds.viz.report_page import StepRun, Table, write_report
+
     from launch.demo.pictures import similarity_picture, training_pairs
     from pal_ds import storage
     from pal_ds.config import load_config
-    from pal_ds.viz.report import StepRun, Table, write_report
     from pal_ds.viz.run_facts import collect_run
 
     with journal.step("draw the report"):

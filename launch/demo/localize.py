@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pal_ds.viz.report import Section, Table
+from pal_ds.viz.report_page import Section, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What every annotated moment is called: with 48 videos there is too little to learn 18 classes from.

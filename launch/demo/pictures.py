@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pal_ds.viz.report_page import Picture
 
 from pal_ds.config import Config
-from pal_ds.data.augment import render
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.loader import GroupLoader
-from pal_ds.transfer.encoder import ClipEncoder
-from pal_ds.transfer.export import load_backbone
+from pal_ds.data.synthesis.render import render
+from pal_ds.transfer.backbone_export import load_backbone
+from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
 from pal_ds.viz.filmstrip import Strip, film_strips
-from pal_ds.viz.report import Picture
 from pal_ds.viz.similarity import MIRRORED, similarity_figure
 from pal_ds.viz.similarity_plot import draw
 

@@ -1,6 +1,5 @@
 """Streaming: order, reading, decoding, synthesis and augmentation (DESIGN.md §4.1, §4.2)."""
 
-from pal_ds.data.augment import render
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.errors import (
     ClipDecodeError,
@@ -9,10 +8,11 @@ from pal_ds.data.errors import (
     TooManyBadClipsError,
     WorkerLostError,
 )
-from pal_ds.data.feed import LoaderStats
+from pal_ds.data.group_feed import LoaderStats
 from pal_ds.data.loader import GroupLoader
-from pal_ds.data.order import EpochPlan, allowed_world_sizes
-from pal_ds.data.validation import ValidationSet
+from pal_ds.data.order.epoch_order import EpochPlan, allowed_world_sizes
+from pal_ds.data.synthesis.render import render
+from pal_ds.data.validation_set import ValidationSet
 
 __all__ = [
     "ClipDecodeError",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pal_ds.recording import recording_number
+from pal_ds.formats.recording import recording_number
 
 #: Sources of a video come in this order, for all views each.
 ROLES = ("region", "background")

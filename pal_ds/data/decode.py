@@ -10,8 +10,8 @@ from torchcodec.decoders import VideoDecoder
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
 from pal_ds.data.errors import ClipDecodeError, DecoderUnavailableError
-from pal_ds.shardset import SampleRecord
-from pal_ds.videofile import HEAD_BYTES, is_container
+from pal_ds.formats.shardset import SampleRecord
+from pal_ds.formats.video_file import HEAD_BYTES, is_container
 
 
 def decode_device(data: DataConfig) -> str:

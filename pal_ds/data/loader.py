@@ -9,10 +9,10 @@ from typing import Any
 
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
-from pal_ds.data.feed import GroupFeed, LoaderStats, load_split, worker_spec
-from pal_ds.data.order import EpochPlan
-from pal_ds.data.schedule import TrainSchedule
-from pal_ds.data.stream import fits_whole_windows
+from pal_ds.data.clip_stream import fits_whole_windows
+from pal_ds.data.group_feed import GroupFeed, LoaderStats, load_split, worker_spec
+from pal_ds.data.order.epoch_order import EpochPlan
+from pal_ds.data.order.group_schedule import TrainSchedule
 from pal_ds.storage import RetryPolicy
 
 __all__ = ["GroupLoader", "LoaderStats"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pal_ds.ffmpeg.process import Finished, run_tool
 from pal_ds.ffmpeg.reading import input_arguments
-from pal_ds.videofile import STILL_CODECS
+from pal_ds.formats.video_file import STILL_CODECS
 
 _ADDRESS = re.compile(r"\[([^\[\]@]*?)( @ 0x[0-9a-fA-F]+)\] ?")
 _HEX = re.compile(r"0x[0-9a-fA-F]{6,}")

@@ -1,11 +1,11 @@
 """Networks and losses: backbones, PAL's objective and its baselines. Knows nothing of data."""
 
 from pal_ds.models.backbones import build_backbone
-from pal_ds.models.bn_guard import BatchNormGuard, batch_statistics
-from pal_ds.models.build import build_objective
-from pal_ds.models.objective import ContrastTerm, Objective, ObjectiveOutput, ViewBatch
-from pal_ds.models.sync_batchnorm import convert_sync_batchnorm
-from pal_ds.models.weights import WeightsError, load_backbone_weights, read_weights
+from pal_ds.models.layers.batchnorm_guard import BatchNormGuard, batch_statistics
+from pal_ds.models.layers.sync_batchnorm import convert_sync_batchnorm
+from pal_ds.models.objectives.base import ContrastTerm, Objective, ObjectiveOutput, ViewBatch
+from pal_ds.models.objectives.build import build_objective
+from pal_ds.models.pretrained_weights import WeightsError, load_backbone_weights, read_weights
 
 __all__ = [
     "BatchNormGuard",

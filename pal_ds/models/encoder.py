@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from pal_ds.config.model import ModelConfig
 from pal_ds.models.backbones import build_backbone
-from pal_ds.models.half_precision import sound_autocast
-from pal_ds.models.heads import Projector, TemporalHead
-from pal_ds.models.numerics import at_least_fp32
+from pal_ds.models.layers.half_precision import sound_autocast
+from pal_ds.models.layers.numerics import at_least_fp32
+from pal_ds.models.layers.projection_heads import Projector, TemporalHead
 
 
 class ClipSequenceEncoder(nn.Module):

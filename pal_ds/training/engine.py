@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pal_ds.config import Config
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import (
     BatchNormGuard,
     Objective,
@@ -27,7 +28,6 @@ from pal_ds.models import (
     batch_statistics,
     convert_sync_batchnorm,
 )
-from pal_ds.training.ranks import Ranks
 
 _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import pal_ds
-from pal_ds.training.ranks import Ranks
+from pal_ds.distributed.ranks import Ranks
 
 _PACKAGES = ("torch", "deepspeed", "torchcodec", "webdataset", "fsspec", "s3fs", "numpy", "safetensors")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ObjectiveOutput
-from pal_ds.models.probe import knn_accuracy, retrieval_recall
-from pal_ds.training.ranks import Ranks
+from pal_ds.models.ssl.knn_probe import knn_accuracy, retrieval_recall
 
 #: More samples than this (over all ranks) would make a similarity matrix of over 100 MB.
 MOST_SAMPLES = 5000

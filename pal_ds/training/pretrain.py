@@ -13,29 +13,29 @@ import torch
 
 from pal_ds import storage
 from pal_ds.config import Config, to_tree, to_yaml
+from pal_ds.distributed import ranks as rank_room
+from pal_ds.distributed.preemption import EXIT_PREEMPTED, PreemptionWatch
+from pal_ds.distributed.ranks import Ranks
+from pal_ds.distributed.watchdog import Watchdog
+from pal_ds.formats.checkpoint import Snapshot
+from pal_ds.formats.shardset import Manifest
 from pal_ds.models import Objective, build_objective, read_weights
-from pal_ds.shardset import Manifest
-from pal_ds.training import ranks as rank_room
-from pal_ds.training import start
-from pal_ds.training.checkpoint import Snapshot
+from pal_ds.planning.run_plan import RunPlan
+from pal_ds.training import startup
+from pal_ds.training.checkpoint.background_saver import Saver
+from pal_ds.training.checkpoint.checkpointer import Keeper
+from pal_ds.training.checkpoint.optimizer_state import write_optimizer_state
+from pal_ds.training.device_feed import Feed, TrainFeed, ValidationFeed
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.environment import describe_environment
-from pal_ds.training.failure import RunFailedError
-from pal_ds.training.feed import Feed, TrainFeed, ValidationFeed
-from pal_ds.training.identity import check_identity, identity_of, warn_changes
-from pal_ds.training.keeper import Keeper
-from pal_ds.training.optimizer_state import write_optimizer_state
-from pal_ds.training.plan import RunPlan
-from pal_ds.training.preemption import EXIT_PREEMPTED, PreemptionWatch
+from pal_ds.training.errors import RunFailedError
+from pal_ds.training.logging.run_log import RunLog
+from pal_ds.training.logging.step_log import StepLog
+from pal_ds.training.lr_schedule import Schedule
 from pal_ds.training.profiler import StepProfiler
-from pal_ds.training.ranks import Ranks
-from pal_ds.training.runlog import RunLog
-from pal_ds.training.saver import Saver
-from pal_ds.training.schedule import Schedule
-from pal_ds.training.start import EXIT_CONFIG, EXIT_FAILED, StartError
-from pal_ds.training.steplog import StepLog
+from pal_ds.training.run_identity import check_identity, identity_of, warn_changes
+from pal_ds.training.startup import EXIT_CONFIG, EXIT_FAILED, StartError
 from pal_ds.training.trainer import Parts, Trainer
-from pal_ds.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -72,31 +72,31 @@ def pretrain(
     try:
         rank, world_size, _, _ = rank_room.environment_ranks()
     except ValueError as error:
-        return start.refuse(StartError(str(error), EXIT_CONFIG), 0)
+        return startup.refuse(StartError(str(error), EXIT_CONFIG), 0)
 
     def prepare() -> None:
         if rank == 0:
-            start.prepare_folder(config, restart=restart, overwrite=overwrite)
+            startup.prepare_folder(config, restart=restart, overwrite=overwrite)
 
     unready: StartError | None = None
     try:
-        found = start.attempt(lambda: start.look(config, world_size))
+        found = startup.attempt(lambda: startup.look(config, world_size))
         if world_size == 1:
-            start.attempt(prepare)
+            startup.attempt(prepare)
     except StartError as error:
-        if world_size == 1 or start.same_everywhere(error):
-            return start.refuse(error, rank)
+        if world_size == 1 or startup.same_everywhere(error):
+            return startup.refuse(error, rank)
         unready = error
     # Collectives fail after the watchdog, which can name the rank that is missing.
     ranks = rank_room.start(config.safety.watchdog_seconds + 60.0)
     try:
-        start.together(ranks, lambda: start.again(unready))
+        startup.together(ranks, lambda: startup.again(unready))
         if world_size > 1:
-            start.together(ranks, prepare)
+            startup.together(ranks, prepare)
         manifest, plan = found
         return _run(config, ranks, plan, manifest, preemption, profile_steps, feed_of)
     except StartError as error:
-        return start.refuse(error, rank)
+        return startup.refuse(error, rank)
     finally:
         rank_room.stop()
 
@@ -111,11 +111,11 @@ def _run(
     feed_of: FeedFactory,
 ) -> int:
     identity = identity_of(config, manifest.digest)
-    snapshot = start.load_newest(config, ranks)
+    snapshot = startup.load_newest(config, ranks)
     step, skipped = 0, 0
     if snapshot is not None:
         saved = snapshot.state
-        start.together(ranks, lambda: check_identity(saved["identity"], identity))
+        startup.together(ranks, lambda: check_identity(saved["identity"], identity))
         step, skipped = snapshot.step, int(saved["skipped_in_a_row"])
     schedule = Schedule(
         config.schedule,
@@ -124,10 +124,10 @@ def _run(
         steps_per_epoch=plan.epoch.steps_per_epoch,
     )
     engine = _build_engine(config, ranks, manifest, snapshot, schedule)
-    feed = start.together(ranks, lambda: feed_of(config, ranks, step=step))
-    val_feed = start.together(ranks, lambda: ValidationFeed(config, ranks) if plan.has_validation else None)
+    feed = startup.together(ranks, lambda: feed_of(config, ranks, step=step))
+    val_feed = startup.together(ranks, lambda: ValidationFeed(config, ranks) if plan.has_validation else None)
     hosts = ranks.texts(socket.gethostname())
-    runlog = start.together(ranks, lambda: _open_log(config, ranks, plan, snapshot, hosts))
+    runlog = startup.together(ranks, lambda: _open_log(config, ranks, plan, snapshot, hosts))
     saver = _make_saver(config, runlog) if runlog is not None else None
 
     def on_stall(message: str) -> None:
@@ -197,7 +197,7 @@ def _build_engine(
         return objective
 
     torch.manual_seed(config.run.seed)
-    engine = TrainEngine(start.together(ranks, build), config, ranks)
+    engine = TrainEngine(startup.together(ranks, build), config, ranks)
     if snapshot is not None:
         write_optimizer_state(engine, snapshot.optimizer)
         schedule.load_state_dict(snapshot.state["schedule"])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pal_ds import storage
-from pal_ds.training.ranks import Ranks
+from pal_ds.distributed.ranks import Ranks
 
 log = logging.getLogger(__name__)
 

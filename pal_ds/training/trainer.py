@@ -20,20 +20,20 @@ import torch
 from torch import Tensor
 
 from pal_ds.config import Config
+from pal_ds.distributed.preemption import EXIT_PREEMPTED, PreemptionWatch
+from pal_ds.distributed.ranks import Ranks
+from pal_ds.distributed.watchdog import Watchdog
 from pal_ds.models import ObjectiveOutput, ViewBatch
+from pal_ds.planning.run_plan import RunPlan
+from pal_ds.training.checkpoint.checkpointer import Keeper, Position
+from pal_ds.training.device_feed import TrainFeed, ValidationFeed
 from pal_ds.training.engine import StepResult, TrainEngine
-from pal_ds.training.failure import RunFailedError
-from pal_ds.training.feed import TrainFeed, ValidationFeed
-from pal_ds.training.keeper import Keeper, Position
+from pal_ds.training.errors import RunFailedError
 from pal_ds.training.label_probe import LabelProbe
-from pal_ds.training.plan import RunPlan
-from pal_ds.training.preemption import EXIT_PREEMPTED, PreemptionWatch
+from pal_ds.training.logging.step_log import StepLog, StepRecord
+from pal_ds.training.lr_schedule import Schedule
 from pal_ds.training.profiler import StepProfiler
-from pal_ds.training.ranks import Ranks
-from pal_ds.training.schedule import Schedule
-from pal_ds.training.steplog import StepLog, StepRecord
-from pal_ds.training.validate import validate
-from pal_ds.training.watchdog import Watchdog
+from pal_ds.training.validation import validate
 
 log = logging.getLogger(__name__)
 

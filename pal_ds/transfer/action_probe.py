@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pal_ds import storage
-from pal_ds.transfer.class_scores import fit_softmax
+from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
 from pal_ds.transfer.datasets.detection import read_detection
-from pal_ds.transfer.feature_store import FeatureError, FeatureStore
+from pal_ds.transfer.tasks.class_scores import fit_softmax
 
 DRAWS = 2000
 Floats = NDArray[np.float64]

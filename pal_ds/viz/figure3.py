@@ -18,7 +18,7 @@ import numpy as np
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.viz.comparison import Comparison
-from pal_ds.viz.report import Picture, ReportData, Section, Table, write_report
+from pal_ds.viz.report_page import Picture, ReportData, Section, Table, write_report
 from pal_ds.viz.similarity import MIRRORED, Encode, SimilarityFigure, similarity_figure
 
 FIGURES = ("found", "chance", "action_contrast", "localised", "localised_chance")
@@ -40,9 +40,9 @@ exit status: 0 done; 2 bad usage; 1 failed
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
-    from pal_ds.backbone_file import BackboneError
+    from pal_ds.formats.backbone_file import BackboneError
     from pal_ds.transfer.datasets.annotations import AnnotationError
-    from pal_ds.transfer.video_source import VideoSourceError
+    from pal_ds.transfer.extraction.video_source import VideoSourceError
 
     try:
         document = run(arguments)
@@ -102,9 +102,10 @@ def means(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
 
 
 def _encoders(checkpoints: Sequence[str], size: int, device: str) -> tuple[dict[str, Encode], int]:
-    from pal_ds.transfer.encoder import ClipEncoder
-    from pal_ds.transfer.export import load_backbone
-    from pal_ds.transfer.ranks import pick_device, read_place
+    from pal_ds.distributed.launcher import read_place
+    from pal_ds.distributed.peers import pick_device
+    from pal_ds.transfer.backbone_export import load_backbone
+    from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
 
     encoders: dict[str, Encode] = {}
     frames: list[tuple[int, int]] = []
@@ -125,7 +126,7 @@ def _encoders(checkpoints: Sequence[str], size: int, device: str) -> tuple[dict[
 def _choose(arguments: argparse.Namespace) -> list[tuple[Any, str, tuple[float, float]]]:
     """Return source, name and action of every video that is measured: its longest action is taken."""
     from pal_ds.transfer.datasets.detection import read_detection
-    from pal_ds.transfer.video_source import list_videos, open_video
+    from pal_ds.transfer.extraction.video_source import list_videos, open_video
 
     videos = list_videos(arguments.videos)
     if arguments.action:

@@ -10,7 +10,7 @@ import yaml
 
 from pal_ds import storage
 from pal_ds.viz.learning import judge
-from pal_ds.viz.report import ReportData
+from pal_ds.viz.report_page import ReportData
 
 
 class RunError(ValueError):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pal_ds.viz.comparison import Comparison, Version, compare
 
-#: uint8 clips [B, T, 3, H, W] in, float features [B, C] out (``pal_ds.transfer.encoder.ClipEncoder`` is one).
+#: uint8 clips [B, T, 3, H, W] in, float features [B, C] out (``pal_ds.transfer.extraction.frozen_encoder.ClipEncoder`` is one).
 Encode = Callable[[Tensor], Tensor]
 #: Ascending frame numbers in, uint8 [N, 3, H, W] out; repeats allowed.
 ReadFrames = Callable[[Sequence[int]], Tensor]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
-from pal_ds.viz.report import Picture, ReportData, Section, Table, write_report
+from pal_ds.viz.report_page import Picture, ReportData, Section, Table, write_report
 from pal_ds.viz.style import ACCENT, ACTION, BACKGROUND, GOOD, INK, SECOND, new_figure, to_bytes
 
 COMPONENTS = 3
@@ -87,8 +87,8 @@ def separation(paths: Sequence[Path]) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; exit status 0, or 2 where something can't be read."""
     arguments = _parser().parse_args(argv)
+    from pal_ds.formats.feature_folder import FeatureError
     from pal_ds.transfer.datasets.annotations import AnnotationError
-    from pal_ds.transfer.feature_store import FeatureError
 
     try:
         paths, share = collect(
@@ -111,8 +111,8 @@ def collect(features: str, annotations: str, *, subset: str, count: int) -> tupl
         FeatureError: the folder or a file of it holds none.
         StorageError: a place can't be read.
     """
+    from pal_ds.formats.feature_folder import FeatureStore
     from pal_ds.transfer.datasets.detection import read_detection
-    from pal_ds.transfer.feature_store import FeatureStore
 
     store = FeatureStore(features)
     known = set(store.ids)

@@ -19,8 +19,8 @@ from benchmarks.fidelity.results import FIGURES, Row, both_ways, cell, markdown,
 from benchmarks.fidelity.stage import OutOfTime, Runner, Stage, StageError
 from benchmarks.fidelity.variants import VARIANTS, Variant
 from pal_ds.config import load_config
-from pal_ds.transfer.feature_store import FeatureStore
-from pal_ds.transfer.sidecar import Sidecar, array_name, sidecar_name
+from pal_ds.formats.feature_folder import FeatureStore
+from pal_ds.formats.feature_sidecar import Sidecar, array_name, sidecar_name
 
 
 def shell(text: str, *inputs: Stage, **more: object) -> Stage:

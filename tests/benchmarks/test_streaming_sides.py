@@ -7,8 +7,9 @@ import pytest
 from benchmarks.streaming import reading, sets
 from benchmarks.streaming.run import medians, ratio, use_environment
 from benchmarks.streaming.shaped import ShapedServer
-from pal_ds import shardset, storage
-from pal_ds.samples import split_samples
+from pal_ds import storage
+from pal_ds.formats import shardset
+from pal_ds.formats.tar_samples import split_samples
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import psutil
 import pytest
 import torch.distributed as dist
 
-from launch.pretrain import main
-from pal_ds import shardset
-from pal_ds.shardset import Manifest, ShardEntry, SplitEntry
+from pal_ds.cli.pretrain import main
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

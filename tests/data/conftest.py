@@ -1,7 +1,8 @@
 """Fixtures of the data room."""
 
 import pytest
-from tiny_shards import encode, sample, write_set
+
+from tests.support.tiny_shards import encode, sample, write_set
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,15 @@ import itertools
 from pathlib import Path
 
 import pytest
-from tiny_shards import sample, write_set
 
-from pal_ds import shardset, storage
+from pal_ds import storage
+from pal_ds.data.clip_stream import ClipStream, fits_whole_windows
 from pal_ds.data.errors import ClipCorruptError
-from pal_ds.data.order import ClipPosition, EpochPlan
-from pal_ds.data.schedule import TrainSchedule
-from pal_ds.data.stream import ClipStream, fits_whole_windows
+from pal_ds.data.order.epoch_order import ClipPosition, EpochPlan
+from pal_ds.data.order.group_schedule import TrainSchedule
+from pal_ds.formats import shardset
 from pal_ds.storage import RetryPolicy
+from tests.support.tiny_shards import sample, write_set
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_an_index_cut_short_is_read_again_and_a_broken_one_is_told(bulk_set, mon
 
 
 def test_indexes_are_kept_within_their_memory(bulk_set, monkeypatch):
-    monkeypatch.setattr("pal_ds.data.stream.INDEX_BYTES", 3000)
+    monkeypatch.setattr("pal_ds.data.clip_stream.INDEX_BYTES", 3000)
     _, stream = plan_and_stream(bulk_set, whole_windows=False)
     for shard in (0, 1, 2, 1, 0):
         position = ClipPosition(shard, 3)

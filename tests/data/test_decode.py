@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 import torch
-from tiny_shards import HEIGHT, WIDTH, encode, sample
 
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.errors import ClipDecodeError
+from tests.support.tiny_shards import HEIGHT, WIDTH, encode, sample
 
 
 @pytest.fixture(scope="module")

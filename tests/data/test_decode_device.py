@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from test_loader import loader_of
-from tiny_shards import HEIGHT, WIDTH, encode, sample
+from tests.support.loading import loader_of
 
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
 from pal_ds.data import decode
 from pal_ds.data.errors import ClipDecodeError, DecoderUnavailableError
+from tests.support.tiny_shards import HEIGHT, WIDTH, encode, sample
 
 INDICES = [40, 3, 3, 89, 0]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

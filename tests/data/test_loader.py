@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_shards import encode, sample, write_set
 
-from pal_ds import shardset
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
-from pal_ds.data.augment import render
 from pal_ds.data.errors import TooManyBadClipsError
 from pal_ds.data.loader import GroupLoader
+from pal_ds.data.synthesis.render import render
+from pal_ds.formats import shardset
+from tests.support.tiny_shards import encode, sample, write_set
 
 SYNTHESIS = SynthesisConfig(size=24)
 AUGMENT = AugmentConfig()

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from test_loader import global_batches, loader_of
-from tiny_shards import sample, write_set
+from tests.support.loading import global_batches, loader_of
 
-from pal_ds import shardset
 from pal_ds.data.errors import TooManyBadClipsError
+from pal_ds.formats import shardset
 from pal_ds.storage import RetryPolicy, StorageError
+from tests.support.tiny_shards import sample, write_set
 
 FAST = RetryPolicy(budget_seconds=0.3, first_delay=0.01, max_delay=0.05)
 #: Nothing is read ahead, so that what is overwritten is really read again.

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import s3fs
-from faulty_s3 import Faults, FaultyS3
-from test_loader import global_batches, loader_of
-from tiny_shards import encode, sample, write_set
+from tests.support.loading import global_batches, loader_of
 
 from pal_ds import storage
 from pal_ds.storage import ReadCounters, RetryPolicy, StorageAccessError, StorageError
+from tests.support.faulty_s3 import Faults, FaultyS3
+from tests.support.tiny_shards import encode, sample, write_set
 
 pytestmark = pytest.mark.slow
 FULL = os.environ.get("PAL_FULL_SIZE") == "1"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_loader import global_batches
+from tests.support.loading import global_batches
 
 from pal_ds import storage
 

@@ -1,10 +1,10 @@
 import pytest
-from test_loader import AUGMENT, SYNTHESIS, group_print
+from tests.support.loading import AUGMENT, SYNTHESIS, group_print
 
-from pal_ds import shardset
 from pal_ds.config.data import DataConfig
-from pal_ds.data.augment import render
-from pal_ds.data.validation import ValidationSet
+from pal_ds.data.synthesis.render import render
+from pal_ds.data.validation_set import ValidationSet
+from pal_ds.formats import shardset
 
 
 def validation(url, *, rank=0, world_size=1, workers=0, group_size=8, **settings):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.demo import footage, localize
+from corpora import footage
+from launch.demo import localize
 
 
 def probed(gain: float, low: float, high: float) -> dict[str, Any]:

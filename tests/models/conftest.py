@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from rank_pool import RankPool
+
+from tests.support.rank_pool import RankPool
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CLIPS, SIDE, tiny_model
 from torch import nn
 
 from pal_ds.models.encoder import ClipSequenceEncoder
-from pal_ds.models.heads import Projector, TemporalHead, region_embedding, region_mean
+from pal_ds.models.layers.projection_heads import Projector, TemporalHead, region_embedding, region_mean
+from tests.support.tiny_models import CLIPS, SIDE, tiny_model
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 3])

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clips import make_folder
+
+from tests.support.clips import make_folder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import Launcher, make_set
+
+from tests.support.launching import Launcher, make_set
 
 # The proxy that breaks connections to the S3 server is the sharder's tests'.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shards"))

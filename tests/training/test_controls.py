@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from launching import Launcher, make_set, rows, words
 
-from pal_ds.transfer.export import load_backbone
+from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.viz.learning import Verdict
 from pal_ds.viz.run_facts import collect_run
+from tests.support.launching import Launcher, make_set, rows, words
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ def test_a_run_keeps_its_untrained_backbone(launcher: Launcher, control_set: Pat
 def test_pairs_of_different_videos_can_not_be_learned(
     launcher: Launcher, control_set: Path, tmp_path: Path
 ) -> None:
-    script = "tests/training/pretrain_shuffled.py"
+    script = "tests/support/pretrain_shuffled.py"
     verdict = train(launcher, control_set, tmp_path / "run", *BATCH, "optimizer.lr=0.003", script=script)
     assert verdict.learned is False
 
@@ -102,7 +102,7 @@ def test_validation_is_equal_on_any_number_of_ranks_and_for_any_queue(
     found = []
     for ranks, extra in ((1, {}), (2, {}), (4, {}), (1, {"PAL_TEST_OTHER_QUEUE": "1"})):
         done = launcher.run_ranks(
-            ranks, arguments, script="tests/training/validate_only.py", PAL_TEST_STEP="8", **extra
+            ranks, arguments, script="tests/support/validate_only.py", PAL_TEST_STEP="8", **extra
         )
         assert done.returncode == 0, done.stderr[-2000:]
         (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]

@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from launching import Launcher, assert_equal_states, make_set, state_of, training_rows, words
+
+from tests.support.launching import Launcher, assert_equal_states, make_set, state_of, training_rows, words
 
 pytestmark = pytest.mark.slow
 FULL = bool(os.environ.get("PAL_TEST_FULL"))
@@ -46,7 +47,7 @@ def test_a_run_goes_on_with_other_ranks_and_stages(
 
     train(2, whole, f"run.max_steps={STARTS[-1][2]}")
     before = 0
-    script = "tests/training/pretrain_reread.py"
+    script = "tests/support/pretrain_reread.py"
     for ranks, stage, steps in STARTS:
         reread, more = tmp_path / f"reread-{ranks}", (f"run.max_steps={steps}", f"zero_stage={stage}")
         if ranks == 4:

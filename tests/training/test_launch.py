@@ -14,7 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from launching import Launcher, assert_equal_states, ranks_of, rows, state_of, training_rows, words
+
+from tests.support.launching import (
+    Launcher,
+    assert_equal_states,
+    ranks_of,
+    rows,
+    state_of,
+    training_rows,
+    words,
+)
 
 pytestmark = pytest.mark.slow
 _EXACT = ("loss", "batch_hash", "lr", "grad_norm", "top1")
@@ -171,7 +180,7 @@ def test_nan_on_one_rank_leaves_the_step_out_everywhere(
         "checkpoint.every_steps=1",
         "checkpoint.keep_last=9",
     ]
-    script = "tests/training/pretrain_with_nan.py"
+    script = "tests/support/pretrain_with_nan.py"
     start = launcher.run if _FULL else launcher.run_ranks
     done = start(
         2, words(tiny_set, run, *options), script=script, PAL_TEST_NAN_STEPS="2", PAL_TEST_NAN_RANK="1"
@@ -189,7 +198,7 @@ def test_nan_on_one_rank_leaves_the_step_out_everywhere(
 
 def test_too_many_bad_steps_stop_the_run(tiny_set: Path, launcher: Launcher, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    script = "tests/training/pretrain_with_nan.py"
+    script = "tests/support/pretrain_with_nan.py"
     options = ["run.max_steps=9", "safety.max_skipped_steps=2"]
     done = launcher.run(
         2 if _FULL else 0,
@@ -213,7 +222,7 @@ def test_a_hung_rank_is_named_and_the_job_ends(
     process = launcher.start(
         2,
         words(tiny_set, run, *more, *limits),
-        script="tests/training/pretrain_hung.py",
+        script="tests/support/pretrain_hung.py",
         PAL_TEST_HANG=f"1,5,{how}",
     )
     family = []

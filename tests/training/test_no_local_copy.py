@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from launching import Launcher, words
 
 from launch.demo.s3_server import S3Server
-from pal_ds import shardset, storage
+from pal_ds import storage
+from pal_ds.formats import shardset
+from tests.support.launching import Launcher, words
 
 pytestmark = pytest.mark.slow
 SPOOL_BYTES = 256 << 10
@@ -40,7 +41,7 @@ def test_nothing_lies_between_the_store_and_the_decoder(
     done = launcher.run(
         0,
         words(storage.join(place, "set"), run, *options),
-        script="tests/training/pretrain_audited.py",
+        script="tests/support/pretrain_audited.py",
         TMPDIR=str(tiny_tmp),
         PAL_TEST_AUDIT=str(audit),
     )

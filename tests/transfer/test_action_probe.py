@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pal_ds.formats.feature_sidecar import Sidecar, array_name, sidecar_name
 from pal_ds.transfer.action_probe import Moments, auc, interval, main, probe
-from pal_ds.transfer.sidecar import Sidecar, array_name, sidecar_name
 
 
 def videos(count: int, *, signal: float, seed: int, scene: float = 3.0) -> list[Moments]:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from extract_fixtures import make_video, write_checkpoint
+
+from tests.support.extract_fixtures import make_video, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +45,7 @@ def test_from_videos_to_map(tmp_path):
               "head.durations=20",
               "head.hidden_1d=32", "head.hidden_3d=16", "post.boundary=none")  # fmt: skip
     result = json.loads(out)
-    scored = run("-m", "pal_ds.transfer.metrics.cli", "detection", "--ground-truth", truth, "--subset", "training",
+    scored = run("-m", "pal_ds.cli.evaluate", "detection", "--ground-truth", truth, "--subset", "training",
                  "--predictions", tmp_path / "tad" / "predictions.json", "--json")  # fmt: skip
     assert json.loads(scored) == result["figures"]
     assert result["figures"]["average_mAP"] > 0

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from synthetic_localization import make_set, write_features, write_queries
 
 from pal_ds.config.base import ConfigError
 from pal_ds.config.loading import build, load_tree
 from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import HEADS, TransferConfig
-from pal_ds.transfer.class_scores import VideoScores, pool
+from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.transfer.datasets.annotations import AnnotationError
-from pal_ds.transfer.feature_store import FeatureError, FeatureStore
-from pal_ds.transfer.metrics.tasks import evaluate
-from pal_ds.transfer.trainer import train
+from pal_ds.transfer.head_trainer import train
+from pal_ds.transfer.metrics.evaluate import evaluate
+from pal_ds.transfer.tasks.class_scores import VideoScores, pool
+from tests.support.synthetic_localization import make_set, write_features, write_queries
 
 ROOT = Path(__file__).parents[2]
 TINY = {"snippets": 16, "durations": 16, "hidden_1d": 32, "hidden_2d": 8, "hidden_3d": 16}

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pal_ds.viz.report_page import Picture, ReportData, Section, StepRun, Table, duration, render
 from PIL import Image
 
 from pal_ds.viz.curves import MOST_POINTS, series, training_charts
 from pal_ds.viz.learning import Finding, Verdict
-from pal_ds.viz.report import Picture, ReportData, Section, StepRun, Table, duration, main, render
+from pal_ds.viz.report import main
 from pal_ds.viz.run_facts import collect_run
 
 

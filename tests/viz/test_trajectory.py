@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 import numpy as np
 import pytest
 
-from pal_ds.transfer.sidecar import Sidecar, array_name, sidecar_name
+from pal_ds.formats.feature_sidecar import Sidecar, array_name, sidecar_name
 from pal_ds.viz.trajectory import Path, main, principal_components, separation
 
 

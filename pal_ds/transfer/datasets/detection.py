@@ -15,7 +15,7 @@ from pal_ds.transfer.datasets.annotations import (
     read_number,
     read_span,
 )
-from pal_ds.transfer.datasets.source import read_object, read_text
+from pal_ds.transfer.datasets.text_file import read_object, read_text
 
 TSP_COLUMNS = ("video-name", "t-start", "t-end", "action-label", "video-duration", "temporal-region-label")
 

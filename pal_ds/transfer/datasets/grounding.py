@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from pal_ds.transfer.datasets.annotations import AnnotationError, Query, read_number, read_span
-from pal_ds.transfer.datasets.source import object_of, read_json, read_text
+from pal_ds.transfer.datasets.text_file import object_of, read_json, read_text
 
 SENTENCE_FIELDS = ("sentence", "query", "label")
 IDENTITY_FIELDS = ("query_id", "qid")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pal_ds.transfer.metrics.instances import Instances, align
-from pal_ds.transfer.metrics.segments import Ints
+from pal_ds.transfer.metrics.tiou import Ints
 
 REPORTED = (1, 5)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pal_ds.transfer.metrics.instances import Instances, align
-from pal_ds.transfer.metrics.segments import Bools, Floats, Ints, tiou
+from pal_ds.transfer.metrics.tiou import Bools, Floats, Ints, tiou
 
 PAIRS_AT_ONCE = 2_000_000
 

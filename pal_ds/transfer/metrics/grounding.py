@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pal_ds.transfer.metrics.segments import Bools, Floats, threshold_name, tiou
+from pal_ds.transfer.metrics.tiou import Bools, Floats, threshold_name, tiou
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pal_ds.transfer.metrics.segments import Floats, Ints
+from pal_ds.transfer.metrics.tiou import Floats, Ints
 
 
 @dataclass(frozen=True, kw_only=True)

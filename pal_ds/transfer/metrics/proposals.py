@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pal_ds.transfer.metrics.instances import Instances, align
-from pal_ds.transfer.metrics.segments import Floats, Ints, tiou
+from pal_ds.transfer.metrics.tiou import Floats, Ints, tiou
 
 MAX_AVERAGE_NUMBER = 100
 REPORTED = (1, 5, 10, 100)

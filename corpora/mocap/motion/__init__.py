@@ -1,0 +1,1 @@
+"""Recorded motions, and how they are strung together along a video."""

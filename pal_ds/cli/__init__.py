@@ -1,0 +1,1 @@
+"""The commands: arguments, exit statuses and what is printed."""

@@ -1,0 +1,178 @@
+#!/usr/bin/env python
+"""Pre-train a video encoder with PAL: the command that the launcher starts on every rank.
+
+    deepspeed launch/pretrain.py --config configs/pretrain/pal_i3d_k400.yaml data.shards=s3://b/k400 run.dir=s3://b/run
+
+Works under `deepspeed`, `torchrun`, `srun`, or as plain `python` for one process. Run it again with the same
+run.dir to go on from the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+# The launcher starts this file by path, so that its own folder is what Python searches; the checkout comes first.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+EPILOG = """
+settings:
+  Any option of the config file can be given as section.key=value, for example
+    data.shards=s3://bucket/k400  run.dir=s3://bucket/runs/1  data.global_batch=256  precision=bf16
+  `launch/pretrain.py options` lists every option with its default and meaning.
+
+other words instead of a run:
+  launch/pretrain.py options                              every option, its default, its meaning
+  launch/pretrain.py doctor [--shards URL] [--run-dir URL]   is this machine ready? says the fix where not
+  launch/pretrain.py export RUN --out backbone.safetensors   the bare backbone of a run or checkpoint
+
+exit status:
+  0 done    75 preempted: run the same command again    2 the settings or places are wrong    1 failed
+  (STATUS.json in run.dir says the same; a launcher may replace the status by its own)
+"""
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command; see the module's text."""
+    words = sys.argv[1:] if words is None else words
+    words = [word for word in words if not word.startswith("--local_rank")]
+    if words[:1] == ["export"]:
+        return _export(words[1:])
+    if words[:1] == ["options"]:
+        return _options()
+    if words[:1] == ["doctor"]:
+        from pal_ds.doctor.checkup import doctor
+
+        return doctor(words[1:])
+    return _pretrain(words)
+
+
+def _pretrain(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="launch/pretrain.py",
+        description=__doc__.split("\n\n")[0] if __doc__ else None,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, e.g. configs/demo.yaml")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop; nothing is written")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print one JSON object")
+    parser.add_argument("--restart", action="store_true", help="begin anew; run.dir must be empty")
+    parser.add_argument("--overwrite", action="store_true", help="with --restart: delete what is in run.dir")
+    parser.add_argument("--ranks", type=int, default=None, help="with --dry-run: plan for so many ranks")
+    parser.add_argument(
+        "--gpu", metavar="NAME", help="with --dry-run: estimate time and price on it, e.g. h100"
+    )
+    parser.add_argument(
+        "--price", type=float, metavar="X", help="with --gpu: money per GPU and hour (default: 3)"
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="nodes=N,gpus=N,...",
+        help="with --dry-run: simulate the run on such machines and name the bottleneck; also cores, decode_rate, "
+        "train_rate (videos/s of a core, a GPU), first_byte_ms, connection_mbs, network_gbits",
+    )
+    parser.add_argument(
+        "--profile",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="STEPS",
+        help="write a Chrome trace of so many steps (5) of every rank to run.dir/profile",
+    )
+    parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings over the file's")
+    args = parser.parse_intermixed_args(words)
+    for flag, needs in (
+        ("json", "dry_run"),
+        ("ranks", "dry_run"),
+        ("gpu", "dry_run"),
+        ("cluster", "dry_run"),
+        ("price", "gpu"),
+        ("overwrite", "restart"),
+    ):
+        if getattr(args, flag) is not None and getattr(args, flag) is not False and not getattr(args, needs):
+            parser.error(f"--{flag} has no effect without --{needs.replace('_', '-')}")
+    if args.ranks and args.cluster:
+        parser.error("--ranks has no effect with --cluster, whose GPUs are the ranks")
+    if args.profile is not None and args.profile < 1:
+        parser.error(f"--profile {args.profile}: use at least 1 step")
+    if args.profile and args.dry_run:
+        parser.error("--profile has no effect with --dry-run")
+    _prepare_process()
+    from pal_ds.config import ConfigError, load_config
+    from pal_ds.formats.shardset import ShardSetError
+    from pal_ds.storage import StorageError
+
+    try:
+        config = load_config(args.config, args.settings)
+        if args.dry_run:
+            from pal_ds.planning.dry_run import dry_run
+
+            rank = int(os.environ.get("RANK", "0"))
+            world_size = args.ranks or int(os.environ.get("WORLD_SIZE", "1"))
+            price = 3.0 if args.price is None else args.price
+            if rank:
+                return 0
+            return dry_run(
+                config, world_size, as_json=args.json, gpu=args.gpu, price=price, cluster=args.cluster
+            )
+    except (ConfigError, ShardSetError, StorageError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 2
+    from pal_ds.training.pretrain import pretrain
+
+    return pretrain(config, restart=args.restart, overwrite=args.overwrite, profile_steps=args.profile or 0)
+
+
+def _export(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="launch/pretrain.py export",
+        description="Write the bare backbone of a run as safetensors: plain keys, metadata to rebuild it.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder or one checkpoint folder, path or URL")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="file to write, e.g. backbone.safetensors"
+    )
+    args = parser.parse_args(words)
+    from pal_ds.formats.backbone_file import BackboneError
+    from pal_ds.storage import StorageError
+    from pal_ds.transfer.backbone_export import export_backbone
+
+    try:
+        spec = export_backbone(args.run, args.out)
+    except (BackboneError, StorageError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"{args.out}: {spec}\n")
+    return 0
+
+
+def _options() -> int:
+    from pal_ds.config import Config, describe
+
+    for name, default, text in describe(Config):
+        sys.stdout.write(f"{name} = {default!r}\n    {text}\n")
+    return 0
+
+
+def _prepare_process() -> None:
+    """Set what must be set before torch and DeepSpeed are imported."""
+    rank = os.environ.get("RANK", "0")
+    logging.basicConfig(
+        level=logging.INFO if rank == "0" else logging.WARNING,
+        format=f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for name in ("botocore", "aiobotocore", "s3fs", "fsspec", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Train and score a localization head on frozen features: ``launch/transfer.py --task tad --config FILE``.
+
+The features are those that ``launch/extract.py`` writes. The config is one of ``configs/transfer/``; words
+``section.key=value`` are laid over it. Run the same command again to go on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Started as a file, Python puts launch/ on the path and not the checkout around it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+TASKS = {
+    "tad": "temporal action detection: G-TAD or BMN with classes; mAP",
+    "apg": "action proposal generation: BMN or G-TAD; AR@AN and AUC",
+    "vg": "video grounding: LGI; R@1 and mIoU",
+    "tac": "trimmed action classification: the backbone fine-tuned on a labelled shard set; top-1, top-5",
+}
+EPILOG = """\
+examples:
+  python launch/transfer.py --task tad --config configs/transfer/tad_activitynet_gtad.yaml \\
+      data.features=s3://bucket/features/anet data.annotations=activity_net.v1-3.min.json run.dir=runs/tad
+  python launch/transfer.py --task vg --config configs/transfer/vg_charades_lgi.yaml \\
+      data.features=features/charades data.annotations=charades_sta_train.txt \\
+      data.evaluate_annotations=charades_sta_test.txt run.dir=runs/vg
+  python launch/transfer.py --task tac --config configs/transfer/tac_ucf101.yaml \\
+      model.backbone=backbone.safetensors data.shards=s3://bucket/ucf101 run.dir=runs/tac
+  python launch/transfer.py --options          every option, its default and meaning
+
+The run folder gets config.yaml, metrics.jsonl, checkpoints/epoch-<n>/, predictions.json (official form),
+result.json and, for tad, report.html.
+
+Exit status: 0 done; 75 stopped by a signal, run it again; 2 bad config or malformed file; 1 failed.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; see ``--help``."""
+    parser = argparse.ArgumentParser(
+        description="Train and score a localization head on frozen features.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--task", choices=TASKS, help="; ".join(f"{name}: {text}" for name, text in TASKS.items())
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file, such as those of configs/transfer/")
+    parser.add_argument("--options", action="store_true", help="list every option and leave")
+    parser.add_argument("override", nargs="*", metavar="section.key=value", help="laid over the config")
+    options = parser.parse_intermixed_args(arguments)
+    if options.options:
+        return _list_options()
+    if options.task is None or options.config is None:
+        parser.error("--task and --config are required")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return _refuse(
+            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: heads train in one process; start it with plain python"
+        )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    return _run(options.task, options.config, options.override)
+
+
+def _run(task: str, path: str, overrides: list[str]) -> int:
+    from pal_ds.config.base import ConfigError
+    from pal_ds.config.loading import apply_overrides, build, load_tree
+    from pal_ds.config.tac import TacConfig
+    from pal_ds.config.transfer import TransferConfig
+
+    try:
+        tree = apply_overrides(load_tree(path), overrides)
+        config = build(TacConfig, tree) if task == "tac" else build(TransferConfig, tree)
+    except ConfigError as error:
+        return _refuse(str(error))
+    from pal_ds.formats.backbone_file import BackboneError
+    from pal_ds.formats.feature_folder import FeatureError
+    from pal_ds.formats.shardset import ShardSetError
+    from pal_ds.storage import StorageAccessError, StorageError, StorageNotFoundError
+    from pal_ds.transfer.datasets.annotations import AnnotationError
+    from pal_ds.transfer.head_trainer import Preempted, train
+
+    refused = (
+        AnnotationError,
+        BackboneError,
+        ConfigError,
+        FeatureError,
+        ShardSetError,
+        StorageAccessError,
+        StorageNotFoundError,
+    )
+    try:
+        result = train(task, config)
+    except Preempted:
+        print(
+            "stopped by a signal after the last whole epoch; run the same command to go on", file=sys.stderr
+        )
+        return 75
+    except refused as error:
+        return _refuse(str(error))
+    except (StorageError, FloatingPointError) as error:
+        print(f"launch/transfer.py: error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(result))
+    return 0
+
+
+def _refuse(message: str) -> int:
+    print(f"launch/transfer.py: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _list_options() -> int:
+    from pal_ds.config.loading import describe
+    from pal_ds.config.tac import TacConfig
+    from pal_ds.config.transfer import TransferConfig
+
+    for tasks, kind in (("tad, apg, vg", TransferConfig), ("tac", TacConfig)):
+        print(f"--task {tasks}\n")
+        for name, default, text in describe(kind):
+            print(f"{name} = {default!r}\n    {text}")
+        print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""Reading encoded clips straight from storage: prefetched range reads, bounded memory (DESIGN.md §3.3, §4.2).
+
+A worker's groups arrive in a fixed order. Their bytes are read in *units*: a lane's whole window where all open
+windows of the worker fit its memory (few, large ranges), else one group at a time (many, small ones). Units are
+read by a few background threads, ahead of need, in the order of need.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from pal_ds import storage
+from pal_ds.data.errors import ClipCorruptError, ClipError
+from pal_ds.data.order.epoch_order import ClipPosition, IntArray
+from pal_ds.data.order.group_schedule import GroupTask
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import ShardIndex, ShardSetError
+from pal_ds.formats.tar_samples import SampleMembers, split_samples
+from pal_ds.storage import ReadCounters, RetryPolicy
+
+#: Samples closer than this are read in one range; the gap is thrown away (bytes).
+GAP_BYTES = 64 << 10
+#: A range is not made longer than this by joining samples (bytes).
+RANGE_BYTES = 16 << 20
+#: Shard indexes kept in memory by a worker (bytes): those of 400,000 clips.
+INDEX_BYTES = 16 << 20
+#: Read threads where groups are read one by one, by those where windows are read whole.
+SMALL_READS = 2
+#: Times an index that can't be understood is read before the set is called broken.
+INDEX_READS = 4
+log = logging.getLogger(__name__)
+
+Clip = SampleMembers | ClipError
+
+
+@dataclasses.dataclass(frozen=True)
+class _Index:
+    """A shard's index in few bytes: 10M-clip sets touch many of them."""
+
+    keys: npt.NDArray[np.bytes_]
+    offsets: IntArray
+    sizes: IntArray
+
+    @property
+    def bytes(self) -> int:
+        """Memory it takes."""
+        return self.keys.nbytes + self.offsets.nbytes + self.sizes.nbytes
+
+
+class _Unit:
+    """Clips that are read together, and what is left of them."""
+
+    def __init__(self, future: concurrent.futures.Future[dict[ClipPosition, Clip]], estimate: int) -> None:
+        self._future = future
+        self._estimate = estimate
+        self._clips: dict[ClipPosition, Clip] | None = None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether none of its clips has been taken yet."""
+        return self._clips is None
+
+    def held(self) -> int:
+        """Bytes held, or about to be."""
+        if self._clips is not None:
+            clips = self._clips
+        elif self._future.done() and self._future.exception() is None:
+            clips = self._future.result()
+        else:
+            return self._estimate
+        return sum(len(clip.video) for clip in clips.values() if isinstance(clip, SampleMembers))
+
+    def take(self, positions: Sequence[ClipPosition]) -> list[Clip]:
+        """Wait for the unit and hand out some of its clips, each of them once."""
+        if self._clips is None:
+            self._clips = self._future.result()
+        return [self._clips.pop(position) for position in positions]
+
+
+class ClipStream:
+    """Encoded clips of one worker, in the order of its groups.
+
+    Args:
+        url: the shard set.
+        shard_names: tar names of the split, in the manifest's order.
+        clip_bytes: mean bytes of a clip, for planning.
+        budget_bytes: encoded video that may be held; one unit is always allowed.
+        whole_windows: read whole windows; see :func:`fits_whole_windows`.
+        threads: range reads in flight; :data:`SMALL_READS` times as many where groups are read one by one.
+        retry: how long failing reads are tried again.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        shard_names: Sequence[str],
+        *,
+        clip_bytes: int,
+        budget_bytes: int,
+        whole_windows: bool,
+        threads: int,
+        retry: RetryPolicy,
+    ) -> None:
+        self.counters = ReadCounters()
+        self._url = url
+        self._shard_names = shard_names
+        self._clip_bytes = clip_bytes
+        self._budget = budget_bytes
+        self._whole_windows = whole_windows
+        self._threads = reading_threads(threads, whole_windows=whole_windows)
+        self._retry = retry
+        self._lock = threading.Lock()
+        self._indexes: collections.OrderedDict[int, _Index] = collections.OrderedDict()
+        self._index_bytes = 0
+        self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="pal-read")
+        self._units: dict[tuple[int, ...], _Unit] = {}
+
+    def groups(self, tasks: Iterable[GroupTask]) -> Iterator[tuple[GroupTask, list[Clip]]]:
+        """Yield every task with its clips; a clip whose bytes are wrong comes as the error.
+
+        Raises:
+            StorageError: a read still fails after the retry budget.
+            ShardSetError: an index can't be understood.
+        """
+        waiting = iter(tasks)
+        ahead: collections.deque[tuple[GroupTask, _Unit]] = collections.deque()
+        following = next(waiting, None)
+        while following is not None or ahead:
+            while following is not None and (not ahead or self._has_room(following)):
+                ahead.append((following, self._unit(following)))
+                following = next(waiting, None)
+            task, unit = ahead.popleft()
+            clips = unit.take(task.clips)
+            if len(task.clips) == len(self._clips_of(task)):
+                del self._units[self._name(task)]
+            yield task, clips
+
+    def fetch(self, position: ClipPosition) -> Clip:
+        """Read one clip now: the stand-in of a broken one."""
+        return self._read_one(position, self._index(position.shard))
+
+    def close(self) -> None:
+        """Drop what is under way."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _name(self, task: GroupTask) -> tuple[int, ...]:
+        return task.unit if self._whole_windows else (task.number,)
+
+    def _clips_of(self, task: GroupTask) -> IntArray:
+        return task.rest if self._whole_windows else task.rest[: len(task.clips)]
+
+    def _has_room(self, task: GroupTask) -> bool:
+        if self._name(task) in self._units:
+            return True
+        ahead = sum(unit.untouched for unit in self._units.values())
+        held = sum(unit.held() for unit in self._units.values())
+        more = len(self._clips_of(task)) * self._clip_bytes
+        return ahead < 2 * self._threads and held + more <= self._budget
+
+    def _unit(self, task: GroupTask) -> _Unit:
+        name = self._name(task)
+        if name not in self._units:
+            clips = self._clips_of(task)
+            future = self._pool.submit(self._read, clips)
+            self._units[name] = _Unit(future, len(clips) * self._clip_bytes)
+        return self._units[name]
+
+    def _read(self, rows: IntArray) -> dict[ClipPosition, Clip]:
+        """Read clips with as few ranges as their places allow."""
+        found: dict[ClipPosition, Clip] = {}
+        for shard in sorted({int(row[0]) for row in rows}):
+            index = self._index(shard)
+            clips = np.sort(rows[rows[:, 0] == shard, 1])
+            if clips[-1] >= len(index.sizes):
+                raise ShardSetError(
+                    f"{shardset.index_name(self._shard_names[shard])}: fewer samples than in the manifest"
+                )
+            for run in _joined(clips, index):
+                found.update(self._read_run(shard, run, index))
+        return found
+
+    def _read_run(self, shard: int, run: IntArray, index: _Index) -> dict[ClipPosition, Clip]:
+        start = int(index.offsets[run[0]])
+        data = self._range(shard, start, int(index.offsets[run[-1]] + index.sizes[run[-1]]))
+        try:
+            samples = {sample.key: sample for sample in split_samples(data)}
+        except ShardSetError:
+            samples = {}
+        found: dict[ClipPosition, Clip] = {}
+        for clip in run.tolist():
+            position = ClipPosition(shard, clip)
+            sample = samples.get(bytes(index.keys[clip]).decode())
+            # Bytes that are wrong once may be right the second time: a proxy's fault, not the shard's.
+            good = sample is not None and _is_sound(sample)
+            found[position] = sample if sample is not None and good else self._read_one(position, index)
+        return found
+
+    def _read_one(self, position: ClipPosition, index: _Index) -> Clip:
+        key = bytes(index.keys[position.clip]).decode()
+        start = int(index.offsets[position.clip])
+        data = self._range(position.shard, start, start + int(index.sizes[position.clip]))
+        name = self._shard_names[position.shard]
+        try:
+            samples = list(split_samples(data))
+        except ShardSetError as error:
+            return ClipCorruptError(key, f"{name}: {error}")
+        if len(samples) != 1 or samples[0].key != key:
+            return ClipCorruptError(
+                key, f"{name}: another sample than its index says: the shard was overwritten"
+            )
+        if not _is_sound(samples[0]):
+            return ClipCorruptError(key, f"{name}: bytes differ from the record's length or SHA-256")
+        return samples[0]
+
+    def _range(self, shard: int, start: int, end: int) -> bytes:
+        counters = ReadCounters()
+        url = storage.join(self._url, self._shard_names[shard])
+        try:
+            return storage.read_range(url, start, end, retry=self._retry, counters=counters)
+        finally:
+            self._count(counters)
+
+    def _index(self, shard: int) -> _Index:
+        with self._lock:
+            if shard in self._indexes:
+                self._indexes.move_to_end(shard)
+                return self._indexes[shard]
+        document = self._read_index(self._shard_names[shard])
+        index = _Index(
+            keys=np.array([sample.key.encode() for sample in document.samples], dtype=np.bytes_),
+            offsets=np.array([sample.offset for sample in document.samples], dtype=np.int64),
+            sizes=np.array([sample.size for sample in document.samples], dtype=np.int64),
+        )
+        with self._lock:
+            if shard not in self._indexes:
+                self._indexes[shard] = index
+                self._index_bytes += index.bytes
+            while self._index_bytes > INDEX_BYTES and len(self._indexes) > 1:
+                self._index_bytes -= self._indexes.popitem(last=False)[1].bytes
+        return index
+
+    def _read_index(self, name: str) -> ShardIndex:
+        """Read an index; one that makes no sense is read again, since a wrong Content-Length cuts it silently."""
+        counters = ReadCounters()
+        try:
+            for _ in range(INDEX_READS - 1):
+                try:
+                    return shardset.load_index(self._url, name, retry=self._retry, counters=counters)
+                except ShardSetError as error:
+                    log.warning("%s; read again", error)
+                    counters.retries += 1
+            return shardset.load_index(self._url, name, retry=self._retry, counters=counters)
+        finally:
+            self._count(counters)
+
+    def _count(self, counters: ReadCounters) -> None:
+        with self._lock:
+            self.counters.add(counters)
+
+
+def reading_threads(threads: int, *, whole_windows: bool) -> int:
+    """Return how many range reads a worker keeps in flight: those of single clips mostly wait for the first byte."""
+    return threads if whole_windows else SMALL_READS * threads
+
+
+def fits_whole_windows(*, open_windows: int, window_bytes: int, budget_bytes: int) -> bool:
+    """Tell whether a worker may read whole windows: all it has open, and one more to read ahead."""
+    return (open_windows + 1) * window_bytes <= budget_bytes
+
+
+def _joined(clips: IntArray, index: _Index) -> Iterator[IntArray]:
+    """Cut clips (sorted) into runs that one range request reads well."""
+    first = 0
+    for number in range(1, len(clips) + 1):
+        if number < len(clips):
+            end = index.offsets[clips[number - 1]] + index.sizes[clips[number - 1]]
+            gap = index.offsets[clips[number]] - end
+            length = index.offsets[clips[number]] + index.sizes[clips[number]] - index.offsets[clips[first]]
+            if 0 <= gap <= GAP_BYTES and length <= RANGE_BYTES:
+                continue
+        yield clips[first:number]
+        first = number
+
+
+def _is_sound(sample: SampleMembers) -> bool:
+    record = sample.record
+    return (
+        record.key == sample.key
+        and len(sample.video) == record.bytes
+        and hashlib.sha256(sample.video).hexdigest() == record.sha256
+    )

@@ -1,0 +1,90 @@
+"""The validation split: the same synthetic pairs every time, dealt to ranks (DESIGN.md §4.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.data.batch import MicroBatch
+from pal_ds.data.group_feed import GroupFeed, load_split, worker_spec
+from pal_ds.data.order.epoch_order import EpochPlan
+from pal_ds.data.order.group_schedule import ValidationSchedule
+from pal_ds.storage import RetryPolicy
+
+
+class ValidationSet:
+    """One rank's micro-batches of a split, one group each, with the draws of epoch 0 in every pass.
+
+    Every clip of the split is in exactly one group of one rank. The last group may be smaller, but has at least
+    three clips; ranks may get different numbers of groups, so a consumer must reduce sums and counts.
+
+    The arguments and errors are those of :class:`~pal_ds.data.loader.GroupLoader`, and:
+
+    Args:
+        max_groups: use only the first so many groups of the split; 0 for all.
+
+    Raises:
+        ConfigError: the split has fewer than three clips.
+    """
+
+    def __init__(
+        self,
+        shards_url: str,
+        *,
+        data: DataConfig,
+        synthesis: SynthesisConfig,
+        augment: AugmentConfig,
+        seed: int,
+        rank: int,
+        world_size: int,
+        split: str = "val",
+        max_groups: int = 0,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        manifest, entry = load_split(shards_url, split)
+        plan = EpochPlan.from_manifest(
+            entry, global_batch=1, group_size=1, lanes_per_group=1, slice_bytes=data.slice_bytes
+        )
+        self.schedule = ValidationSchedule(
+            plan,
+            group_size=data.group_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            max_groups=max_groups,
+        )
+        self._data = data
+        self._spec = worker_spec(
+            shards_url,
+            plan=plan,
+            schedule=self.schedule,
+            whole_windows=False,
+            data=data,
+            synthesis=synthesis,
+            augment=augment,
+            seed=seed,
+            labels=manifest.labels or (),
+            retry=retry,
+        )
+
+    def __len__(self) -> int:
+        """Return the number of this rank's groups."""
+        return len(self.schedule)
+
+    def places_b(self, micro: MicroBatch) -> Tensor:
+        """Return the place of each clip of a micro-batch in the pass over all ranks, int64 [B]."""
+        return torch.cat([torch.from_numpy(self.schedule.places(group.number)) for group in micro.groups])
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        """Yield this rank's groups once; workers run only while the pass lasts."""
+        if not len(self):
+            return
+        feed = GroupFeed(self._spec, self._data, group_clips=self.schedule.largest_group, in_use=1, start=0)
+        try:
+            for number in range(len(self)):
+                yield feed.micro_batch(number, 1, 0)
+        finally:
+            feed.close()

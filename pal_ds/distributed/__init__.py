@@ -1,0 +1,1 @@
+"""Rank and world size under any launcher, collectives, preemption and the watchdog."""

@@ -1,0 +1,203 @@
+"""Which rank this is, where it computes, and how ranks agree.
+
+The environment may come from the ``deepspeed`` launcher, ``torchrun``, ``srun`` or nobody (one process). All
+collectives of the trainer outside the model are here, so that a reader can see what ranks ever wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pal_ds.distributed.collectives import all_gather_flat
+from pal_ds.distributed.cpu_malloc import keep_freed
+
+_TEXT_BYTES = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+    """This process's place in the world.
+
+    Attributes:
+        rank: 0 to ``world_size - 1``.
+        world_size: number of ranks.
+        local_rank: position on this host, picks the device.
+        local_world_size: ranks on this host.
+        device: where tensors live.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, the one that writes logs and checkpoints."""
+        return self.rank == 0
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether it is set on any rank (one small all-reduce)."""
+        if self.world_size == 1:
+            return flags
+        values = torch.tensor([float(flag) for flag in flags], device=self.device)
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return tuple(value > 0 for value in values.tolist())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean over ranks of a small float tensor."""
+        if self.world_size == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.world_size
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum over ranks of a small float tensor."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def maximum(self, values: Tensor) -> Tensor:
+        """Return the element-wise maximum over ranks."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return values
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return ``values`` of all ranks stacked in rank order, [W, ...]; shapes must be equal."""
+        if self.world_size == 1:
+            return values.unsqueeze(0)
+        flat = values.contiguous().flatten()
+        gathered = flat.new_empty(self.world_size * flat.numel())
+        all_gather_flat(gathered, flat)
+        return gathered.view(self.world_size, *values.shape)
+
+    def collect(self, rows: list[Any]) -> list[Any]:
+        """Return the rows of all ranks in rank order; rows are plain values, and rarely any are there."""
+        if self.world_size == 1:
+            return rows
+        everywhere: list[list[Any]] = [[] for _ in range(self.world_size)]
+        dist.all_gather_object(everywhere, rows)
+        return [row for part in everywhere for row in part]
+
+    def share(self, text: str, *, source: int = 0) -> str:
+        """Return the text of rank ``source`` on every rank."""
+        if self.world_size == 1:
+            return text
+        length = torch.tensor([len(text.encode())], device=self.device)
+        dist.broadcast(length, source)
+        payload = torch.zeros(int(length.item()), dtype=torch.uint8, device=self.device)
+        if self.rank == source and text:
+            payload = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).to(self.device)
+        dist.broadcast(payload, source)
+        return bytes(payload.cpu().tolist()).decode()
+
+    def texts(self, text: str) -> list[str]:
+        """Return the non-empty texts of all ranks in rank order, cut to what one small gather carries."""
+        encoded = text.encode()[:_TEXT_BYTES]
+        payload = torch.zeros(_TEXT_BYTES, dtype=torch.uint8)
+        if encoded:
+            payload[: len(encoded)] = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+        rows = self.gather(payload.to(self.device)).cpu().tolist()
+        decoded = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in rows]
+        return [found for found in decoded if found]
+
+    def same_everywhere(self, digest: int) -> Sequence[int]:
+        """Return the ranks whose 62-bit ``digest`` differs from rank 0's; empty when all agree."""
+        found = self.gather(torch.tensor([digest], dtype=torch.int64, device=self.device)).flatten().tolist()
+        return [rank for rank, value in enumerate(found) if value != found[0]]
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world_size > 1:
+            self.any(False)
+
+
+def environment_ranks(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int, int]:
+    """Read (rank, world size, local rank, local world size) as any launcher sets them.
+
+    Raises:
+        ValueError: the variables contradict each other.
+    """
+
+    def read(*names: str, default: int) -> int:
+        return next((int(environment[name]) for name in names if environment.get(name)), default)
+
+    rank = read("RANK", "SLURM_PROCID", default=0)
+    world_size = read("WORLD_SIZE", "SLURM_NTASKS", default=1)
+    local_rank = read("LOCAL_RANK", "SLURM_LOCALID", default=0)
+    local = read("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "SLURM_NTASKS_PER_NODE", default=world_size)
+    if not 0 <= rank < world_size:
+        raise ValueError(f"RANK = {rank}: not below WORLD_SIZE = {world_size}")
+    return rank, world_size, local_rank, local
+
+
+def start(timeout_seconds: float) -> Ranks:
+    """Join the process group through DeepSpeed and return this process's ranks.
+
+    On CPU, DeepSpeed would compile a shared-memory operator at start; it is switched off, so that neither a
+    compiler nor minutes are needed.
+
+    Args:
+        timeout_seconds: after which a collective that a rank never joins fails.
+    """
+    rank, world_size, local_rank, local = environment_ranks()
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        torch.set_num_threads(max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, local)))
+        keep_freed()
+    _complete_environment(rank, world_size, local_rank, local)
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    import deepspeed
+
+    if not cuda:
+        with contextlib.suppress(ImportError):
+            from deepspeed.ops import __compatible_ops__
+
+            __compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(
+        dist_backend="nccl" if cuda else "gloo",
+        auto_mpi_discovery=False,
+        verbose=False,
+        timeout=datetime.timedelta(seconds=timeout_seconds),
+    )
+    return Ranks(rank, world_size, local_rank, local, device)
+
+
+def stop() -> None:
+    """Leave the process group, if one was joined."""
+    if dist.is_initialized():
+        with contextlib.suppress(Exception):
+            dist.destroy_process_group()
+
+
+def _complete_environment(rank: int, world_size: int, local_rank: int, local: int) -> None:
+    """Set what torch and DeepSpeed read, where the launcher (or nobody) left it out."""
+    values = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": local_rank, "LOCAL_WORLD_SIZE": local}
+    for name, value in values.items():
+        os.environ[name] = str(value)
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    if "MASTER_PORT" not in os.environ:
+        if world_size == 1:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
+        else:
+            os.environ["MASTER_PORT"] = "29500"

@@ -1,0 +1,1 @@
+"""Is this machine, with these places, fit for a run?"""

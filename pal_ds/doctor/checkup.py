@@ -1,0 +1,150 @@
+"""``launch/pretrain.py doctor``: is this machine, with these places, fit for a run? Each line says the fix."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+EXIT_HEALTHY = 0
+EXIT_SICK = 1
+
+OK, WARN, FAIL = "OK", "WARN", "FAIL"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        state: ``OK``, ``WARN`` (a run works, but worse than it could) or ``FAIL`` (a run would end badly).
+        name: what was looked at, one or two words.
+        text: what was found, one line.
+        fix: what to do about it; empty where all is well.
+    """
+
+    state: str
+    name: str
+    text: str
+    fix: str = ""
+
+
+def ok(name: str, text: str) -> Finding:
+    """Return a finding that needs nothing."""
+    return Finding(state=OK, name=name, text=text)
+
+
+def warn(name: str, text: str, fix: str) -> Finding:
+    """Return a finding that a run survives."""
+    return Finding(state=WARN, name=name, text=text, fix=fix)
+
+
+def fail(name: str, text: str, fix: str) -> Finding:
+    """Return a finding that a run does not survive."""
+    return Finding(state=FAIL, name=name, text=text, fix=fix)
+
+
+Check = Callable[[], Sequence[Finding]]
+
+
+def examine(checks: Sequence[tuple[str, Check]]) -> list[Finding]:
+    """Run all checks; one that breaks is a finding itself and keeps none of the others from running.
+
+    Args:
+        checks: name and function of each check, in order.
+    """
+    findings: list[Finding] = []
+    for name, check in checks:
+        try:
+            findings += check()
+        except Exception as error:
+            text = " ".join(str(error).split())[:300]
+            findings.append(
+                fail(name, f"the check itself broke: {type(error).__name__}: {text}", "see the error")
+            )
+    return findings
+
+
+def doctor(words: list[str]) -> int:
+    """Run the command line ``doctor [--shards URL] [--run-dir URL] [--json]``.
+
+    Args:
+        words: the arguments after ``doctor``.
+
+    Returns:
+        0 where nothing failed (warnings allowed), else 1.
+    """
+    parser = argparse.ArgumentParser(
+        prog="launch/pretrain.py doctor",
+        description="Check versions, decoding, GPU, limits and storage; say the fix for what is wrong.",
+        epilog="Exit status: 0 nothing failed, 1 something did. Run it where the ranks run, with their variables.",
+    )
+    parser.add_argument("--shards", metavar="URL", help="shard set that the run will read")
+    parser.add_argument("--run-dir", metavar="URL", help="run folder: a small object is written and deleted")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(words)
+    # Libraries that greet on stdout must not stand in front of the report.
+    with contextlib.redirect_stdout(sys.stderr):
+        findings = examine(_checks(args.shards, args.run_dir))
+    sick = any(finding.state == FAIL for finding in findings)
+    if args.json:
+        document = {"healthy": not sick, "findings": [dataclasses.asdict(finding) for finding in findings]}
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+    else:
+        sys.stdout.writelines(_lines(findings))
+    return EXIT_SICK if sick else EXIT_HEALTHY
+
+
+def _checks(shards: str | None, run_dir: str | None) -> list[tuple[str, Check]]:
+    # Deferred: what these import may itself be what is broken.
+    from pal_ds.doctor import machine
+    from pal_ds.doctor import storage as places
+
+    _choose_accelerator()
+    checks: list[tuple[str, Check]] = [
+        ("packages", machine.packages),
+        ("ffmpeg", machine.ffmpeg),
+        ("decoding", machine.decoding),
+        ("device", machine.device),
+        ("half precision", machine.half_precision),
+        ("communication", machine.communication),
+        ("shared memory", machine.shared_memory),
+        ("open files", machine.open_files),
+    ]
+    if any(url and url.startswith(("s3://", "s3a://")) for url in (shards, run_dir)):
+        checks.append(("credentials", places.credentials))
+        buckets = dict.fromkeys(
+            url for url in (shards, run_dir) if url and url.startswith(("s3://", "s3a://"))
+        )
+        checks += [("endpoint", lambda url=url: places.endpoint(url)) for url in buckets]  # type: ignore[misc]
+    if shards:
+        checks.append(("shards", lambda: places.shards(shards)))
+    if run_dir:
+        checks.append(("run folder", lambda: places.run_folder(run_dir)))
+    return checks
+
+
+def _choose_accelerator() -> None:
+    """Keep DeepSpeed from looking for a GPU that torch doesn't see."""
+    with contextlib.suppress(Exception):  # whatever keeps torch from loading, the package check tells
+        import torch
+
+        if not torch.cuda.is_available():
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def _lines(findings: Sequence[Finding]) -> list[str]:
+    width = max(len(finding.name) for finding in findings)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.state:<4}  {finding.name:<{width}}  {finding.text}\n")
+        if finding.fix:
+            lines.append(f"{'':<4}  {'':<{width}}  fix: {finding.fix}\n")
+    failed = sum(finding.state == FAIL for finding in findings)
+    warned = sum(finding.state == WARN for finding in findings)
+    lines.append(f"{len(findings)} checks: {failed} failed, {warned} with a warning\n")
+    return lines

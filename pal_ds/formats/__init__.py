@@ -1,0 +1,1 @@
+"""What is on disk, each format once: shard set, tar samples, checkpoint, backbone file, features."""

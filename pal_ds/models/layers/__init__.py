@@ -1,0 +1,1 @@
+"""Layers and numeric rules that networks share."""

@@ -1,0 +1,183 @@
+"""Synchronised BatchNorm on any device.
+
+``torch.nn.SyncBatchNorm`` refuses CPU tensors as soon as a process group exists, so CPU runs use the class
+here: one gather of (mean, variance, count) forward and one all-reduce backward per layer, statistics in at
+least fp32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pal_ds.distributed.collectives import all_gather_flat
+from pal_ds.models.layers.numerics import at_least_fp32
+from pal_ds.models.layers.torch_compile import is_compiled
+
+
+def convert_sync_batchnorm(module: nn.Module, process_group: dist.ProcessGroup | None = None) -> nn.Module:
+    """Replace every BatchNorm below ``module`` by one that takes its statistics over all ranks.
+
+    torch's own class is used for modules on CUDA, :class:`AllReduceBatchNorm` elsewhere. State-dict keys stay
+    the same. Convert after the module is on its device and before an engine or optimizer wraps it.
+
+    Args:
+        module: changed in place; a bare BatchNorm is returned converted.
+        process_group: ranks that share statistics; None means all.
+
+    Returns:
+        The converted module.
+
+    Raises:
+        ValueError: several ranks and a compiled backbone, whose one graph collectives would break.
+    """
+    if _ranks(process_group) > 1 and is_compiled(module):
+        raise ValueError(
+            "model.compile = True: BatchNorm synchronised over several ranks can't be compiled; "
+            "set model.compile=false"
+        )
+    tensor = next(module.parameters(), None)
+    if tensor is not None and tensor.is_cuda:
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        converted: nn.Module = convert(module, process_group)
+        return converted
+    return _convert(module, process_group)
+
+
+def _convert(module: nn.Module, process_group: dist.ProcessGroup | None) -> nn.Module:
+    if isinstance(module, _BatchNorm) and not isinstance(module, (AllReduceBatchNorm, nn.SyncBatchNorm)):
+        return AllReduceBatchNorm.from_batch_norm(module, process_group)
+    for name, child in list(module.named_children()):
+        converted = _convert(child, process_group)
+        if converted is not child:
+            setattr(module, name, converted)
+    return module
+
+
+def _ranks(process_group: dist.ProcessGroup | None) -> int:
+    return dist.get_world_size(process_group) if dist.is_available() and dist.is_initialized() else 1
+
+
+class AllReduceBatchNorm(_BatchNorm):
+    """BatchNorm over the joint batch of all ranks, whose counts may differ.
+
+    In eval mode, or where no process group of more than one rank exists, it is plain BatchNorm.
+    """
+
+    def __init__(
+        self, num_features: int, *, process_group: dist.ProcessGroup | None = None, **options: Any
+    ) -> None:
+        super().__init__(num_features, **options)
+        self.process_group = process_group
+
+    @classmethod
+    def from_batch_norm(
+        cls, plain: _BatchNorm, process_group: dist.ProcessGroup | None = None
+    ) -> AllReduceBatchNorm:
+        """Take over parameters and buffers of a plain BatchNorm (the same tensors, not copies)."""
+        converted = cls(
+            plain.num_features,
+            process_group=process_group,
+            eps=plain.eps,
+            momentum=plain.momentum,
+            affine=plain.affine,
+            track_running_stats=plain.track_running_stats,
+        )
+        if plain.affine:
+            converted.weight, converted.bias = plain.weight, plain.bias
+        converted.running_mean, converted.running_var = plain.running_mean, plain.running_var
+        converted.num_batches_tracked = plain.num_batches_tracked
+        converted.training = plain.training
+        return converted
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2 dimensions, got {input.ndim}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise [N, C, ...]."""
+        if not self.training or _ranks(self.process_group) == 1:
+            return super().forward(input)
+        self._check_input_dim(input)
+        join: Any = _JointBatchNorm.apply
+        output, mean_c, var_c, count = join(input, self.weight, self.bias, self.eps, self.process_group)
+        self._track(mean_c, var_c, count)
+        joined: Tensor = output
+        return joined
+
+    @torch.no_grad()
+    def _track(self, mean_c: Tensor, var_c: Tensor, count: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        unbiased_c = var_c * (count / (count - 1).clamp(min=1))
+        self.running_mean.lerp_(mean_c.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(unbiased_c.to(self.running_var.dtype), share)
+
+
+class _JointBatchNorm(torch.autograd.Function):
+    """Normalise by the statistics of all ranks, differentiable through them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        group: dist.ProcessGroup | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mean_c, var_c, count = _joint_statistics(x, group)
+        output = F.batch_norm(x, mean_c, var_c, weight, bias, training=False, eps=eps)
+        invstd_c = torch.rsqrt(var_c + eps)
+        ctx.save_for_backward(x, weight, mean_c, invstd_c, count)
+        ctx.group = group
+        ctx.mark_non_differentiable(mean_c, var_c, count)
+        return output, mean_c, var_c, count
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor, *_: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        x, weight, mean_c, invstd_c, count = ctx.saved_tensors
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        shape = [1, -1, *([1] * (x.ndim - 2))]
+        wide_grad, wide_x = at_least_fp32(grad), at_least_fp32(x)
+        sums_2c = torch.stack(
+            (wide_grad.sum(axes), (wide_grad * (wide_x - mean_c.view(shape))).sum(axes) * invstd_c)
+        )
+        grad_weight = sums_2c[1].clone() if weight is not None else None
+        grad_bias = sums_2c[0].clone() if weight is not None else None
+        dist.all_reduce(sums_2c, group=ctx.group)
+        mean_grad_c, mean_grad_hat_c = sums_2c / count
+        # dx = scale * (dy - mean(dy) - x_hat * mean(dy * x_hat)), written as an affine map of dy and x.
+        scale_c = invstd_c if weight is None else invstd_c * weight
+        slope_c = -scale_c * mean_grad_hat_c * invstd_c
+        offset_c = -scale_c * mean_grad_c - slope_c * mean_c
+        grad_x = torch.addcmul(offset_c.view(shape), wide_x, slope_c.view(shape))
+        grad_x = torch.addcmul(grad_x, wide_grad, scale_c.view(shape)).to(x.dtype)
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+def _joint_statistics(x: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean [C], biased variance [C] and count (scalar) over the batches of all ranks."""
+    wide = at_least_fp32(x)
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    var_c, mean_c = torch.var_mean(wide, dim=axes, correction=0)
+    count = torch.full((1,), x.numel() // x.shape[1], dtype=wide.dtype, device=x.device)
+    mine = torch.cat((mean_c, var_c, count))
+    ranks = dist.get_world_size(group)
+    theirs = mine.new_empty(ranks * mine.numel())
+    all_gather_flat(theirs, mine, group=group)
+    channels = mean_c.numel()
+    mean_rc, var_rc, count_r1 = torch.split(theirs.view(ranks, -1), [channels, channels, 1], dim=1)
+    total = count_r1.sum()
+    joint_mean_c = (mean_rc * count_r1).sum(0) / total
+    joint_var_c = ((var_rc + (mean_rc - joint_mean_c).square()) * count_r1).sum(0) / total
+    return joint_mean_c, joint_var_c, total

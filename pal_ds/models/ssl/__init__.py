@@ -1,0 +1,1 @@
+"""Parts of self-supervised learning: InfoNCE, key queue, momentum encoder, embedding quality."""

@@ -1,0 +1,1 @@
+"""Features of untrimmed videos from a frozen backbone."""

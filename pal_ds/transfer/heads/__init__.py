@@ -1,0 +1,1 @@
+"""Downstream networks with their targets and losses, one file a method."""

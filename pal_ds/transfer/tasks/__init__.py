@@ -1,0 +1,1 @@
+"""Downstream tasks: what is trained on which windows, and how predictions are read and scored."""

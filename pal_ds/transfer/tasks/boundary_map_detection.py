@@ -1,0 +1,216 @@
+"""Detection (TAD) and proposals (APG) with a boundary-map head, G-TAD or BMN, on frozen features."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pal_ds.config.heads import HeadConfig
+from pal_ds.config.transfer import TransferConfig
+from pal_ds.formats.feature_folder import FeatureError, FeatureStore
+from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
+from pal_ds.transfer.datasets.detection import read_detection
+from pal_ds.transfer.heads.bmn import BMN
+from pal_ds.transfer.heads.boundary_loss import MapLoss, map_loss
+from pal_ds.transfer.heads.boundary_map import MapTargets, make_targets, valid_cells
+from pal_ds.transfer.heads.gtad import GTAD
+from pal_ds.transfer.heads.release_weights import load_release
+from pal_ds.transfer.metrics.tiou import Floats
+from pal_ds.transfer.tasks.base import Results, Task
+from pal_ds.transfer.tasks.class_scores import Labeller, SegmentClassifier, VideoScores
+from pal_ds.transfer.tasks.proposals import Maps, propose
+from pal_ds.transfer.tasks.windows import Piece, cut
+
+
+class MapTask(Task):
+    """Trains a boundary-map head and reads its maps.
+
+    Args:
+        config: of the run.
+        labelled: True for detection (proposals get classes), False for proposals.
+        device: where the head runs.
+
+    Raises:
+        ConfigError: features or annotations don't fit.
+        AnnotationError: an annotation file is malformed.
+        FeatureError: a feature file is.
+    """
+
+    def __init__(self, config: TransferConfig, *, labelled: bool, device: torch.device) -> None:
+        data = config.data
+        self.config, self.device = config, device
+        self.head, self.tiou = config.head.name, config.tiou
+        self.metric = "detection" if labelled else "proposals"
+        self.truth, self.subset = data.evaluate_annotations or data.annotations, data.evaluate_subset
+        self.store = FeatureStore(data.features)
+        other = data.evaluate_features
+        self.evaluate_store = FeatureStore(other) if other and other != data.features else self.store
+        training = annotated_videos(self.store, data.annotations, data.train_subset, data.missing, "training")
+        self.evaluated = annotated_videos(
+            self.evaluate_store, self.truth, self.subset, data.missing, "evaluated"
+        )
+        self.pieces = [piece for video in training for piece in self._cut(self.store, video, training=True)]
+        if not self.pieces:
+            raise AnnotationError(data.annotations, "", "no training video shows an annotated segment")
+        self.items = len(self.pieces)
+        self.targets = [self._targets(piece) for piece in self.pieces]
+        head = config.head
+        self.valid_dt = torch.from_numpy(valid_cells(head.durations, head.snippets).astype(np.float32)).to(
+            device
+        )
+        self.model = build_map_head(head, self.pieces[0].values_tc.shape[1]).to(device)
+        self.labeller: Labeller | None = None
+        if labelled and data.class_scores:
+            self.labeller = VideoScores(data.class_scores)
+        elif labelled:
+            self.labeller = SegmentClassifier.train(self.store, training, seed=config.run.seed)
+
+    def losses(self, items: list[int], generator: torch.Generator) -> dict[str, Tensor]:
+        """See :class:`Task`."""
+        loss = self._loss(
+            [self.pieces[item] for item in items], [self.targets[item] for item in items], generator
+        )
+        return {"loss": loss.total, "boundary": loss.boundary, "overlap": loss.overlap, "match": loss.match}
+
+    def evaluation_loss(self, generator: torch.Generator) -> float:
+        """See :class:`Task`."""
+        total, count = 0.0, 0
+        for video in self.evaluated:
+            pieces = self._cut(self.evaluate_store, video, training=True)
+            if pieces:
+                targets = [self._targets(piece) for piece in pieces]
+                total += float(self._loss(pieces, targets, generator).total) * len(pieces)
+                count += len(pieces)
+        return total / max(count, 1)
+
+    def predict(self) -> Results:
+        """See :class:`Task`."""
+        results: Results = {}
+        for video in self.evaluated:
+            pieces = self._cut(self.evaluate_store, video, training=False)
+            segments, scores = propose(pieces, self._maps(pieces), self.config.post)
+            results[video.video] = self._rows(video.video, segments, scores)
+        return results
+
+    def _rows(self, video: str, segments_n2: Floats, scores_n: Floats) -> list[dict[str, Any]]:
+        """Write proposals in the official form; for detection, once for each of their classes."""
+        spans = [[float(start), float(end)] for start, end in segments_n2]
+        scores = [float(score) for score in scores_n]
+        if self.labeller is None:
+            return [{"segment": span, "score": score} for span, score in zip(spans, scores, strict=True)]
+        features = self.evaluate_store.load(video)
+        labels = self.labeller.label(features, segments_n2, self.config.post.classes)
+        return [
+            {"segment": span, "score": score * probability, "label": label}
+            for span, score, named in zip(spans, scores, labels, strict=True)
+            for label, probability in named
+        ]
+
+    def headline(self, figures: dict[str, Any]) -> tuple[str, float]:
+        """See :class:`Task`."""
+        name = "average_mAP" if self.metric == "detection" else "AUC"
+        return name, float(figures[name])
+
+    def _cut(self, store: FeatureStore, video: VideoAnnotation, *, training: bool) -> list[Piece]:
+        data, snippets = self.config.data, self.config.head.snippets
+        features = store.load(video.video)
+        return list(
+            cut(features, video, shape=data.shape, snippets=snippets, every=data.every, training=training)
+        )
+
+    def _targets(self, piece: Piece) -> MapTargets:
+        head = self.config.head
+        return make_targets(piece.segments_n2, head.durations, head.snippets, head.boundary_unit)
+
+    def _input(self, pieces: list[Piece]) -> Tensor:
+        widths = {piece.values_tc.shape[1] for piece in pieces}
+        if len(widths) > 1:
+            raise FeatureError(
+                f"features of different widths: {sorted(widths)}, such as of {pieces[0].video!r}"
+            )
+        stacked = torch.from_numpy(np.stack([piece.values_tc for piece in pieces]))
+        return stacked.transpose(1, 2).to(self.device)
+
+    def _loss(self, pieces: list[Piece], targets: list[MapTargets], generator: torch.Generator) -> MapLoss:
+        batch = {
+            field.name: torch.stack([getattr(target, field.name) for target in targets]).to(self.device)
+            for field in dataclasses.fields(MapTargets)
+        }
+        maps, start, end = self.model(self._input(pieces))
+        head = self.config.head
+        return map_loss(
+            maps,
+            start,
+            end,
+            MapTargets(**batch),
+            self.valid_dt,
+            overlap_weight=head.overlap_weight,
+            match_weight=head.match_weight,
+            match_prior=head.match_prior,
+            generator=generator,
+        )
+
+    def _maps(self, pieces: list[Piece]) -> list[Maps]:
+        shown = []
+        for begin in range(0, len(pieces), self.config.optimizer.batch):
+            output = self.model(self._input(pieces[begin : begin + self.config.optimizer.batch]))
+            maps, start, end = (part.double().cpu().numpy() for part in output)
+            shown += [
+                Maps(overlap_dt=m[0], match_dt=m[1], start_t=s, end_t=e)
+                for m, s, e in zip(maps, start, end, strict=True)
+            ]
+        return shown
+
+
+def build_map_head(head: HeadConfig, feature_dim: int) -> torch.nn.Module:
+    """Build G-TAD or BMN from its options, with the weights of a release where ``head.weights`` names a file.
+
+    Args:
+        head: its options.
+        feature_dim: C, channels of the features.
+
+    Raises:
+        ConfigError: the weights don't fit.
+    """
+    model: GTAD | BMN
+    if head.name == "gtad":
+        model = GTAD(
+            feature_dim,
+            snippets=head.snippets,
+            durations=head.durations,
+            hidden_1d=head.hidden_1d,
+            hidden_2d=head.hidden_2d,
+            hidden_3d=head.hidden_3d,
+            inner_bins=head.inner_bins,
+            context_bins=head.context_bins,
+            map_kernel=head.map_kernel,
+        )
+    else:
+        model = BMN(
+            feature_dim,
+            snippets=head.snippets,
+            durations=head.durations,
+            hidden_1d=head.hidden_1d,
+            hidden_2d=head.hidden_2d,
+            hidden_3d=head.hidden_3d,
+            layout=head.layout,
+        )
+    if head.weights:
+        load_release(model, head.weights)
+    return model
+
+
+def annotated_videos(
+    store: FeatureStore, annotations: str, subset: str, missing: float, name: str
+) -> list[VideoAnnotation]:
+    """Give the annotated videos of a subset that have features.
+
+    Raises:
+        ConfigError: more than the share ``missing`` has none.
+    """
+    videos = {video.video: video for video in read_detection(annotations, subset) if video.segments}
+    return [videos[video] for video in store.present(videos, missing=missing, name=name)]

@@ -1,0 +1,1 @@
+"""The build: planned shards, executors, journal, resume, finish."""

@@ -1,0 +1,271 @@
+"""What a build leaves at DEST until it is finished: its plan, and one part for every shard that is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from pal_ds import storage
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import ShardEntry
+from shards.builder.shard_plan import PlannedShard
+from shards.catalog.rows import Reject
+from shards.errors import BuildError, UsageError
+
+log = logging.getLogger(__name__)
+
+FOLDER = "_unfinished"
+_PLAN = "plan.json"
+_REJECTS = "catalog-rejects.jsonl"
+_OURS = re.compile(r"[A-Za-z0-9_]+-\d{6}\.(tar|index\.json)|manifest\.json|rejects\.jsonl|_unfinished")
+_TEMPORARY = re.compile(r"\.(?:[A-Za-z0-9_]+-\d{6}\.(?:tar|index\.json)|manifest\.json|rejects\.jsonl)\..+")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one finished shard adds to the set.
+
+    Attributes:
+        shard: the planned name.
+        entry: the shard, or None where every clip of it was rejected.
+        frames: decodable frames in it.
+        seconds: of video in it.
+        labels: class names in it.
+        rejects: its clips that are in no shard.
+        contents: (key, first 16 digits of the clip's SHA-256), to find equal content under different names.
+    """
+
+    shard: str
+    entry: ShardEntry | None
+    frames: int
+    seconds: float
+    labels: tuple[str, ...]
+    rejects: tuple[Reject, ...]
+    contents: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> bytes:
+        """Return the part's bytes."""
+        return shardset.dump_json(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Part:
+        """Parse a part.
+
+        Raises:
+            BuildError: it is damaged.
+        """
+        try:
+            document = json.loads(data)
+            entry = document["entry"]
+            return cls(
+                shard=document["shard"],
+                entry=None if entry is None else ShardEntry(**entry),
+                frames=document["frames"],
+                seconds=document["seconds"],
+                labels=tuple(document["labels"]),
+                rejects=tuple(Reject(**reject) for reject in document["rejects"]),
+                contents=tuple((key, digest) for key, digest in document["contents"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise BuildError(
+                f"a part of the unfinished build is damaged: {error}: use --overwrite"
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanRecord:
+    """The plan as it lies at DEST: what must be equal for a build to go on."""
+
+    recipe: dict[str, Any]
+    inputs: int
+    shards: tuple[PlannedShard, ...]
+
+
+class Journal:
+    """The unfinished state of one DEST.
+
+    Attributes:
+        dest: the shard set's folder.
+    """
+
+    def __init__(self, dest: str) -> None:
+        self.dest = dest
+        self._folder = storage.join(dest, FOLDER)
+
+    def names(self, *, leftovers: bool = False) -> list[str]:
+        """Return what lies at DEST, with or without the leftovers of interrupted local writes."""
+        names = storage.list_names(self.dest, retry=storage.AT_START)
+        # Some object stores go on listing a folder whose last object is gone.
+        if FOLDER in names and not storage.list_names(self._folder, retry=storage.AT_START):
+            names.remove(FOLDER)
+        return [name for name in names if leftovers or not _TEMPORARY.fullmatch(name)]
+
+    def check_bucket(self) -> None:
+        """Refuse a bucket that does not exist: some stores would make it at the first write.
+
+        Raises:
+            UsageError: there is no such bucket.
+        """
+        scheme, found, rest = self.dest.partition("://")
+        if not found or storage.is_local(self.dest):
+            return
+        bucket = f"{scheme}://{rest.split('/')[0]}"
+        try:
+            exists = storage.exists(bucket, retry=storage.AT_START)
+        except storage.StorageAccessError:
+            # Credentials may be good for the folder alone; the first write tells.
+            return
+        if not exists:
+            raise UsageError(f"DEST {storage.redact(self.dest)}: there is no bucket {bucket}")
+
+    def foreign(self) -> list[str]:
+        """Return what lies at DEST and is not of a shard set."""
+        return [name for name in self.names() if not _OURS.fullmatch(name)]
+
+    def read_plan(self) -> PlanRecord | None:
+        """Return the plan of the build under way, or None."""
+        try:
+            data = storage.read_bytes(storage.join(self._folder, _PLAN), retry=storage.AT_START)
+        except storage.StorageNotFoundError:
+            return None
+        document = json.loads(data)
+        return PlanRecord(
+            recipe=document["recipe"],
+            inputs=document["inputs"],
+            shards=tuple(PlannedShard(*shard) for shard in document["shards"]),
+        )
+
+    def write_plan(self, plan: PlanRecord, rejects: Path) -> None:
+        """Publish the plan, after what the catalog rejected."""
+        storage.make_folder(self._folder)
+        storage.upload_file(rejects, storage.join(self._folder, _REJECTS), retry=storage.AT_START)
+        document = {
+            "recipe": plan.recipe,
+            "inputs": plan.inputs,
+            "shards": [dataclasses.astuple(shard) for shard in plan.shards],
+        }
+        data = (json.dumps(document, separators=(",", ":")) + "\n").encode()
+        storage.write_bytes(storage.join(self._folder, _PLAN), data, retry=storage.AT_START)
+
+    def fetch_catalog_rejects(self, path: Path) -> None:
+        """Copy what the catalog rejected to a local file."""
+        path.write_bytes(storage.read_bytes(storage.join(self._folder, _REJECTS)))
+
+    def write_part(self, part: Part) -> None:
+        """Publish a part: from here on its shard is finished."""
+        storage.write_bytes(storage.join(self._folder, _part_name(part.shard)), part.to_json())
+
+    def read_part(self, shard: str) -> Part:
+        """Return one shard's part.
+
+        Raises:
+            StorageNotFoundError: the shard is not finished.
+        """
+        return Part.from_json(storage.read_bytes(storage.join(self._folder, _part_name(shard))))
+
+    def finished_shards(self) -> set[str]:
+        """Return the names of the shards that have a part."""
+        names = storage.list_names(self._folder)
+        return {name.removesuffix(".part.json") + ".tar" for name in names if name.endswith(".part.json")}
+
+    def abort_uploads(self, shards: Collection[str] | None = None) -> list[str]:
+        """Abort uploads of this set's files that killed builds left unfinished; returns the files' names.
+
+        Args:
+            shards: only these shards' uploads, where other tasks may be uploading theirs; None for all.
+
+        Raises:
+            StorageError: the store refuses to list or to abort them, or fails.
+        """
+
+        def chosen(relative: str) -> bool:
+            first = relative.partition("/")[0]
+            return bool(_OURS.fullmatch(first)) if shards is None else relative in shards
+
+        return storage.abort_uploads(self.dest, chosen, retry=storage.AT_START)
+
+    def try_to_abort_uploads(self, shards: Collection[str] | None = None) -> None:
+        """Abort unfinished uploads; where the store does not let us, say so and go on: they only cost money."""
+        try:
+            self.abort_uploads(shards)
+        except storage.StorageError as error:
+            log.warning("unfinished uploads of killed builds could not be looked for: %s", error)
+
+    def remove(self) -> None:
+        """Remove the unfinished state and what interrupted writes left behind."""
+        self.try_to_abort_uploads()
+        storage.remove(self._folder, recursive=True)
+        for name in storage.list_names(self.dest):
+            if _TEMPORARY.fullmatch(name):
+                storage.remove(storage.join(self.dest, name))
+
+    def clear(self) -> None:
+        """Remove a whole shard set, finished or not, the manifest first.
+
+        Raises:
+            UsageError: something else lies at DEST too.
+        """
+        foreign = self.foreign()
+        if foreign:
+            raise UsageError(
+                f"DEST {storage.redact(self.dest)}: holds {_few(foreign)}, which is no part of a shard set"
+            )
+        names = self.names()
+        for name in sorted(names, key=lambda name: name != shardset.MANIFEST_NAME):
+            if name != FOLDER:
+                storage.remove(storage.join(self.dest, name))
+        self.remove()
+
+
+def clean(dest: str, *, unfinished: bool) -> list[str]:
+    """Remove what interrupted builds left at DEST; returns the names.
+
+    Args:
+        dest: the shard set's folder.
+        unfinished: remove a build that has no manifest yet as a whole.
+
+    Returns:
+        What was removed, unfinished uploads as ``NAME (unfinished upload)``.
+
+    Raises:
+        UsageError: the build is not finished and ``unfinished`` was not given.
+        StorageError: the store refuses or fails.
+    """
+    journal = Journal(dest)
+    before = set(journal.names(leftovers=True))
+    if before and shardset.MANIFEST_NAME not in before and not unfinished:
+        raise UsageError(
+            f"DEST {storage.redact(dest)}: its build is not finished: run it again, or give --unfinished to remove it"
+        )
+    uploads = [f"{name} (unfinished upload)" for name in journal.abort_uploads()]
+    if shardset.MANIFEST_NAME in before:
+        journal.remove()
+    elif unfinished:
+        journal.clear()
+    return sorted(before - set(journal.names())) + uploads
+
+
+def recipe_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return one ``name: old there, new here`` for every field in which two recipes differ."""
+    found: list[str] = []
+    for name in sorted(old.keys() | new.keys()):
+        first, second = old.get(name), new.get(name)
+        if isinstance(first, dict) and isinstance(second, dict):
+            found += recipe_differences(first, second, f"{prefix}{name}.")
+        elif first != second:
+            found.append(f"{prefix}{name}: {first!r} there, {second!r} here")
+    return found
+
+
+def _part_name(shard: str) -> str:
+    return shard.removesuffix(".tar") + ".part.json"
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -1,0 +1,1 @@
+"""What a build is given: folders, prefixes and CSVs as rows of a database."""

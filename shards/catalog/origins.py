@@ -1,0 +1,121 @@
+"""Where sources lie, and how one of them becomes a local file for ffmpeg."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pal_ds import storage
+from pal_ds.formats.shardset import SampleRecord, ShardSetError
+from shards.catalog.rows import Row
+from shards.errors import BuildError, Rejected
+from shards.tar_members import read_sample
+
+_ENOSPC = 28
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A source at hand.
+
+    Attributes:
+        path: local file.
+        record: its record, where it comes out of a shard set.
+        extension: its ending, where it comes out of a shard set.
+    """
+
+    path: Path
+    record: SampleRecord | None = None
+    extension: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Origins:
+    """The roots of a build, by number."""
+
+    roots: Sequence[str]
+    retry: storage.RetryPolicy = dataclasses.field(default_factory=storage.RetryPolicy)
+
+    @property
+    def remote(self) -> bool:
+        """Whether any root is not on this machine."""
+        return not all(storage.is_local(root) for root in self.roots)
+
+    @contextlib.contextmanager
+    def open(self, row: Row, scratch: Path) -> Iterator[Fetched]:
+        """Make a row's source a local file for as long as the block lasts.
+
+        Raises:
+            Rejected: the source is gone, not a plain file, or can't be read.
+            BuildError: no space is left in ``scratch``.
+            StorageError: the store fails beyond the retry budget.
+        """
+        root = self.roots[row.root]
+        if row.offset < 0 and storage.is_local(root):
+            path = storage.local_path(root) / row.location
+            _check_readable(path)
+            yield Fetched(path=path)
+            return
+        handle, name = tempfile.mkstemp(prefix="source-", dir=scratch)
+        path = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                fetched = (
+                    self._sample(row, path, file) if row.offset >= 0 else self._download(row, path, file)
+                )
+            yield fetched
+        except OSError as error:
+            if error.errno == _ENOSPC:
+                raise BuildError(
+                    "no space left in the scratch folder: set TMPDIR to a larger disk"
+                ) from error
+            raise
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _download(self, row: Row, path: Path, file: object) -> Fetched:
+        url = storage.join(self.roots[row.root], row.location)
+        try:
+            size = row.size if row.size is not None else storage.size(url, retry=self.retry)
+            if size == 0:
+                raise Rejected("probe", "empty file")
+            for start in range(0, size, storage.PIECE_BYTES):
+                end = min(size, start + storage.PIECE_BYTES)
+                file.write(storage.read_range(url, start, end, retry=self.retry))  # type: ignore[attr-defined]
+        except storage.StorageNotFoundError as error:
+            raise Rejected("missing", "gone since the catalog was made") from error
+        except storage.StorageAccessError as error:
+            raise Rejected("read", "the store refuses to give it") from error
+        return Fetched(path=path)
+
+    def _sample(self, row: Row, path: Path, file: object) -> Fetched:
+        assert row.size is not None
+        url = storage.join(self.roots[row.root], row.location)
+        try:
+            data = storage.read_range(url, row.offset, row.offset + row.size, retry=self.retry)
+            sample = read_sample(data)
+        except (ShardSetError, storage.StorageNotFoundError) as error:
+            raise Rejected("read", "its sample in the shard set is damaged or gone") from error
+        file.write(sample.video)  # type: ignore[attr-defined]
+        return Fetched(path=path, record=sample.record, extension=sample.video_extension)
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse what ffmpeg should not even open: pipes and devices would hang it."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise Rejected("missing", "gone since the catalog was made, or a dangling link") from error
+    except OSError as error:
+        raise Rejected("read", f"can't be read: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise Rejected("probe", "not a regular file")
+    if status.st_size == 0:
+        raise Rejected("probe", "empty file")
+    if not os.access(path, os.R_OK):
+        raise Rejected("read", "can't be read: Permission denied")

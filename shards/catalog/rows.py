@@ -1,0 +1,73 @@
+"""One input of a build as the catalog knows it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pal_ds.formats.shardset import sample_key
+
+WHOLE, CUT, AUTO = "whole", "cut", "auto"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One input.
+
+    Attributes:
+        source: identity within the set: path relative to its SOURCE root, or id and span; the sample's key where
+            it lies in a shard set, whose record then tells the source.
+        root: index of its root among the build's roots.
+        location: path relative to the root, or the shard's name where the root is a shard set.
+        size: bytes of the source, None where unknown.
+        start: seconds where the clip starts in its video, None for a whole file.
+        end: seconds where it ends.
+        span: ``whole`` (the file is the clip), ``cut`` (the span is cut out of the file), or ``auto`` (cut,
+            unless the file turns out to be the clip already).
+        label: class name, or None.
+        group: the video it comes from; clips of one group always go to the same split.
+        offset: first byte in the shard, -1 for plain files.
+        split: the split given by the source, or None.
+    """
+
+    source: str
+    root: int
+    location: str
+    size: int | None = None
+    start: float | None = None
+    end: float | None = None
+    span: str = WHOLE
+    label: str | None = None
+    group: str = ""
+    offset: int = -1
+    split: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The sample's key; rows of a shard set keep theirs."""
+        return self.source if self.offset >= 0 else sample_key(self.source)
+
+    @property
+    def seconds(self) -> float | None:
+        """Length of the span, or None where the catalog does not know it."""
+        return None if self.start is None or self.end is None else self.end - self.start
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reject:
+    """One input that is in no shard, as ``rejects.jsonl`` lists it."""
+
+    source: str
+    stage: str
+    error: str
+
+
+def extension_of(name: str) -> str:
+    """Return a file name's ending in lower case, without the dot."""
+    return name.rpartition(".")[2].lower()
+
+
+def stem_of(path: str) -> str:
+    """Return a path's last component without its ending."""
+    name = path.rpartition("/")[2]
+    stem, dot, _ = name.rpartition(".")
+    return stem if dot and stem else name

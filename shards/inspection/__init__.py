@@ -1,0 +1,1 @@
+"""What a finished set is asked: verify, stats, ls, preview."""

@@ -1,0 +1,39 @@
+"""Reads samples out of tar bytes with the standard library alone.
+
+:func:`pal_ds.formats.tar_samples.split_samples` does it through webdataset, whose import loads torch: seconds and hundreds
+of megabytes that a sharding node should not need.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+from pal_ds.formats.shardset import SampleRecord, ShardSetError
+from pal_ds.formats.tar_samples import SampleMembers
+
+
+def read_sample(data: bytes) -> SampleMembers:
+    """Return the one sample that lies in ``data``.
+
+    Raises:
+        ShardSetError: the bytes are not exactly one video and its record.
+    """
+    found: dict[str, bytes] = {}
+    keys: set[str] = set()
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                file = tar.extractfile(member) if member.isfile() else None
+                if file is None or extension in found:
+                    raise ShardSetError(f"member {member.name!r} does not belong into a sample")
+                keys.add(key)
+                found[extension] = file.read()
+    except tarfile.TarError as error:
+        raise ShardSetError(f"not a whole sample: {error}") from error
+    if len(keys) != 1 or len(found) != 2 or "json" not in found:
+        raise ShardSetError(f"expected one video and one json, found {sorted(found)} of {len(keys)} keys")
+    record = SampleRecord.from_json(found.pop("json"))
+    extension, video = found.popitem()
+    return SampleMembers(key=keys.pop(), video=video, video_extension=extension, record=record)

@@ -1,0 +1,28 @@
+"""launch/pretrain.py with one rank that stops making progress at a step, for tests of the watchdog."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+if __name__ == "__main__":
+    from pal_ds.cli.pretrain import main
+    from pal_ds.training.device_feed import Feed
+
+    rank, step, how = os.environ["PAL_TEST_HANG"].split(",")
+    honest = Feed.views
+
+    def stuck(self, micro):
+        if micro.step == int(step) and os.environ["RANK"] == rank:
+            if how == "frozen":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(1e6)
+        return honest(self, micro)
+
+    Feed.views = stuck
+    sys.exit(main())
