@@ -156,6 +156,7 @@ def _train(journal: Journal, shards: str, run: str, steps: int, rate: float | No
         f"run.dir={run}",
         f"run.max_steps={steps}",
         *LARGER,
+        *_device(),
         *([] if rate is None else [f"optimizer.lr={rate}"]),
     ]
     with journal.step("pre-train on two ranks, stopped in the middle") as detail:
@@ -170,6 +171,13 @@ def _train(journal: Journal, shards: str, run: str, steps: int, rate: float | No
         if status:
             raise RuntimeError(f"the second launch ended with status {status}")
         detail.append(f"to step {steps}")
+
+
+def _device() -> list[str]:
+    """Return the setting that keeps two ranks on the CPU where there are no two GPUs."""
+    import torch
+
+    return [] if torch.cuda.device_count() >= 2 else ["run.device=cpu"]
 
 
 def _launch(command: list[str], *, stop_at: int | None = None) -> int:

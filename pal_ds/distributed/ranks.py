@@ -146,7 +146,7 @@ def environment_ranks(environment: Mapping[str, str] = os.environ) -> tuple[int,
     return rank, world_size, local_rank, local
 
 
-def start(timeout_seconds: float) -> Ranks:
+def start(timeout_seconds: float, device_type: str | None = None) -> Ranks:
     """Join the process group through DeepSpeed and return this process's ranks.
 
     On CPU, DeepSpeed would compile a shared-memory operator at start; it is switched off, so that neither a
@@ -154,12 +154,18 @@ def start(timeout_seconds: float) -> Ranks:
 
     Args:
         timeout_seconds: after which a collective that a rank never joins fails.
+        device_type: ``cuda`` or ``cpu``; None takes a GPU where there is one.
     """
     rank, world_size, local_rank, local = environment_ranks()
-    cuda = torch.cuda.is_available()
-    if not cuda:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        torch.set_num_threads(max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, local)))
+    cuda = torch.cuda.is_available() if device_type is None else device_type == "cuda"
+    if cuda:
+        # A collective that fails, because its peer has died, ends the process instead of waiting for ever.
+        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    else:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        # The user's word counts: runs that share cores get slower than one after the other by waiting in spins.
+        if not os.environ.get("OMP_NUM_THREADS"):
+            torch.set_num_threads(max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, local)))
         keep_freed()
     _complete_environment(rank, world_size, local_rank, local)
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")

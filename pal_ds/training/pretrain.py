@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,8 @@ import torch
 from pal_ds import storage
 from pal_ds.config import Config, to_tree, to_yaml
 from pal_ds.distributed import ranks as rank_room
+from pal_ds.distributed.arithmetic import set_arithmetic
+from pal_ds.distributed.device import choose_device
 from pal_ds.distributed.preemption import EXIT_PREEMPTED, PreemptionWatch
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.distributed.watchdog import Watchdog
@@ -32,6 +36,7 @@ from pal_ds.training.errors import RunFailedError
 from pal_ds.training.logging.run_log import RunLog
 from pal_ds.training.logging.step_log import StepLog
 from pal_ds.training.lr_schedule import Schedule
+from pal_ds.training.out_of_memory import explain_shortage, warn_of_shortage
 from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.run_identity import check_identity, identity_of, warn_changes
 from pal_ds.training.startup import EXIT_CONFIG, EXIT_FAILED, StartError
@@ -70,7 +75,7 @@ def pretrain(
     preemption = PreemptionWatch()
     preemption.install()
     try:
-        rank, world_size, _, _ = rank_room.environment_ranks()
+        rank, world_size, local_rank, local = rank_room.environment_ranks()
     except ValueError as error:
         return startup.refuse(StartError(str(error), EXIT_CONFIG), 0)
 
@@ -80,6 +85,12 @@ def pretrain(
 
     unready: StartError | None = None
     try:
+        device_type = startup.attempt(lambda: choose_device(config.run.device, local_rank))
+        set_arithmetic(config.run)
+        # Workers are counted by it, and not every launcher sets it.
+        os.environ["LOCAL_WORLD_SIZE"] = str(local)
+        if device_type == "cpu":
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, pin_memory=False))
         found = startup.attempt(lambda: startup.look(config, world_size))
         if world_size == 1:
             startup.attempt(prepare)
@@ -88,7 +99,7 @@ def pretrain(
             return startup.refuse(error, rank)
         unready = error
     # Collectives fail after the watchdog, which can name the rank that is missing.
-    ranks = rank_room.start(config.safety.watchdog_seconds + 60.0)
+    ranks = rank_room.start(config.safety.watchdog_seconds + 60.0, device_type)
     try:
         startup.together(ranks, lambda: startup.again(unready))
         if world_size > 1:
@@ -123,6 +134,7 @@ def _run(
         total_steps=plan.total_steps,
         steps_per_epoch=plan.epoch.steps_per_epoch,
     )
+    warn_of_shortage(config, ranks, plan)
     engine = _build_engine(config, ranks, manifest, snapshot, schedule)
     feed = startup.together(ranks, lambda: feed_of(config, ranks, step=step))
     val_feed = startup.together(ranks, lambda: ValidationFeed(config, ranks) if plan.has_validation else None)
@@ -158,16 +170,22 @@ def _run(
     if skipped >= config.safety.max_skipped_steps:
         skipped = 0  # that start ended because of them; this one is to try again
     trainer = Trainer(config, ranks, plan, parts, step=step, skipped_in_a_row=skipped)
-    return _train(trainer, parts, ranks, runlog, saver)
+    return _train(config, trainer, parts, ranks, runlog, saver)
 
 
-def _train(trainer: Trainer, parts: Parts, ranks: Ranks, runlog: RunLog | None, saver: Saver | None) -> int:
+def _train(
+    config: Config, trainer: Trainer, parts: Parts, ranks: Ranks, runlog: RunLog | None, saver: Saver | None
+) -> int:
     parts.watchdog.start()
-    status, error = EXIT_FAILED, ""
+    status, error, alone = EXIT_FAILED, "", False
     try:
         status = trainer.run()
     except RunFailedError as caught:
         error = str(caught)
+        sys.stderr.write(f"error: run failed after step {trainer.step}: {error}\n")
+    except torch.OutOfMemoryError as caught:
+        # Other ranks may have had memory enough: they are not waited for, and see this one leave.
+        error, alone = explain_shortage(config, ranks, caught), True
         sys.stderr.write(f"error: run failed after step {trainer.step}: {error}\n")
     except Exception as caught:
         error = "; ".join(filter(None, (f"{type(caught).__name__}: {caught}", parts.watchdog.silent_ranks())))
@@ -178,7 +196,8 @@ def _train(trainer: Trainer, parts: Parts, ranks: Ranks, runlog: RunLog | None, 
         if parts.profiler is not None:
             parts.profiler.close()
         _close(runlog, saver, trainer.step, status, error)
-    ranks.barrier()
+    if not alone:
+        ranks.barrier()
     return status
 
 

@@ -14,7 +14,7 @@ from pal_ds.config.objective import ObjectiveConfig
 log = logging.getLogger(__name__)
 
 _DATA_KEYS = ("global_batch", "group_size", "lanes", "accumulation", "slice_bytes", "window_slices")
-_MODEL_FREE = ("channels_last", "compile", "weights")
+_MODEL_FREE = ("channels_last", "compile", "recompute_stages", "weights")
 _WARNED = ("precision", "optimizer", "schedule")
 
 
