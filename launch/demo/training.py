@@ -59,8 +59,16 @@ def _command(shards: str, run: str, steps: int, rate: float | None) -> list[str]
         f"run.dir={run}",
         f"run.max_steps={steps}",
         *LARGER,
+        *_device(),
         *([] if rate is None else [f"optimizer.lr={rate}"]),
     ]
+
+
+def _device() -> list[str]:
+    """Return the setting that keeps two ranks on the CPU where there are no two GPUs."""
+    import torch
+
+    return [] if torch.cuda.device_count() >= 2 else ["run.device=cpu"]
 
 
 def _launch(console: Console, command: list[str], *, stop_at: int | None = None) -> None:

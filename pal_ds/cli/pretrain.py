@@ -71,7 +71,7 @@ def _pretrain(words: list[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="with --restart: delete what is in run.dir")
     parser.add_argument("--ranks", type=int, default=None, help="with --dry-run: plan for so many ranks")
     parser.add_argument(
-        "--gpu", metavar="NAME", help="with --dry-run: estimate time and price on it, e.g. h100"
+        "--gpu", metavar="NAME", help="with --dry-run: estimate memory, time and price on it, e.g. h100"
     )
     parser.add_argument(
         "--price", type=float, metavar="X", help="with --gpu: money per GPU and hour (default: 3)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from typing import ClassVar
 
@@ -16,9 +17,10 @@ class DataConfig:
     """Where clips come from, in which batches, and what streaming them may cost (docs/design.md)."""
 
     shards: str = option("", "URL of the shard set (s3://, gs://, file://, or a plain path).", fixed=False)
-    workers: int = option(
-        2,
-        "Decoding processes per rank; 0 decodes in the training process itself (debugging, tests).",
+    workers: int | str = option(
+        "auto",
+        "Decoding processes per rank: auto (this host's cores for each of its ranks, less one for the rank, at "
+        "least 1) or a number; 0 decodes in the training process itself (debugging, tests).",
         fixed=False,
     )
     global_batch: int = option(
@@ -106,7 +108,12 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        check(self.workers >= 0, "data.workers", self.workers, "use 0 or more")
+        check(
+            self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 0),
+            "data.workers",
+            self.workers,
+            "use auto, or a whole number of processes, 0 or more",
+        )
         check(
             self.group_size >= 3,
             "data.group_size",
@@ -184,6 +191,23 @@ class DataConfig:
                 f"data.group_size = {self.group_size}: few pairs of backgrounds exist in a group; use 5 or more",
                 stacklevel=2,
             )
+
+    @property
+    def processes(self) -> int:
+        """Decoding processes of this rank, on this host: ``workers`` as a number."""
+        if isinstance(self.workers, int):
+            return self.workers
+        return automatic_workers(len(os.sched_getaffinity(0)), int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+
+
+def automatic_workers(cores: int, ranks: int) -> int:
+    """Return how many workers a rank gets where ``data.workers`` is auto.
+
+    Args:
+        cores: cores of the host that its ranks may use.
+        ranks: ranks of the host.
+    """
+    return max(1, cores // max(1, ranks) - 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

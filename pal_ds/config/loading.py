@@ -181,7 +181,7 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911 (one retu
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         if value is None and len(options) < len(typing.get_args(hint)):
             return None
-        return _coerce(value, options[0], name)
+        return _coerce_to_any(value, options, name)
     if origin is tuple:
         return _coerce_tuple(value, typing.get_args(hint), name)
     if origin is list:
@@ -209,6 +209,13 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911 (one retu
         hint, str(hint)
     )
     raise ConfigError(name, value, f"expected {wanted}")
+
+
+def _coerce_to_any(value: Any, hints: list[Any], name: str) -> Any:
+    """Return a value as the first of several types that it fits; text stays text, and nothing else becomes it."""
+    if isinstance(value, str) and str in hints:
+        return value
+    return _coerce(value, hints[0], name)
 
 
 def _coerce_tuple(value: Any, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:

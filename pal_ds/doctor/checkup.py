@@ -77,6 +77,7 @@ def _checks(shards: str | None, run_dir: str | None) -> list[tuple[str, Check]]:
         ("ffmpeg", machine.ffmpeg),
         ("decoding", machine.decoding),
         ("device", machine.device),
+        ("video engine", machine.video_engine),
         ("half precision", machine.half_precision),
         ("communication", machine.communication),
         ("shared memory", machine.shared_memory),

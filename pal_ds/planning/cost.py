@@ -53,7 +53,7 @@ def job_of(
         queue_dim=config.model.embedding_dim,
         clip_kb=clip_bytes / 1e3,
         slice_mb=data.slice_bytes / 1e6,
-        cores_per_gpu=max(1, data.workers),
+        cores_per_gpu=max(1, data.processes),
     )
 
 
@@ -83,6 +83,7 @@ def describe_cost(job: Job) -> dict[str, str]:
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("GPUs", "{0.gpus}"),
     ("compute ms", "{compute:.1f} ({0.compute_limit})"),
+    ("rendering ms", "{render:.1f}"),
     ("SyncBN ms", "{syncbn:.1f}"),
     ("gradients ms", "{gradient:.1f}"),
     ("decoding ms", "{decode:.1f}"),
@@ -106,6 +107,7 @@ def markdown(estimates: Sequence[Estimate]) -> str:
     for found in estimates:
         values = {
             "compute": found.compute_seconds * 1e3,
+            "render": found.render_seconds * 1e3,
             "syncbn": found.syncbn_seconds * 1e3,
             "gradient": found.gradient_seconds * 1e3,
             "decode": found.decode_seconds * 1e3,
@@ -124,6 +126,10 @@ _NUMBERS = {
     "global_batch": "videos per optimizer step",
     "accumulation": "micro-steps per optimizer step",
     "mfu": "share of the GPU's peak that is reached (assumed)",
+    "render_mb": "memory traffic of rendering a video, MB (assumed)",
+    "source_mb": "bytes of a video copied to the device, MB",
+    "host_gbs": "copies to a device, GB/s",
+    "waits": "times a micro-step that the host waits for the device",
     "gpus_per_node": "GPUs behind one NVLink domain",
     "collective_us": "latency of a small collective in a node, µs; twice that across nodes",
     "nvlink_gbs": "all-reduce bandwidth in a node, GB/s",

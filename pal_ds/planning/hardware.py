@@ -13,19 +13,21 @@ class Gpu:
         name: as people call it.
         tflops: dense peak of bf16 (V100: fp16) matrix arithmetic, TFLOP/s.
         bandwidth: of its memory, TB/s.
+        memory_gib: of it, as CUDA reports it, GiB.
     """
 
     name: str
     tflops: float
     bandwidth: float
+    memory_gib: float
 
 
 GPUS = {
-    "h200": Gpu(name="H200", tflops=989, bandwidth=4.8),
-    "h100-pcie": Gpu(name="H100 PCIe", tflops=756, bandwidth=2.0),
-    "h100": Gpu(name="H100", tflops=989, bandwidth=3.35),
-    "a100": Gpu(name="A100 80 GB", tflops=312, bandwidth=2.04),
-    "v100": Gpu(name="V100", tflops=125, bandwidth=0.9),
+    "h200": Gpu(name="H200", tflops=989, bandwidth=4.8, memory_gib=139.8),
+    "h100-pcie": Gpu(name="H100 PCIe", tflops=756, bandwidth=2.0, memory_gib=79.1),
+    "h100": Gpu(name="H100", tflops=989, bandwidth=3.35, memory_gib=79.1),
+    "a100": Gpu(name="A100 80 GB", tflops=312, bandwidth=2.04, memory_gib=79.1),
+    "v100": Gpu(name="V100", tflops=125, bandwidth=0.9, memory_gib=31.7),
 }
 
 
