@@ -159,7 +159,9 @@ def start(timeout_seconds: float) -> Ranks:
     cuda = torch.cuda.is_available()
     if not cuda:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        torch.set_num_threads(max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, local)))
+        # The user's word counts: runs that share cores get slower than one after the other by waiting in spins.
+        if not os.environ.get("OMP_NUM_THREADS"):
+            torch.set_num_threads(max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, local)))
         keep_freed()
     _complete_environment(rank, world_size, local_rank, local)
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
