@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-fast test check bench clean
+.PHONY: help setup demo demo-fast test check docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt setup.sh
 demo: $(STAMP)  ## real videos to a report.html through every command (about 10 minutes on 2 cores)
 	@$(BIN)/python -m launch.demo
 
-demo-fast: $(STAMP)  ## the same road with a few training steps
+demo-fast: $(STAMP)  ## the same commands with a few training steps
 	@$(BIN)/python -m launch.demo --fast
 
 test: $(STAMP)  ## all tests, fast ones first; trainings under the launcher one by one at the end
@@ -27,10 +27,13 @@ test: $(STAMP)  ## all tests, fast ones first; trainings under the launcher one 
 	@$(BIN)/python -m pytest -q -n 2 -m slow --ignore=tests/training
 	@$(BIN)/python -m pytest -q -m slow tests/training
 
-check: $(STAMP)  ## ruff and mypy --strict
+check: docs  ## ruff, mypy --strict, and the documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(STAMP)  ## the site in build/site; a broken link, page or anchor is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(STAMP)  ## the benchmarks, one after the other; figures go to their READMEs by hand
 	@for file in benchmarks/*/run.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
