@@ -116,8 +116,10 @@ def written(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher) -> Wri
         ("launch/pretrain.py", ["export", str(run), "--out", str(export)]),
         (
             "launch/extract.py",
-            ["--checkpoint", str(run), "--videos", str(video), "--out", str(features), "--device", "cpu"]
-            + ["--stride", "2"],
+            [
+                *("--checkpoint", str(run), "--videos", str(video), "--out", str(features)),
+                *("--device", "cpu", "--stride", "2"),
+            ],
         ),
     )
     for script, arguments in commands:
