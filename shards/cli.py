@@ -1,4 +1,4 @@
-"""The command ``pal-shard`` (DESIGN.md §3.2)."""
+"""The command ``pal-shard``; docs/sharding.md teaches it."""
 
 from __future__ import annotations
 

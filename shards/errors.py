@@ -1,4 +1,4 @@
-"""How the sharder fails, and which exit status each kind of failure has (DESIGN.md §3.2)."""
+"""How the sharder fails, and which exit status each kind of failure has (docs/formats.md, "Exit statuses")."""
 
 from __future__ import annotations
 

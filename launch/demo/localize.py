@@ -11,8 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,15 @@ def probe(folder: Path) -> dict[str, Any]:
     return found
 
 
-def detect(folder: Path, *, epochs: int) -> dict[str, list[dict[str, Any]]]:
+def detect(
+    folder: Path, *, epochs: int, progress: Callable[[int, int], None]
+) -> dict[str, list[dict[str, Any]]]:
     """Train the same head on each encoder's features and score it on videos it hasn't seen.
 
     Args:
         folder: of the demonstration.
         epochs: of the head.
+        progress: called with the number of heads that are trained, and of all.
 
     Returns:
         By encoder, one result a seed: what ``launch/transfer.py`` printed, and ``losses``, the head's training loss
@@ -79,7 +82,11 @@ def detect(folder: Path, *, epochs: int) -> dict[str, list[dict[str, Any]]]:
     """
     jobs = [(name, seed) for name in (TRAINED, UNTRAINED) for seed in SEEDS]
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda job: _detect_one(folder, *job, epochs), jobs))
+        futures = [pool.submit(_detect_one, folder, name, seed, epochs) for name, seed in jobs]
+        for number, future in enumerate(as_completed(futures), 1):
+            future.result()
+            progress(number, len(jobs))
+        results = [future.result() for future in futures]
     found: dict[str, list[dict[str, Any]]] = {TRAINED: [], UNTRAINED: []}
     for (name, _), result in zip(jobs, results, strict=True):
         found[name].append(result)
@@ -112,7 +119,7 @@ def describe_detection(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> tu
     thresholds = results[TRAINED][0]["figures"]["tiou"]
     header = (
         "features",
-        *(f"mAP at tIoU {value:g}" for value in thresholds),
+        *(f"mAP@{value:g}" for value in thresholds),
         "average",
         "seeds",
         "head's loss",

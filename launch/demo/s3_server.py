@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: SeaweedFS from its wheel, for the demo and for the tests (DESIGN.md §7)."""
+"""A real S3 server on loopback: SeaweedFS from its wheel, for the demo and for the tests."""
 
 from __future__ import annotations
 

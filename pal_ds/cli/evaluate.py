@@ -1,4 +1,4 @@
-"""``pal-eval``: score predictions with the official evaluators' figures (DESIGN.md §3.6)."""
+"""``pal-eval``: score predictions with the official evaluators' figures."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.cli import import_features
 from pal_ds.config.base import ConfigError
-from pal_ds.distributed.peers import Peers, Place, pick_device, read_place
+from pal_ds.distributed.launcher import Place, meeting_point, read_place
+from pal_ds.distributed.peers import Peers, pick_device
 from pal_ds.formats.backbone_file import BackboneError
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.formats.shardset import ShardSetError
@@ -91,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     place = read_place()
+    meeting_point(place)  # what is missing is said before anything is loaded
     device = pick_device(arguments.device, place)
     options = ExtractOptions(
         clip_frames=arguments.clip_frames,

@@ -96,8 +96,15 @@ def _pretrain(words: list[str]) -> int:
         parser.error(f"--profile {args.profile}: use at least 1 step")
     if args.profile and args.dry_run:
         parser.error("--profile has no effect with --dry-run")
-    _prepare_process()
     from pal_ds.config import ConfigError, load_config
+    from pal_ds.distributed.launcher import read_place
+
+    try:
+        place = read_place()
+    except ConfigError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    _prepare_process(place.rank)
     from pal_ds.formats.shardset import ShardSetError
     from pal_ds.storage import StorageError
 
@@ -106,10 +113,9 @@ def _pretrain(words: list[str]) -> int:
         if args.dry_run:
             from pal_ds.planning.dry_run import dry_run
 
-            rank = int(os.environ.get("RANK", "0"))
-            world_size = args.ranks or int(os.environ.get("WORLD_SIZE", "1"))
+            world_size = args.ranks or place.world_size
             price = 3.0 if args.price is None else args.price
-            if rank:
+            if place.rank:
                 return 0
             return dry_run(
                 config, world_size, as_json=args.json, gpu=args.gpu, price=price, cluster=args.cluster
@@ -153,11 +159,10 @@ def _options() -> int:
     return 0
 
 
-def _prepare_process() -> None:
+def _prepare_process(rank: int) -> None:
     """Set what must be set before torch and DeepSpeed are imported."""
-    rank = os.environ.get("RANK", "0")
     logging.basicConfig(
-        level=logging.INFO if rank == "0" else logging.WARNING,
+        level=logging.INFO if rank == 0 else logging.WARNING,
         format=f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )

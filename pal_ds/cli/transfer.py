@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
@@ -55,12 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _list_options()
     if options.task is None or options.config is None:
         parser.error("--task and --config are required")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return _refuse(
-            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: heads train in one process; start it with plain python"
-        )
+    refusal = _more_than_one_process()
+    if refusal:
+        return _refuse(refusal)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     return _run(options.task, options.config, options.override)
+
+
+def _more_than_one_process() -> str:
+    from pal_ds.config.base import ConfigError
+    from pal_ds.distributed.launcher import read_place
+
+    try:
+        ranks = read_place().world_size
+    except ConfigError as error:
+        return str(error)
+    return "" if ranks == 1 else f"{ranks} ranks were started: heads train in one process; use plain python"
 
 
 def _run(task: str, path: str, overrides: list[str]) -> int:

@@ -51,7 +51,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole pre-training run (DESIGN.md §3.4)."""
+    """A whole pre-training run (docs/formats.md, "Run folder")."""
 
     run: RunSection
     data: DataConfig

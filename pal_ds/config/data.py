@@ -12,7 +12,7 @@ START_METHODS = ("forkserver", "fork", "spawn")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where clips come from, in which batches, and what streaming them may cost (DESIGN.md §4.1, §4.2)."""
+    """Where clips come from, in which batches, and what streaming them may cost (docs/design.md)."""
 
     shards: str = option("", "URL of the shard set (s3://, gs://, file://, or a plain path).")
     workers: int = option(
@@ -169,7 +169,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SynthesisConfig:
-    """How a pseudo action is cut and pasted into two backgrounds (paper section 3.2; DESIGN.md §4.7)."""
+    """How a pseudo action is cut and pasted into two backgrounds (paper section 3.2; docs/decisions.md)."""
 
     views: int = option(
         2,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pal_ds.config.backbones import BACKBONES
 from pal_ds.config.base import check, option
 
-BACKBONES = ("i3d", "resnet3d50", "r2plus1d18", "s3d", "tsm_resnet50", "tsm_resnet8")
 NORMS = ("clip_and_region", "region", "clip")
 
 
@@ -73,16 +73,8 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
-        check(
-            self.backbone in BACKBONES, "model.backbone", self.backbone, f"use one of {', '.join(BACKBONES)}"
-        )
+        BACKBONES.check_options(self.backbone, "model", self)
         check(0 < self.width <= 8, "model.width", self.width, "use a factor above 0 and at most 8")
-        check(
-            self.same_padding or self.backbone == "i3d",
-            "model.same_padding",
-            self.same_padding,
-            f"has no effect with model.backbone={self.backbone}; remove it",
-        )
         check(
             0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "use a share above 0, at most 1"
         )
@@ -113,7 +105,7 @@ class ModelConfig:
 
     def backbone_options(self) -> dict[str, Any]:
         """Options of ``build_backbone`` beyond name and width, needed to rebuild the exported network."""
-        options: dict[str, Any] = {"same_padding": self.same_padding} if self.backbone == "i3d" else {}
+        options = {name: getattr(self, name) for name in BACKBONES.choose(self.backbone).options}
         return options | ({"differences": True} if self.differences else {})
 
 

@@ -13,13 +13,10 @@ from typing import Any
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.config.data import SynthesisConfig
 from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objectives import OBJECTIVES
+from pal_ds.config.registry import refuse_set
 
-OBJECTIVES = ("pal", "moco", "supervised", "speed", "rspnet", "videomoco")
 NEGATIVES = ("queue", "batch", "both")
-#: Objectives that look at one view of a video, without a key encoder.
-SINGLE_VIEW = ("supervised", "speed")
-#: Objectives that cut clips of several speeds out of a view, which must be one run of frames for that.
-MULTI_SPEED = ("speed", "rspnet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +58,7 @@ class ObjectiveConfig:
     drop_share: float = option(0.25, "videomoco: share of a query clip's frames that the adversary drops")
 
     def __post_init__(self) -> None:
-        check(self.name in OBJECTIVES, "objective.name", self.name, f"use one of {', '.join(OBJECTIVES)}")
+        OBJECTIVES.choose(self.name)
         check(
             self.negatives in NEGATIVES,
             "objective.negatives",
@@ -88,29 +85,6 @@ class ObjectiveConfig:
         check(0 <= self.drop_share < 1, "objective.drop_share", self.drop_share, "use 0 to below 1")
 
 
-#: Options of the objective section that some objectives use; ``name`` is everyone's.
-_USED = {
-    "pal": ("negatives", "same_recording_negatives", "dense_weight"),
-    "moco": ("negatives", "same_recording_negatives"),
-    "supervised": ("dropout", "label_smoothing"),
-    "speed": ("dropout", "speeds"),
-    "rspnet": ("negatives", "same_recording_negatives", "speeds", "margin", "speed_weight"),
-    "videomoco": ("same_recording_negatives", "queue_decay", "drop_share"),
-}
-_HEADS = ("embedding_dim", "projector_layers", "projector_hidden", "head_bn")
-_TEMPORAL = ("temporal_layers", "final_relu")
-_MOMENTUM = ("momentum", "momentum_steps", "temperature")
-#: Options of the model section that an objective ignores.
-_IGNORED: dict[str, tuple[str, ...]] = {
-    "pal": (),
-    "moco": (),
-    "supervised": (*_HEADS, *_TEMPORAL, *_MOMENTUM, "norm", "symmetric"),
-    "speed": (*_HEADS, *_TEMPORAL, *_MOMENTUM, "norm", "symmetric"),
-    "rspnet": (*_TEMPORAL, "norm", "symmetric"),
-    "videomoco": ("symmetric",),
-}
-
-
 def check_objective(objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig) -> None:
     """Refuse settings that the chosen objective would ignore.
 
@@ -121,19 +95,17 @@ def check_objective(objective: ObjectiveConfig, model: ModelConfig, queue: Queue
         ConfigError: naming the first option without effect.
     """
     name = objective.name
-    unused = [
-        field.name for field in dataclasses.fields(objective) if field.name not in ("name", *_USED[name])
-    ]
-    _refuse_set("objective", objective, unused, name)
-    _refuse_set("model", model, _IGNORED[name], name)
-    if name in ("moco", "videomoco"):
+    choice = OBJECTIVES.choose(name)
+    OBJECTIVES.check_options(name, "objective", objective)
+    _refuse_set("model", model, choice.unused, name)
+    if not choice.temporal_head:
         check(
             model.temporal_layers in {0, 2},
             "model.temporal_layers",
             model.temporal_layers,
             f"{name} has no temporal head; remove it",
         )
-    if name in SINGLE_VIEW:
+    if choice.single_view:
         _refuse_set("queue", queue, ("mask_unfilled",), name)
     if objective.negatives == "batch" and queue.mask_unfilled:
         raise ConfigError(
@@ -148,26 +120,31 @@ def check_views(objective: ObjectiveConfig, synthesis: SynthesisConfig, group_si
         ConfigError: naming the setting of the synthesis section to change.
     """
     name, views = objective.name, synthesis.views
-    if name in SINGLE_VIEW:
+    choice = OBJECTIVES.choose(name)
+    fewest, most = choice.views
+    if choice.single_view:
         check(views == 1, "synthesis.views", views, f"objective.name={name} looks at the query alone; use 1")
-    elif name == "rspnet":
-        check(views == 2, "synthesis.views", views, "objective.name=rspnet compares two views; use 2")
-    else:
-        check(views >= 2, "synthesis.views", views, f"objective.name={name} contrasts views; use 2 or more")
+    wanted = f"{fewest}" if most == fewest else f"{fewest} or more" if most is None else f"{fewest} to {most}"
+    check(
+        views >= fewest and (most is None or views <= most),
+        "synthesis.views",
+        views,
+        f"objective.name={name} compares views; use {wanted}",
+    )
     check(
         synthesis.paste != "different" or group_size > views,
         "synthesis.views",
         views,
         f"every view wants another background: use data.group_size above it, not {group_size}",
     )
-    if name == "videomoco":
+    if "drop_share" in choice.options:
         check(
             objective.drop_share == 0 or round(objective.drop_share * synthesis.clip_frames) >= 1,
             "objective.drop_share",
             objective.drop_share,
             f"drops no frame of {synthesis.clip_frames}; use 0 or a larger share",
         )
-    if name in MULTI_SPEED:
+    if choice.multi_speed:
         _check_run(objective, synthesis)
 
 
@@ -198,9 +175,7 @@ def _check_run(objective: ObjectiveConfig, synthesis: SynthesisConfig) -> None:
     )
 
 
-def _refuse_set(section: str, values: Any, names: list[str] | tuple[str, ...], objective: str) -> None:
+def _refuse_set(section: str, values: Any, names: tuple[str, ...], objective: str) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(values)}
     for name in names:
-        value = getattr(values, name)
-        fix = f"has no effect with objective.name={objective}; remove it"
-        check(value == defaults[name], f"{section}.{name}", value, fix)
+        refuse_set(section, name, getattr(values, name), defaults[name], f"objective.name={objective}")

@@ -11,7 +11,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSection:
-    """Where a run lives and how long it goes on (DESIGN.md §3.4)."""
+    """Where a run lives and how long it goes on (docs/formats.md, "Run folder")."""
 
     dir: str = option("", "folder URL of the run: logs, status and checkpoints (file path, s3://, gs://)")
     seed: int = option(0, "every random draw of the run is a function of it")
@@ -58,7 +58,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """How the learning rate falls; stepped by this project, never by the engine (DESIGN.md §4.4)."""
+    """How the learning rate falls; stepped by this project, never by the engine (docs/design.md, "Training loop")."""
 
     name: str = option(
         "plateau", "plateau (paper: lr/10 when the validation loss saturates), step, cosine, constant"
@@ -129,7 +129,7 @@ class ValidationConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When the state is saved and how much is kept (DESIGN.md §3.5)."""
+    """When the state is saved and how much is kept (docs/formats.md, "Checkpoint")."""
 
     every_steps: int = option(500, "optimizer steps between checkpoints; the last step is always saved")
     keep_last: int = option(3, "the newest so many checkpoints are kept")
@@ -151,7 +151,7 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogConfig:
-    """What is written while training (DESIGN.md §3.4)."""
+    """What is written while training (docs/formats.md, "Run folder")."""
 
     every_steps: int = option(10, "optimizer steps between rows of metrics.jsonl and console lines")
     tensorboard: bool = option(True, "write the same scalars as TensorBoard events")
@@ -167,7 +167,7 @@ class LogConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SafetyConfig:
-    """When a run stops by itself (DESIGN.md §5)."""
+    """When a run stops by itself (docs/design.md, "Failures and signals")."""
 
     max_skipped_steps: int = option(5, "stop after so many NaN/Inf steps in a row")
     watchdog_seconds: float = option(

@@ -1,4 +1,4 @@
-"""Streaming: order, reading, decoding, synthesis and augmentation (DESIGN.md §4.1, §4.2)."""
+"""Streaming: order, reading, decoding, synthesis and augmentation (docs/design.md)."""
 
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.errors import (

@@ -1,4 +1,4 @@
-"""Reading encoded clips straight from storage: prefetched range reads, bounded memory (DESIGN.md §3.3, §4.2).
+"""Reading encoded clips straight from storage: prefetched range reads, bounded memory.
 
 A worker's groups arrive in a fixed order. Their bytes are read in *units*: a lane's whole window where all open
 windows of the worker fit its memory (few, large ranges), else one group at a time (many, small ones). Units are

@@ -1,4 +1,4 @@
-"""Decoding: one call per video, for all frames that all its roles need (DESIGN.md §4.1)."""
+"""Decoding: one call per video, for all frames that all its roles need (docs/design.md, "Synthesis")."""
 
 from __future__ import annotations
 

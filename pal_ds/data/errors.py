@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ClipError(Exception):
-    """One clip can't be used; it is replaced, counted and logged (DESIGN.md §4.2).
+    """One clip can't be used; it is replaced, counted and logged (docs/design.md, "Order of data").
 
     Args:
         key: the clip's key, or its place where the key is unknown.

@@ -22,7 +22,7 @@ class GroupLoader:
     """One rank's micro-batches, endless over epochs, from the loaded step on.
 
     The global batches are the same, byte for byte, for every world size, number of workers and start method, and
-    after a resume at any step (DESIGN.md §4.2).
+    after a resume at any step (docs/design.md, "Order of data").
 
     Args:
         shards_url: the shard set.

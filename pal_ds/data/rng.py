@@ -1,4 +1,4 @@
-"""Counter-based random draws keyed by what they are for (DESIGN.md §4.2).
+"""Counter-based random draws keyed by what they are for (docs/design.md, "Order of data").
 
 Every draw of a run is a function of (seed, epoch, subject, purpose): nothing depends on how far a worker got,
 so nothing has to be saved for an exact resume.

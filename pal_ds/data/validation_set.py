@@ -1,4 +1,4 @@
-"""The validation split: the same synthetic pairs every time, dealt to ranks (DESIGN.md §4.8)."""
+"""The validation split: the same synthetic pairs every time, dealt to ranks (docs/design.md, "Validation")."""
 
 from __future__ import annotations
 

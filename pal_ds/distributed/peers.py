@@ -1,62 +1,19 @@
-"""This process among its peers, read from the environment that ``deepspeed``, ``torchrun`` and SLURM set.
+"""Ranks that work alone and meet at the start and at the end, as in extraction.
 
-Extraction needs no collective while it works. Peers meet once, at the end, so that one of them writes the list
+Extraction needs no collective while it works. Peers meet once more at the end, so that one of them writes the list
 of errors and all end with the same status (a launcher kills the others when one rank fails early).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import os
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 import torch
 
 from pal_ds.config.base import ConfigError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
-    """Rank, number of ranks, and number on this host."""
-
-    rank: int
-    world_size: int
-    local_rank: int
-
-
-def read_place(environment: Mapping[str, str] = os.environ) -> Place:
-    """Return this process's place.
-
-    Raises:
-        ConfigError: malformed, or several ranks without ``MASTER_ADDR`` and ``MASTER_PORT`` to meet at.
-    """
-
-    def number(default: int, *names: str) -> int:
-        for name in names:
-            if value := environment.get(name):
-                try:
-                    return int(value)
-                except ValueError as error:
-                    raise ConfigError(name, value, "use a whole number") from error
-        return default
-
-    world_size = number(1, "WORLD_SIZE")
-    place = Place(
-        rank=number(0, "RANK") if world_size > 1 else 0,
-        world_size=world_size,
-        local_rank=number(0, "LOCAL_RANK", "SLURM_LOCALID"),
-    )
-    if not 0 <= place.rank < world_size:
-        raise ConfigError("RANK", place.rank, f"use 0 to {world_size - 1} (WORLD_SIZE is {world_size})")
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]
-    if world_size > 1 and missing:
-        raise ConfigError(
-            missing[0], "", f"set it: {world_size} ranks meet there at the end (deepspeed and torchrun do)"
-        )
-    return place
+from pal_ds.distributed.launcher import Place, meeting_point
 
 
 def pick_device(wanted: str, place: Place) -> torch.device:
@@ -79,7 +36,11 @@ def pick_device(wanted: str, place: Place) -> torch.device:
 
 
 class Peers:
-    """The ranks of one launch; a context that leaves the process group it made."""
+    """The ranks of one launch; a context that leaves the process group it made.
+
+    Raises:
+        ConfigError: on entering, several ranks on several hosts without ``MASTER_ADDR`` to meet at.
+    """
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -88,8 +49,10 @@ class Peers:
         if self.place.world_size > 1:
             # Gloo over the launcher's address: no GPU, compiler or DeepSpeed extension is needed for one
             # exchange; ranks may arrive days apart.
+            host, port = meeting_point(self.place)
             torch.distributed.init_process_group(
                 "gloo",
+                init_method=f"tcp://{host}:{port}",
                 rank=self.place.rank,
                 world_size=self.place.world_size,
                 timeout=datetime.timedelta(days=30),

@@ -1,6 +1,7 @@
 """How a rank learns that it should stop: a signal, or a launcher that is no longer there.
 
-A rank only sets a flag; all ranks agree on it at the next step (DESIGN.md §3.4), save, and exit 75.
+A rank only sets a flag; all ranks agree on it at the next step (docs/design.md, "Failures and signals"), save,
+and exit 75.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Which rank this is, where it computes, and how ranks agree.
+"""Where this rank computes, and how ranks agree.
 
-The environment may come from the ``deepspeed`` launcher, ``torchrun``, ``srun`` or nobody (one process). All
-collectives of the trainer outside the model are here, so that a reader can see what ranks ever wait for.
+All collectives of the trainer outside the model are here, so that a reader can see what ranks ever wait for.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import dataclasses
 import datetime
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from pal_ds.distributed.collectives import all_gather_flat
 from pal_ds.distributed.cpu_malloc import keep_freed
+from pal_ds.distributed.launcher import Place, meeting_point, read_place
 
 _TEXT_BYTES = 400
 
@@ -127,44 +127,31 @@ class Ranks:
             self.any(False)
 
 
-def environment_ranks(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int, int]:
-    """Read (rank, world size, local rank, local world size) as any launcher sets them.
-
-    Raises:
-        ValueError: the variables contradict each other.
-    """
-
-    def read(*names: str, default: int) -> int:
-        return next((int(environment[name]) for name in names if environment.get(name)), default)
-
-    rank = read("RANK", "SLURM_PROCID", default=0)
-    world_size = read("WORLD_SIZE", "SLURM_NTASKS", default=1)
-    local_rank = read("LOCAL_RANK", "SLURM_LOCALID", default=0)
-    local = read("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "SLURM_NTASKS_PER_NODE", default=world_size)
-    if not 0 <= rank < world_size:
-        raise ValueError(f"RANK = {rank}: not below WORLD_SIZE = {world_size}")
-    return rank, world_size, local_rank, local
-
-
 def start(timeout_seconds: float) -> Ranks:
     """Join the process group through DeepSpeed and return this process's ranks.
 
     On CPU, DeepSpeed would compile a shared-memory operator at start; it is switched off, so that neither a
-    compiler nor minutes are needed.
+    compiler nor minutes are needed. There a rank computes with its share of the host's cores, or with
+    ``OMP_NUM_THREADS`` threads where that is set.
 
     Args:
         timeout_seconds: after which a collective that a rank never joins fails.
+
+    Raises:
+        ConfigError: the launcher's variables contradict each other, or don't say where ranks meet.
     """
-    rank, world_size, local_rank, local = environment_ranks()
+    place = read_place()
     cuda = torch.cuda.is_available()
     if not cuda:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         # The user's word counts: runs that share cores get slower than one after the other by waiting in spins.
         if not os.environ.get("OMP_NUM_THREADS"):
-            torch.set_num_threads(max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, local)))
+            torch.set_num_threads(
+                max(1, (len(os.sched_getaffinity(0)) or 1) // max(1, place.local_world_size))
+            )
         keep_freed()
-    _complete_environment(rank, world_size, local_rank, local)
-    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    _complete_environment(place)
+    device = torch.device("cuda", place.local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     import deepspeed
@@ -180,7 +167,7 @@ def start(timeout_seconds: float) -> Ranks:
         verbose=False,
         timeout=datetime.timedelta(seconds=timeout_seconds),
     )
-    return Ranks(rank, world_size, local_rank, local, device)
+    return Ranks(place.rank, place.world_size, place.local_rank, place.local_world_size, device)
 
 
 def stop() -> None:
@@ -190,16 +177,19 @@ def stop() -> None:
             dist.destroy_process_group()
 
 
-def _complete_environment(rank: int, world_size: int, local_rank: int, local: int) -> None:
+def _complete_environment(place: Place) -> None:
     """Set what torch and DeepSpeed read, where the launcher (or nobody) left it out."""
-    values = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": local_rank, "LOCAL_WORLD_SIZE": local}
-    for name, value in values.items():
-        os.environ[name] = str(value)
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    if "MASTER_PORT" not in os.environ:
-        if world_size == 1:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
-        else:
-            os.environ["MASTER_PORT"] = "29500"
+    host, port = meeting_point(place)
+    if place.world_size == 1 and "MASTER_PORT" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    values = {
+        "RANK": place.rank,
+        "WORLD_SIZE": place.world_size,
+        "LOCAL_RANK": place.local_rank,
+        "LOCAL_WORLD_SIZE": place.local_world_size,
+        "MASTER_ADDR": host,
+        "MASTER_PORT": port,
+    }
+    os.environ.update({name: str(value) for name, value in values.items()})

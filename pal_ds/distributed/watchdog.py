@@ -1,4 +1,4 @@
-"""A stalled job ends by itself, and says which rank it waited for (DESIGN.md §5).
+"""A stalled job ends by itself, and says which rank it waited for (docs/design.md, "Failures and signals").
 
 Two threads on every rank. One tells the process group's key-value store once a second where this rank is: step,
 stage, and the line of code. The other never touches the network: it looks at this rank's progress only, and when that

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, free of pickle, independent of world size (DESIGN.md §3.5).
+"""Checkpoints: whole or not there, free of pickle, independent of world size (docs/formats.md, "Checkpoint").
 
 A checkpoint is a folder ``checkpoints/step-XXXXXXXX`` with ``model.safetensors``, ``optimizer.safetensors`` and
 ``state.json``, each published atomically, and ``COMMITTED``, written last with the sizes and hashes of the

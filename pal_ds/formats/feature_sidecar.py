@@ -1,4 +1,4 @@
-"""What a feature file means: the ``v_<id>.json`` beside every ``v_<id>.npy`` (DESIGN.md §3.6)."""
+"""What a feature file means: the ``v_<id>.json`` beside every ``v_<id>.npy`` (docs/formats.md, "Features")."""
 
 from __future__ import annotations
 

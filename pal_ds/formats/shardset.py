@@ -1,4 +1,4 @@
-"""The shard-set format: manifest, shard index and sample records (DESIGN.md §3.1).
+"""The shard-set format: manifest, shard index and sample records (docs/formats.md, "Shard set").
 
 A shard set is a folder URL that holds ``<split>-<6 digits>.tar`` (plain POSIX tar in webdataset
 convention), an index of byte offsets beside each tar, ``rejects.jsonl`` and, written last,

@@ -1,4 +1,4 @@
-"""Samples out of the bytes of a shard: what a range read gives, member by member (DESIGN.md §3.1)."""
+"""Samples out of the bytes of a shard: what a range read gives, member by member (docs/formats.md, "Shard set")."""
 
 from __future__ import annotations
 

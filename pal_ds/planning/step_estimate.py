@@ -13,7 +13,7 @@ from pal_ds.planning.hardware import GPUS, NETWORKS, Gpu, Network
 
 #: Kernels of a step by layer: forward twice (query, key), backward about twice forward, and the optimizer.
 _KERNELS_PER_NORM_LAYER = 20
-#: MFU that is hoped for where none is given: the project's first target, 920 videos/s on one H100.
+#: MFU that is hoped for where none is given: 920 videos/s on one H100.
 DEFAULT_MFU = 0.20
 
 
@@ -44,7 +44,7 @@ class Job:
         clip_kb: encoded bytes of a clip, kB.
         slice_mb: bytes of one range request, MB.
         decode_per_core: videos one core decodes per second (65: 10 s clips at short side 128 made for fast
-            decoding, one core of an AMD EPYC, DESIGN.md §4.9).
+            decoding, one core of an AMD EPYC, docs/sharding.md).
         cores_per_gpu: cores that decode for each GPU.
         request_price: money per 1,000 reads of the object store.
     """

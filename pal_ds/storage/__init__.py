@@ -1,4 +1,4 @@
-"""Object storage by URL: the only room that touches fsspec (DESIGN.md §3.3).
+"""Object storage by URL: the only package that touches fsspec.
 
 Every place a user names is a URL; a plain path is ``file://``. Reads are whole ranges,
 retried with jittered backoff from the last good piece within a budget of minutes; writes publish a whole

@@ -1,4 +1,4 @@
-"""Tries again what a store failed at, within a budget of time (DESIGN.md §3.3)."""
+"""Tries again what a store failed at, within a budget of time (docs/design.md, "Failures and signals")."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RetryPolicy:
         first_delay: upper bound of the first wait, in seconds; doubles with every failure.
         max_delay: upper bound of any wait, in seconds.
         patient_access: retry refusals (403) too, with renewed credentials; for the middle of a run, where an
-            expired token is likelier than a wrong one (DESIGN.md §3.3).
+            expired token is likelier than a wrong one (docs/design.md, "Failures and signals").
     """
 
     budget_seconds: float = 600.0

@@ -1,4 +1,4 @@
-"""Places named by URL; a plain path is ``file://`` (DESIGN.md §3.3)."""
+"""Places named by URL; a plain path is ``file://``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine around an objective, reduced to what a step needs (DESIGN.md §4.3–4.5).
+"""The DeepSpeed engine around an objective, reduced to what a step needs (docs/design.md, "Training loop").
 
 DeepSpeed does what it is best at: mixed precision, accumulation, ZeRO, gradient reduction. Its own
 learning-rate schedulers, checkpoints, monitors and fp16/bf16 modes are never used; ``ds_config`` is generated
@@ -166,7 +166,8 @@ class TrainEngine:
     def finish_step(self) -> StepResult:
         """Agree over all ranks, then apply the step, or leave it out on every rank.
 
-        The key encoder and the queue move here, once, and only with the weights (DESIGN.md §4.5).
+        The key encoder and the queue move here, once, and only with the weights (docs/design.md, "Objective and
+        queue").
         """
         assert self._all_finite is not None
         norm = self._zero0_norm() if self._config.zero_stage == 0 else None

@@ -1,6 +1,7 @@
 """Learning-rate schedules whose whole state is a few numbers in ``state.json``.
 
-They are ours because the engine's own feeding of schedulers was measured to be wrong (DESIGN.md §4.4).
+They are ours because the engine's own feeding of schedulers was measured to be wrong (docs/design.md, "Training
+loop").
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import torch
 
 from pal_ds import storage
-from pal_ds.config import Config, to_tree, to_yaml
-from pal_ds.distributed import ranks as rank_room
+from pal_ds.config import Config, ConfigError, to_tree, to_yaml
+from pal_ds.distributed import ranks as process_group
+from pal_ds.distributed.launcher import meeting_point, read_place
 from pal_ds.distributed.preemption import EXIT_PREEMPTED, PreemptionWatch
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.distributed.watchdog import Watchdog
@@ -70,9 +71,11 @@ def pretrain(
     preemption = PreemptionWatch()
     preemption.install()
     try:
-        rank, world_size, _, _ = rank_room.environment_ranks()
-    except ValueError as error:
+        place = read_place()
+    except ConfigError as error:
         return startup.refuse(StartError(str(error), EXIT_CONFIG), 0)
+
+    rank, world_size = place.rank, place.world_size
 
     def prepare() -> None:
         if rank == 0:
@@ -87,8 +90,12 @@ def pretrain(
         if world_size == 1 or startup.same_everywhere(error):
             return startup.refuse(error, rank)
         unready = error
+    try:
+        meeting_point(place)
+    except ConfigError as error:
+        return startup.refuse(StartError(str(error), EXIT_CONFIG), rank)
     # Collectives fail after the watchdog, which can name the rank that is missing.
-    ranks = rank_room.start(config.safety.watchdog_seconds + 60.0)
+    ranks = process_group.start(config.safety.watchdog_seconds + 60.0)
     try:
         startup.together(ranks, lambda: startup.again(unready))
         if world_size > 1:
@@ -98,7 +105,7 @@ def pretrain(
     except StartError as error:
         return startup.refuse(error, rank)
     finally:
-        rank_room.stop()
+        process_group.stop()
 
 
 def _run(

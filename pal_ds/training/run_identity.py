@@ -1,4 +1,4 @@
-"""What makes a run the same run: fixed by its first start, checked at every resume (DESIGN.md §3.4)."""
+"""What makes a run the same run: fixed by its first start, checked at each resume (docs/formats.md, "Run folder")."""
 
 from __future__ import annotations
 

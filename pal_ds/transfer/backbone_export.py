@@ -1,4 +1,4 @@
-"""The bare backbone of a run: found, read strictly, and written with plain keys (DESIGN.md §3.5).
+"""The bare backbone of a run: found, read strictly, and written with plain keys (docs/formats.md, "Checkpoint").
 
 Four kinds of source are understood everywhere a backbone is asked for: a run folder (its newest committed
 checkpoint is taken), one checkpoint folder, an exported ``backbone.safetensors``, and ``random:NAME`` for a network

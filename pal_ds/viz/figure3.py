@@ -102,7 +102,8 @@ def means(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
 
 
 def _encoders(checkpoints: Sequence[str], size: int, device: str) -> tuple[dict[str, Encode], int]:
-    from pal_ds.distributed.peers import pick_device, read_place
+    from pal_ds.distributed.launcher import Place
+    from pal_ds.distributed.peers import pick_device
     from pal_ds.transfer.backbone_export import load_backbone
     from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
 
@@ -115,7 +116,7 @@ def _encoders(checkpoints: Sequence[str], size: int, device: str) -> tuple[dict[
         name = storage.redact(checkpoint).rstrip("/").rsplit("/", 1)[-1]
         if name in encoders:
             name = storage.redact(checkpoint)
-        encoders[name] = ClipEncoder(backbone, spec, size=wanted, device=pick_device(device, read_place()))
+        encoders[name] = ClipEncoder(backbone, spec, size=wanted, device=pick_device(device, Place()))
         frames.append((spec.clip_frames, wanted))
     if len({clip for clip, _ in frames}) > 1:
         raise ConfigError("--checkpoint", list(encoders), "give encoders with clips of the same length")

@@ -1,4 +1,4 @@
-"""Writes a shard: a tar whose bytes depend on its clips alone, and its index (DESIGN.md §3.1)."""
+"""Writes a shard: a tar whose bytes depend on its clips alone, and its index (docs/formats.md, "Shard set")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides, before any transcode, which clip goes to which shard (DESIGN.md §3.1)."""
+"""Decides, before any transcode, which clip goes to which shard (docs/formats.md, "Shard set")."""
 
 from __future__ import annotations
 

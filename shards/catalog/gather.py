@@ -1,4 +1,4 @@
-"""Gathers every input of a build into a database on scratch disk, whatever their number (DESIGN.md §3.1).
+"""Gathers every input of a build into a database on scratch disk, whatever their number.
 
 Memory stays flat: rows go straight into SQLite, which also joins tables with the files that are there, finds
 duplicates and does the global shuffle by sorting on a keyed hash.

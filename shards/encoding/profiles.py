@@ -1,4 +1,4 @@
-"""How a clip is encoded: the profiles, and the ffmpeg arguments they stand for (DESIGN.md §4.9)."""
+"""How a clip is encoded: the profiles, and the ffmpeg arguments they stand for (docs/sharding.md)."""
 
 from __future__ import annotations
 

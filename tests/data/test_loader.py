@@ -1,4 +1,4 @@
-"""The golden tests of the streaming contract (DESIGN.md §4.2): equal batches for every geometry and resume.
+"""Batches are equal for every geometry and resume (docs/design.md, "Order of data").
 
 ``PAL_FULL_SIZE=1`` crosses every geometry with every start method and every step with every geometry.
 """

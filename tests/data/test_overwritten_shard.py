@@ -1,4 +1,4 @@
-"""A shard that somebody overwrites while a run reads it (DESIGN.md §5)."""
+"""A shard that somebody overwrites while a run reads it (docs/design.md, "Failures and signals")."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A store that misbehaves in every way at once changes no batch (DESIGN.md §3.3, §5).
+"""A store that misbehaves in every way at once changes no batch (docs/design.md, "Failures and signals").
 
 ``PAL_FULL_SIZE=1`` runs it at full size: larger clips at 2 MB/s, and an outage of 30 s instead of 3.
 """

@@ -1,4 +1,4 @@
-"""Makes real shard sets for tests: encoded by ffmpeg, packed by the format of DESIGN.md §3.1."""
+"""Makes real shard sets for tests: encoded by ffmpeg, packed as docs/formats.md says."""
 
 import hashlib
 import io

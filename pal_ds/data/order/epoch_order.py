@@ -1,4 +1,4 @@
-"""The order of data as a pure function of (manifest, seed, epoch): no I/O, no state (DESIGN.md §4.2).
+"""The order of data as a pure function of manifest, seed and epoch, without I/O (docs/design.md, "Order of data").
 
 An epoch is a sequence of groups 0, 1, ...; optimizer step t consumes groups ``[t * k, (t + 1) * k)``. Groups
 come from L = k * c lanes: lane l yields the groups g with g mod L = l. All lanes together are one virtual

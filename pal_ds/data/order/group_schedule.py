@@ -1,4 +1,4 @@
-"""Which groups a rank and its workers build, and which clip stands in for a broken one (DESIGN.md §4.2)."""
+"""Which groups a rank and its workers build, and what replaces a broken clip (docs/design.md, "Order of data")."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class TrainSchedule:
 
 
 class ValidationSchedule:
-    """One pass over a split with the draws of epoch 0, groups dealt to ranks in turn (DESIGN.md §4.8).
+    """One pass over a split with the draws of epoch 0, groups dealt to ranks in turn (docs/design.md, "Validation").
 
     Every clip is used. Groups have ``group_size`` clips; the last one may be smaller, and where fewer than three
     would be left for it, it borrows from the group before, or (for tiny groups) joins it.

@@ -1,4 +1,4 @@
-"""What is drawn for a clip and for a group: regions, backgrounds, crops, colours, pairs (DESIGN.md §4.1, §4.2).
+"""What is drawn for a clip and for a group: regions, backgrounds, crops, colours, pairs.
 
 A clip's draws depend on (seed, epoch, key of the clip) and on its length and size, never on its group; a group's
 draws depend on the ordered keys of its clips. Everything is plain integers and floats, made once and shipped.

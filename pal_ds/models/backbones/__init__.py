@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from pal_ds.config.backbones import BACKBONES
 from pal_ds.models.backbones.common import Backbone
-from pal_ds.models.backbones.i3d import InceptionI3d
-from pal_ds.models.backbones.r2plus1d import R2Plus1d18
-from pal_ds.models.backbones.resnet3d import ResNet3d50
-from pal_ds.models.backbones.s3d import S3d
-from pal_ds.models.backbones.tsm import TsmResNet50
-from pal_ds.models.backbones.tsm_small import TsmResNet8
-
-_BUILDERS: dict[str, Callable[..., Backbone]] = {
-    "i3d": InceptionI3d,
-    "resnet3d50": ResNet3d50,
-    "r2plus1d18": R2Plus1d18,
-    "s3d": S3d,
-    "tsm_resnet50": TsmResNet50,
-    "tsm_resnet8": TsmResNet8,
-}
 
 
 def build_backbone(
     name: str, *, width: float = 1.0, bn_momentum: float = 0.1, differences: bool = False, **options: Any
 ) -> Backbone:
-    """Build a backbone with random weights (DESIGN.md §3.7).
+    """Build a backbone with random weights.
 
     Args:
-        name: one of ``pal_ds.config.model.BACKBONES``.
+        name: one of ``pal_ds.config.backbones.BACKBONES``.
         width: factor on every channel count, above 0.
         bn_momentum: share of the newest batch in BatchNorm's running statistics.
         differences: see the differences of consecutive frames instead of the frames.
@@ -41,12 +26,12 @@ def build_backbone(
     Raises:
         ValueError: unknown name or option, or a width at or below 0.
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"backbone = {name!r}: use one of {', '.join(_BUILDERS)}")
+    if name not in BACKBONES:
+        raise ValueError(f"backbone = {name!r}: use one of {', '.join(BACKBONES)}")
     if width <= 0:
         raise ValueError(f"width = {width!r}: use a factor above 0")
     try:
-        backbone = _BUILDERS[name](width=width, bn_momentum=bn_momentum, **options)
+        backbone: Backbone = BACKBONES[name].load()(width=width, bn_momentum=bn_momentum, **options)
     except TypeError as error:
         raise ValueError(f"backbone {name!r} does not take these options: {sorted(options)}") from error
     backbone.differences = differences

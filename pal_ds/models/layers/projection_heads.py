@@ -89,7 +89,7 @@ def region_embedding(features_bjd: Tensor, region_b2: Tensor, norm: str = "clip_
         features_bjd: output of the temporal head, [B, J, D].
         region_b2: (start, length) of each sample's action region, in clips.
         norm: ``clip_and_region`` (the paper's norm of the clip features, then again after the average, so
-            that dot products are cosines), ``region`` or ``clip``; see DESIGN.md §4.7.
+            that dot products are cosines), ``region`` or ``clip``; see docs/decisions.md.
 
     Returns:
         Region vectors r, [B, D], fp32.

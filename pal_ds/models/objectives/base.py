@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models.pretrained_weights import load_backbone_weights
 
 
@@ -100,6 +102,24 @@ class Objective(nn.Module, ABC):
     """
 
     query_encoder: nn.Module
+
+    @classmethod
+    def from_config(
+        cls, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig, *, num_classes: int | None
+    ) -> Objective:
+        """Make it from a run's sections; an objective that takes others of them overrides this.
+
+        Args:
+            objective: which loss.
+            model: network options.
+            queue: memory options.
+            num_classes: number of classes of a labelled shard set; None where there are no labels.
+
+        Raises:
+            ValueError: it can't be made for such a set.
+        """
+        del num_classes
+        return cls(objective, model, queue)
 
     @abstractmethod
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:

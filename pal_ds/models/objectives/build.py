@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig, check_objective
+from pal_ds.config.objectives import OBJECTIVES
 from pal_ds.models.objectives.base import Objective
-from pal_ds.models.objectives.moco import MocoObjective
-from pal_ds.models.objectives.pal import PalObjective
-from pal_ds.models.objectives.rspnet import RspObjective
-from pal_ds.models.objectives.speed import SpeedObjective
-from pal_ds.models.objectives.supervised import SupervisedObjective
-from pal_ds.models.objectives.videomoco import VideoMocoObjective
-
-_CONTRASTIVE: dict[str, Callable[[ObjectiveConfig, ModelConfig, QueueConfig], Objective]] = {
-    "pal": PalObjective,
-    "moco": MocoObjective,
-    "rspnet": RspObjective,
-    "videomoco": VideoMocoObjective,
-}
 
 
 def build_objective(
@@ -44,13 +30,5 @@ def build_objective(
         ValueError: a supervised objective without classes.
     """
     check_objective(objective, model, queue)
-    if objective.name == "speed":
-        return SpeedObjective(objective, model)
-    if objective.name == "supervised":
-        if num_classes is None or num_classes < 2:
-            raise ValueError(
-                f"objective.name = 'supervised': needs a shard set with at least 2 labels, got {num_classes};"
-                " build it --with-labels"
-            )
-        return SupervisedObjective(objective, model, num_classes=num_classes)
-    return _CONTRASTIVE[objective.name](objective, model, queue)
+    kind: type[Objective] = OBJECTIVES[objective.name].load()
+    return kind.from_config(objective, model, queue, num_classes=num_classes)

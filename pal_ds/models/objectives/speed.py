@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pal_ds.config.model import ModelConfig
+from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models.layers.numerics import at_least_fp32, full_precision
 from pal_ds.models.layers.torch_compile import compile_backbone
@@ -37,6 +37,14 @@ class SpeedObjective(Objective):
         )
         if model.compile:
             compile_backbone(self.query_encoder.backbone)
+
+    @classmethod
+    def from_config(
+        cls, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig, *, num_classes: int | None
+    ) -> SpeedObjective:
+        """See :class:`Objective`; the classes are the speeds, and there is no queue."""
+        del queue, num_classes
+        return cls(objective, model)
 
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:
         """Loss and accuracy of a micro-batch; only the query view is looked at."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pal_ds.config.model import ModelConfig
+from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models.backbones import build_backbone
 from pal_ds.models.encoder import encode_clips
@@ -61,6 +61,23 @@ class SupervisedObjective(Objective):
         self.query_encoder = ClassifierEncoder(model, num_classes=num_classes, dropout=objective.dropout)
         if model.compile:
             compile_backbone(self.query_encoder.backbone)
+
+    @classmethod
+    def from_config(
+        cls, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig, *, num_classes: int | None
+    ) -> SupervisedObjective:
+        """See :class:`Objective`.
+
+        Raises:
+            ValueError: fewer than two classes.
+        """
+        del queue
+        if num_classes is None or num_classes < 2:
+            raise ValueError(
+                f"objective.name = 'supervised': needs a shard set with at least 2 labels, got {num_classes};"
+                " build it --with-labels"
+            )
+        return cls(objective, model, num_classes=num_classes)
 
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:
         """Loss and accuracy of a micro-batch.

@@ -22,7 +22,8 @@ class Saver:
     """Writes snapshots one at a time, in a thread where the config says so (rank 0 only).
 
     A save that fails is tried again until ``save_patience_minutes`` have passed since the first failure; training
-    goes on meanwhile, and a newer snapshot replaces one that is still failing (DESIGN.md §5).
+    goes on meanwhile, and a newer snapshot replaces one that is still failing (docs/design.md, "Failures and
+    signals").
 
     Args:
         run_url: the run folder.

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics, events, TensorBoard, status (DESIGN.md §3.4).
+"""What a run writes while it trains: metrics, events, TensorBoard, status (docs/formats.md, "Run folder").
 
 On a local run folder rows are flushed as they are written. On an object store they are spooled in a small local
 folder and uploaded whole, in the background every ``log.upload_seconds`` and at each checkpoint. Rank 0 only.

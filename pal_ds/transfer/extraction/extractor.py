@@ -1,4 +1,4 @@
-"""Features of untrimmed videos from a frozen backbone (DESIGN.md §3.6): streamed, resumable, over many ranks.
+"""Features of untrimmed videos from a frozen backbone: streamed, resumable, on many ranks.
 
 Per video two files are written, ``v_<id>.npy`` (float32 [T, C]) and then ``v_<id>.json``; a video with both is
 finished. The batches of a video never hold clips of another, so its features don't depend on what else is

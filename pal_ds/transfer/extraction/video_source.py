@@ -1,7 +1,7 @@
 """Which videos a source holds, how they are dealt to ranks, and their bytes read by range.
 
-A source is a folder or URL prefix of video files, one video file, or a shard set (DESIGN.md §3.1), told by
-its manifest. Nothing is copied to local disk.
+A source is a folder or URL prefix of video files, one video file, or a shard set (docs/formats.md, "Shard set"),
+told by its manifest. Nothing is copied to local disk.
 """
 
 from __future__ import annotations

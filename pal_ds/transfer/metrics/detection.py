@@ -43,7 +43,7 @@ class DetectionResult:
         return float(self.map_k.mean())
 
     def to_json(self) -> dict[str, object]:
-        """Give the object that ``--json`` prints (DESIGN.md §3.6)."""
+        """Give the object that ``--json`` prints."""
         return {
             "mAP": [float(value) for value in self.map_k],
             "tiou": [round(float(value), 6) for value in self.thresholds],

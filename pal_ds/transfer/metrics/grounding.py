@@ -31,7 +31,7 @@ class GroundingResult:
         return float(100.0 * self.overlap_q.mean())
 
     def to_json(self) -> dict[str, object]:
-        """Give the object that ``--json`` prints (DESIGN.md §3.6)."""
+        """Give the object that ``--json`` prints."""
         names = [threshold_name(value) for value in self.thresholds]
         return {"R@1": dict(zip(names, self.recall_k.tolist(), strict=True)), "mIoU": self.mean_iou}
 

@@ -42,7 +42,7 @@ class ProposalResult:
         return float(area / self.average_number_a[-1])
 
     def to_json(self) -> dict[str, object]:
-        """Give the object that ``--json`` prints (DESIGN.md §3.6)."""
+        """Give the object that ``--json`` prints."""
         recall = self.average_recall_a
         return {"AR": {str(number): float(recall[number - 1]) for number in REPORTED}, "AUC": self.auc}
 

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from pal_ds.config.model import BACKBONES, ModelConfig
+from pal_ds.config.backbones import BACKBONES
+from pal_ds.config.model import ModelConfig
 from pal_ds.models import build_backbone
 from pal_ds.models.backbones.common import frame_differences
 from pal_ds.models.backbones.i3d import Pool3d, Unit3d, same_pad

@@ -1,0 +1,19 @@
+"""The backbones that ``model.backbone`` can name; a new one is its file in ``models/backbones`` and a line here."""
+
+from __future__ import annotations
+
+from pal_ds.config.registry import Choice, Registry
+
+_FOLDER = "pal_ds.models.backbones"
+
+BACKBONES = Registry(
+    "model.backbone",
+    (
+        Choice(name="i3d", build=f"{_FOLDER}.i3d:InceptionI3d", options=("same_padding",)),
+        Choice(name="resnet3d50", build=f"{_FOLDER}.resnet3d:ResNet3d50"),
+        Choice(name="r2plus1d18", build=f"{_FOLDER}.r2plus1d:R2Plus1d18"),
+        Choice(name="s3d", build=f"{_FOLDER}.s3d:S3d"),
+        Choice(name="tsm_resnet50", build=f"{_FOLDER}.tsm:TsmResNet50"),
+        Choice(name="tsm_resnet8", build=f"{_FOLDER}.tsm_small:TsmResNet8"),
+    ),
+)
