@@ -28,7 +28,7 @@ A file may name another as its `base:` and then holds only what differs.
 #: Values that no option of that type takes, to learn from the error which it does.
 _IMPOSSIBLE: dict[type, tuple[Any, ...]] = {
     str: ("?",),
-    int: (-(10**9), 10**9),
+    int: (-(10**9), 10**9, 7),
     float: (-1e9, 1e9),
     tuple: ((), (9, -9), (-9, -9)),
 }
@@ -43,21 +43,11 @@ def options_page() -> str:
         for field in dataclasses.fields(kind):
             if _is_section(kind, field.name):
                 section = typing.get_type_hints(kind)[field.name]
-                parts.append(_section(title, field.name, section))
+                for variant, options in _variants(section):
+                    parts.append(_section(title, field.name, options, variant))
         if top:
             parts.append(f"### {title}: the rest\n\n" + _table(_rows(kind, "", top)))
     return "\n".join(parts)
-
-
-def option_names() -> Iterator[str]:
-    """Yield the name of every option in the page's order of commands."""
-    for _, _, kind in COMMANDS:
-        for field in dataclasses.fields(kind):
-            if _is_section(kind, field.name):
-                section = typing.get_type_hints(kind)[field.name]
-                yield from (f"{field.name}.{inner.name}" for inner in dataclasses.fields(section))
-            else:
-                yield field.name
 
 
 def allowed_values(section: type[Any], prefix: str, name: str) -> str:
@@ -72,10 +62,17 @@ def allowed_values(section: type[Any], prefix: str, name: str) -> str:
     return "; ".join([words, *(fix.removeprefix("use ") for fix in fixes)])
 
 
-def _section(title: str, name: str, section: type[Any]) -> str:
+def _variants(section: Any) -> list[tuple[str, type[Any]]]:
+    """Return the dataclasses of a section with what chooses them: one, or one for each name that it can have."""
+    if not hasattr(section, "kinds"):
+        return [("", section)]
+    return [(f" with name={name}", options) for name, options in section.kinds().items()]
+
+
+def _section(title: str, name: str, section: type[Any], variant: str) -> str:
     text = (section.__doc__ or "").strip().splitlines()[0]
     rows = _rows(section, f"{name}.", dataclasses.fields(section))
-    return f"### {title}: {name}\n\n{text}\n\n{_table(rows)}"
+    return f"### {title}: {name}{variant}\n\n{text}\n\n{_table(rows)}"
 
 
 def _rows(section: type[Any], prefix: str, fields: Any) -> Iterator[tuple[str, str, str, str]]:
