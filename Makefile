@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt setup.sh
 demo: $(STAMP)  ## real videos to a report.html through every command (about 10 minutes on 2 cores)
 	@$(BIN)/python -m launch.demo
 
-demo-fast: $(STAMP)  ## the same commands with a few training steps
+demo-fast: $(STAMP)  ## the same steps with little training
 	@$(BIN)/python -m launch.demo --fast
 
 test: $(STAMP)  ## all tests, fast ones first; trainings under the launcher one by one at the end
