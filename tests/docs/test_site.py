@@ -10,6 +10,7 @@ from docs.generate.links import ROOT, BrokenLinkError, rewrite
 from docs.generate.options_page import COMMANDS, allowed_values, options_page
 from pal_ds.config import SynthesisConfig, describe
 from pal_ds.config.run import RunSection, ScheduleConfig
+from tests.layout.test_imports import ARROWS
 
 SECTIONS = {
     "design": [
@@ -25,6 +26,15 @@ SECTIONS = {
 def test_sections_that_docstrings_cite_are_there(name: str):
     found = re.findall(r"^## (.+)$", (ROOT / f"docs/{name}.md").read_text(), re.MULTILINE)
     assert [section for section in found if section in SECTIONS[name]] == SECTIONS[name]
+
+
+def test_imports_go_down_the_levels_of_the_design():
+    rows = re.findall(r"^\| (\d) \| (.+?) \|", (ROOT / "docs/design.md").read_text(), re.MULTILINE)
+    level = {name: int(number) for number, names in rows for name in re.findall(r"`([\w.]+)`", names)}
+    assert set(level) == set(ARROWS)
+    for name, targets in ARROWS.items():
+        for target in targets:
+            assert level[target] < level[name], f"{name} imports {target}"
 
 
 def test_links_become_those_of_the_site():
