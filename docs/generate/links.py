@@ -24,8 +24,6 @@ OUTSIDE = {
         for path in sorted((ROOT / "benchmarks").glob("*/README.md"))
     },
 }
-#: Pages that are written while the site is built: links to them from ``docs/`` are right as they are.
-GENERATED = ("options.md", "api/")
 _LINK = re.compile(r"(?<!\\)\]\((?P<target>[^)\s]+)\)")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 
@@ -74,8 +72,7 @@ def _target(target: str, page: str, publish: Callable[[str], None]) -> str:
     if not path or ":" in path:
         return target
     inside = os.path.normpath(PurePosixPath(page).parent / path)
-    generated = inside.removeprefix("docs/").startswith(GENERATED)
-    if not generated and not (ROOT / inside).is_file():
+    if not (ROOT / inside).is_file():
         raise BrokenLinkError(f"{page}: {target} is no file of the repository")
     place = site_place(inside)
     if place.startswith("files/"):

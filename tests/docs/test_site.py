@@ -45,7 +45,7 @@ def test_links_become_those_of_the_site():
         "[a](benchmarks/fidelity.md#figures) [b](design.md) [c](files/LICENSE)\n```\n[d](nowhere.md)\n```\n"
     )
     assert published == ["LICENSE"]
-    assert rewrite("[o](docs/options.md)", "README.md", published.append) == "[o](options.md)\n"
+    assert rewrite("![o](docs/design.md)", "README.md", published.append) == "![o](design.md)\n"
     assert rewrite("[o](https://example.org)", "README.md", published.append) == "[o](https://example.org)\n"
 
 
