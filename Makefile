@@ -33,7 +33,8 @@ check: docs  ## ruff, mypy --strict, and the documents
 	@$(BIN)/mypy
 
 docs: $(STAMP)  ## the site in build/site; a broken link, page or anchor is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@mkdir -p build
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict >build/docs.log 2>&1 || { cat build/docs.log; exit 1; }
 
 bench: $(STAMP)  ## the benchmarks, one after the other; figures go to their READMEs by hand
 	@for file in benchmarks/*/run.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -6,7 +6,6 @@ import logging
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 
 from docs.generate.api_pages import api_index, api_page, packages
@@ -39,16 +38,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri.startswith("api/"):
         return markdown
     return _rewritten(markdown, page.file.src_uri, set())
-
-
-def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> Navigation:
-    """Refuse pages that no way leads to."""
-    del config
-    reached = {page.file.src_uri for page in nav.pages}
-    for file in files.documentation_pages():
-        if file.src_uri not in reached and not file.src_uri.startswith("api/"):
-            log.warning("%s is missing in the navigation of mkdocs.yml", file.src_uri)
-    return nav
 
 
 def _rewritten(markdown: str, place: str, wanted: set[str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate.api_pages import api_page, packages
+from docs.generate.docstrings import as_markdown
 from docs.generate.links import ROOT, BrokenLinkError, rewrite
 from docs.generate.options_page import COMMANDS, allowed_values, options_page
 from pal_ds.config import SynthesisConfig, describe
@@ -49,9 +50,22 @@ def test_links_become_those_of_the_site():
     assert rewrite("[o](https://example.org)", "README.md", published.append) == "[o](https://example.org)\n"
 
 
+def test_make_docs_is_strict_and_not_quiet():
+    # mkdocs counts no warning with --quiet, so that --strict would let everything pass.
+    (line,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "mkdocs build" in line]
+    assert "--strict" in line
+    assert not {"-q", "--quiet"} & set(line.split())
+
+
 def test_a_broken_link_is_an_error():
     with pytest.raises(BrokenLinkError, match=r"docs/design\.md: nowhere\.md"):
         rewrite("see [this](nowhere.md)", "docs/design.md", lambda _: None)
+
+
+def test_shapes_in_docstrings_are_no_links():
+    text = "Keys of :class:`~pal_ds.Clip`, [B, T][N] and [0, 1] [N, 2], not ``[@WIDTH][#SEED]``."
+    wanted = r"Keys of `pal_ds.Clip`, [B, T]\[N] and [0, 1] \[N, 2], not ``[@WIDTH][#SEED]``."
+    assert as_markdown(text) == wanted
 
 
 def test_every_option_is_in_the_reference():
