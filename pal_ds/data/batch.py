@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,8 +51,8 @@ class Group:
         sources: int64 [S, 6] on the host, the rows :class:`SourceRow`.
         flip: bool [S] on the host.
         blur: float32 [S] on the host: standard deviation in output pixels, 0 for none.
-        colour: float32 [S, 3, 3], the source's colour matrix.
-        contrast: float32 [S], share of the source's mean grey that is added.
+        colour: float32 [S, 3, 3] on the host, the source's colour matrix.
+        contrast: float32 [S] on the host, share of the source's mean grey that is added.
         region: int64 [G, V, 2] on the host: (start, length) in clips, per view.
         beta: float32 [G, V, J] on the host: share of the action per view and clip.
         pairs: int64 [G, V] on the host: the video whose background each view takes; -1 where nothing is pasted.
@@ -106,14 +107,17 @@ class Group:
         )
         return self.pixels.as_strided(shape, strides, self.pixels.storage_offset() + source.offset)
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Group:
-        """Return the group with its pixels and colour numbers on ``device``; the rest stays on the host."""
-        return dataclasses.replace(
-            self,
-            pixels=self.pixels.to(device, non_blocking=non_blocking),
-            colour=self.colour.to(device, non_blocking=non_blocking),
-            contrast=self.contrast.to(device, non_blocking=non_blocking),
-        )
+
+def joined_pixels(groups: Sequence[Group]) -> Tensor:
+    """Return the pixels of groups one after the other, uint8: no copy where they lie so already."""
+    first = groups[0].pixels
+    end = first.storage_offset()
+    for group in groups:
+        memory = group.pixels.untyped_storage()
+        if memory.data_ptr() != first.untyped_storage().data_ptr() or group.pixels.storage_offset() != end:
+            return torch.cat([group.pixels for group in groups])
+        end += group.pixels.numel()
+    return first.as_strided((end - first.storage_offset(),), (1,))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +142,7 @@ class MicroBatch:
     micro_step: int
     replaced: list[dict[str, Any]]
     _copies: list[torch.cuda.Event] = dataclasses.field(default_factory=list, repr=False)
+    _arrival: list[torch.cuda.Event] = dataclasses.field(default_factory=list, repr=False)
 
     @property
     def keys(self) -> list[list[str]]:
@@ -155,6 +160,11 @@ class MicroBatch:
         return torch.cat([group.labels for group in self.groups])
 
     @property
+    def regions_bv2(self) -> Tensor:
+        """int64 [B, V, 2] on the host: (start, length) in clips, per view."""
+        return torch.cat([group.region for group in self.groups])
+
+    @property
     def recordings_b(self) -> Tensor:
         """int64 [B] on the host: a number for the recording each clip was cut from."""
         sources = [str(info["source"]) for group in self.groups for info in group.info]
@@ -169,17 +179,29 @@ class MicroBatch:
         return sum(len(group) for group in self.groups)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
-        """Return the micro-batch with its pixels on ``device``."""
-        moved = dataclasses.replace(
-            self,
-            groups=tuple(group.to(device, non_blocking=non_blocking) for group in self.groups),
-            _copies=[],
-        )
+        """Return the micro-batch with its pixels on ``device``, where those of all groups lie side by side."""
+        device = torch.device(device)
+        if self.device.type == device.type:
+            return dataclasses.replace(self, _copies=[])
+        memory = torch.empty(sum(self._sizes), dtype=torch.uint8, device=device)
+        parts = torch.split(memory, self._sizes)
+        for part, group in zip(parts, self.groups, strict=True):
+            part.copy_(group.pixels, non_blocking=non_blocking)
+        moved = dataclasses.replace(self, groups=self._with_pixels(parts), _copies=[], _arrival=[])
         if non_blocking and moved.device.type == "cuda":
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self._copies.append(event)
+            moved._arrival.append(event)
         return moved
+
+    def await_copies(self) -> None:
+        """Have the device's current stream wait until the pixels have arrived; the host goes on."""
+        for event in self._arrival:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(event)
+            self.groups[0].pixels.record_stream(stream)
+        self._arrival.clear()
 
     def wait_for_copies(self) -> None:
         """Wait until copies to a device that :meth:`to` began have ended (not for work that uses them)."""
@@ -189,7 +211,13 @@ class MicroBatch:
 
     def clone(self) -> MicroBatch:
         """Return a copy that owns its pixels."""
-        return dataclasses.replace(
-            self,
-            groups=tuple(dataclasses.replace(group, pixels=group.pixels.clone()) for group in self.groups),
-        )
+        parts = torch.split(torch.cat([group.pixels for group in self.groups]), self._sizes)
+        return dataclasses.replace(self, groups=self._with_pixels(parts))
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [group.pixels.numel() for group in self.groups]
+
+    def _with_pixels(self, parts: Sequence[Tensor]) -> tuple[Group, ...]:
+        pairs = zip(self.groups, parts, strict=True)
+        return tuple(dataclasses.replace(group, pixels=part) for group, part in pairs)

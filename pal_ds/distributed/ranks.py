@@ -1,6 +1,7 @@
 """Where this rank computes, and how ranks agree.
 
 All collectives of the trainer outside the model are here, so that a reader can see what ranks ever wait for.
+Numbers that hosts know travel between hosts (gloo), so that nobody waits for a device to exchange them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Ranks:
         local_rank: position on this host, picks the device.
         local_world_size: ranks on this host.
         device: where tensors live.
+        hosts: the group by which hosts exchange what lies in their memory; None is the default group.
     """
 
     rank: int
@@ -41,6 +43,7 @@ class Ranks:
     local_rank: int
     local_world_size: int
     device: torch.device
+    hosts: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -51,30 +54,34 @@ class Ranks:
         """Return for each flag whether it is set on any rank (one small all-reduce)."""
         if self.world_size == 1:
             return flags
-        values = torch.tensor([float(flag) for flag in flags], device=self.device)
-        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        values = torch.tensor([float(flag) for flag in flags])
+        dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self.hosts)
         return tuple(value > 0 for value in values.tolist())
+
+    def _group(self, values: Tensor) -> dist.ProcessGroup | None:
+        """Return the group for tensors on this device."""
+        return self.hosts if values.device.type == "cpu" else None
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean over ranks of a small float tensor."""
         if self.world_size == 1:
             return values
         total = values.clone()
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=self._group(total))
         return total / self.world_size
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over ranks of a small float tensor."""
         if self.world_size > 1:
             values = values.clone()
-            dist.all_reduce(values)
+            dist.all_reduce(values, group=self._group(values))
         return values
 
     def maximum(self, values: Tensor) -> Tensor:
         """Return the element-wise maximum over ranks."""
         if self.world_size > 1:
             values = values.clone()
-            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+            dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self._group(values))
         return values
 
     def gather(self, values: Tensor) -> Tensor:
@@ -83,7 +90,7 @@ class Ranks:
             return values.unsqueeze(0)
         flat = values.contiguous().flatten()
         gathered = flat.new_empty(self.world_size * flat.numel())
-        all_gather_flat(gathered, flat)
+        all_gather_flat(gathered, flat, group=self._group(flat))
         return gathered.view(self.world_size, *values.shape)
 
     def collect(self, rows: list[Any]) -> list[Any]:
@@ -91,20 +98,20 @@ class Ranks:
         if self.world_size == 1:
             return rows
         everywhere: list[list[Any]] = [[] for _ in range(self.world_size)]
-        dist.all_gather_object(everywhere, rows)
+        dist.all_gather_object(everywhere, rows, group=self.hosts)
         return [row for part in everywhere for row in part]
 
     def share(self, text: str, *, source: int = 0) -> str:
         """Return the text of rank ``source`` on every rank."""
         if self.world_size == 1:
             return text
-        length = torch.tensor([len(text.encode())], device=self.device)
-        dist.broadcast(length, source)
-        payload = torch.zeros(int(length.item()), dtype=torch.uint8, device=self.device)
+        length = torch.tensor([len(text.encode())])
+        dist.broadcast(length, source, group=self.hosts)
+        payload = torch.zeros(int(length.item()), dtype=torch.uint8)
         if self.rank == source and text:
-            payload = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).to(self.device)
-        dist.broadcast(payload, source)
-        return bytes(payload.cpu().tolist()).decode()
+            payload = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+        dist.broadcast(payload, source, group=self.hosts)
+        return bytes(payload.tolist()).decode()
 
     def texts(self, text: str) -> list[str]:
         """Return the non-empty texts of all ranks in rank order, cut to what one small gather carries."""
@@ -112,13 +119,13 @@ class Ranks:
         payload = torch.zeros(_TEXT_BYTES, dtype=torch.uint8)
         if encoded:
             payload[: len(encoded)] = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
-        rows = self.gather(payload.to(self.device)).cpu().tolist()
+        rows = self.gather(payload).tolist()
         decoded = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in rows]
         return [found for found in decoded if found]
 
     def same_everywhere(self, digest: int) -> Sequence[int]:
         """Return the ranks whose 62-bit ``digest`` differs from rank 0's; empty when all agree."""
-        found = self.gather(torch.tensor([digest], dtype=torch.int64, device=self.device)).flatten().tolist()
+        found = self.gather(torch.tensor([digest], dtype=torch.int64)).flatten().tolist()
         return [rank for rank, value in enumerate(found) if value != found[0]]
 
     def barrier(self) -> None:
@@ -167,7 +174,11 @@ def start(timeout_seconds: float) -> Ranks:
         verbose=False,
         timeout=datetime.timedelta(seconds=timeout_seconds),
     )
-    return Ranks(place.rank, place.world_size, place.local_rank, place.local_world_size, device)
+    # NCCL carries what devices hold; hosts that exchange a few numbers over it would wait for their devices.
+    hosts = (
+        dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=timeout_seconds)) if cuda else None
+    )
+    return Ranks(place.rank, place.world_size, place.local_rank, place.local_world_size, device, hosts)
 
 
 def stop() -> None:

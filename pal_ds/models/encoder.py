@@ -69,11 +69,12 @@ def encode_clips(backbone: nn.Module, clips_bjcthw: Tensor, *, channels_last: bo
     """Backbone features of every clip, [B * J, C].
 
     Only the input is laid out channels-last: convolutions follow it, while weights stay contiguous as
-    checkpoints and ZeRO's flat buffers need them.
+    checkpoints and ZeRO's flat buffers need them. Clips in half precision are widened where autocast is off.
     """
-    clips_ncthw = clips_bjcthw.flatten(0, 1)
-    if channels_last:
-        clips_ncthw = clips_ncthw.contiguous(memory_format=torch.channels_last_3d)
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+    clips_ncthw = clips_bjcthw.flatten(0, 1).contiguous(memory_format=layout)
     with sound_autocast(backbone, clips_ncthw.device.type):
+        if not torch.is_autocast_enabled(clips_ncthw.device.type):
+            clips_ncthw = at_least_fp32(clips_ncthw)
         features_nc: Tensor = backbone(clips_ncthw)
     return features_nc

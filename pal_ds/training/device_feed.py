@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import torch
+
 from pal_ds import storage
 from pal_ds.config import Config
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.loader import GroupLoader, LoaderStats
+from pal_ds.data.synthesis.batch_render import to_device
 from pal_ds.data.synthesis.render import render
 from pal_ds.data.validation_set import ValidationSet
 from pal_ds.distributed.ranks import Ranks
@@ -67,6 +70,8 @@ class Feed:
         )
         self.loader.load_state_dict({"step": step})
         self._iterator: Iterator[MicroBatch] | None = None
+        on_cuda = ranks.device.type == "cuda"
+        self._copying = torch.cuda.Stream(ranks.device) if on_cuda else None  # type: ignore[no-untyped-call]
         self.wait_seconds = 0.0
         self.replaced: list[dict[str, Any]] = []
 
@@ -76,7 +81,10 @@ class Feed:
         try:
             if self._iterator is None:
                 self._iterator = iter(self.loader)
-            micro = next(self._iterator).to(self._ranks.device, non_blocking=True)
+            host = next(self._iterator)
+            # On a stream of its own a copy runs beside the work of the micro-batch before it.
+            with torch.cuda.stream(self._copying):
+                micro = host.to(self._ranks.device, non_blocking=True)
         except Exception as error:
             return None, error
         finally:
@@ -104,10 +112,23 @@ class Feed:
 
 def to_views(micro: MicroBatch, config: Config) -> ViewBatch:
     """Render a micro-batch into the views that an objective contrasts, and say where its clips come from."""
-    batch = ViewBatch(**render(micro, config.synthesis, config.augment))
+    micro.await_copies()
+    dtype = views_dtype(config, micro.device)
+    batch = ViewBatch(**render(micro, config.synthesis, config.augment, dtype))
     if not config.objective.same_recording_negatives:
-        batch.recordings_b = micro.recordings_b.to(micro.device, non_blocking=True)
+        batch.recordings_b = to_device({"recordings": micro.recordings_b.numpy()}, micro.device)["recordings"]
     return batch
+
+
+def views_dtype(config: Config, device: torch.device) -> torch.dtype:
+    """Return the type that views are written in: what the backbone would cast them to first of all.
+
+    A CPU gets float32, since its convolutions may be taken out of autocast; so does a backbone that looks at
+    differences of frames, which would mostly see rounding.
+    """
+    if device.type == "cpu" or config.model.differences:
+        return torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision, torch.float32)
 
 
 class ValidationFeed:

@@ -7,7 +7,6 @@ here.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Iterator
@@ -28,43 +27,40 @@ from pal_ds.models import (
     batch_statistics,
     convert_sync_batchnorm,
 )
+from pal_ds.training.verdict import KnownVerdict, StepResult, Verdict
 
 _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 
-@dataclasses.dataclass(frozen=True)
-class StepResult:
-    """What became of one optimizer step.
-
-    Attributes:
-        applied: weights, key encoder and queue have moved.
-        bad: a rank saw NaN or Inf; the step was left out everywhere.
-        overflow: fp16 only: the scaled gradients overflowed and the scaler left the step out.
-        grad_norm: global gradient norm before clipping; NaN where it was not finite.
-    """
-
-    applied: bool
-    bad: bool
-    overflow: bool
-    grad_norm: float
-
-
 def generate_ds_config(config: Config, world_size: int) -> dict[str, Any]:
-    """Return the engine's configuration, made from ours and from nothing else."""
+    """Return the engine's configuration, made from ours and from nothing else.
+
+    Gradients are clipped here where the host need not wait for it; DeepSpeed would copy numbers to the device.
+    """
     data = config.data
     document: dict[str, Any] = {
         "train_batch_size": data.global_batch,
         "train_micro_batch_size_per_gpu": data.global_batch // (data.accumulation * world_size),
         "gradient_accumulation_steps": data.accumulation,
-        "gradient_clipping": config.optimizer.clip,
+        "gradient_clipping": 0.0 if _decides_on_device(config) else config.optimizer.clip,
         "zero_optimization": {"stage": config.zero_stage, "reduce_bucket_size": 50_000_000},
         "zero_allow_untested_optimizer": False,
         "steps_per_print": 1 << 60,
         "wall_clock_breakdown": False,
+        # Its clock waits for the device at every forward pass and step; the trainer has one that does not.
+        "timers": {"throughput": {"enabled": False}},
     }
     if config.precision in _AUTOCAST:
         document["torch_autocast"] = {"enabled": True, "dtype": _AUTOCAST[config.precision]}
     return document
+
+
+def _decides_on_device(config: Config) -> bool:
+    """Whether a step is left out by the device itself, so that the host learns of it later.
+
+    ZeRO 1 and 2 and the loss scaler of fp16 decide on the host.
+    """
+    return config.zero_stage == 0 and config.precision != "fp16"
 
 
 class TrainEngine:
@@ -112,6 +108,9 @@ class TrainEngine:
             dist_init_required=False,
         )
         self._engine: Any = engine
+        self._adam: Any = adam
+        self._decides_on_device = _decides_on_device(config)
+        assert not self._decides_on_device or engine.optimizer is adam, "DeepSpeed has wrapped the optimizer"
         if ranks.world_size == 1 and config.zero_stage == 0:
             # A reduction over one rank still copies all gradients into a bucket and back.
             engine.enable_backward_allreduce = False
@@ -163,12 +162,34 @@ class TrainEngine:
             self._engine.step()
         return output
 
-    def finish_step(self) -> StepResult:
+    def finish_step(self) -> Verdict:
         """Agree over all ranks, then apply the step, or leave it out on every rank.
 
         The key encoder and the queue move here, once, and only with the weights (docs/design.md, "Objective and
-        queue").
+        queue"). With ZeRO 0 in fp32 and bf16 the device decides, and the host waits for nothing.
         """
+        verdict = self._step_by_device() if self._decides_on_device else KnownVerdict(self._step_by_host())
+        self._clear_staged()
+        return verdict
+
+    @torch.no_grad()
+    def _step_by_device(self) -> Verdict:
+        assert self._all_finite is not None
+        norm = self._zero0_norm().float()
+        if self._config.optimizer.clip:
+            parameters = list(self.optimizer_params.values())
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._config.optimizer.clip, norm)
+        finite = self._all_finite.reshape(()) & torch.isfinite(norm)
+        bad = self._ranks.maximum(finite.logical_not().float())
+        # Adam's fused kernel leaves weights, moments and step numbers alone where this is 1.
+        self._adam.found_inf = bad
+        self._engine.step()
+        staged, recordings = self._in_global_order(self._staged), self._in_global_order(self._recordings)
+        self.objective.after_step(staged, recordings, 1 - bad)
+        self._bn_guard.restore(where=bad)
+        return Verdict(torch.stack((bad, norm)))
+
+    def _step_by_host(self) -> StepResult:
         assert self._all_finite is not None
         norm = self._zero0_norm() if self._config.zero_stage == 0 else None
         numbers = [self._all_finite.logical_not().float()]
@@ -183,7 +204,6 @@ class TrainEngine:
             )
         elif result.bad:
             self._bn_guard.restore()
-        self._clear_staged()
         return result
 
     @torch.no_grad()

@@ -1,9 +1,10 @@
 """The training loop: what happens in an optimizer step, and between steps.
 
 A step asks all ranks once whether to go on (a signal, a missing batch, saves that keep failing), runs its
-micro-steps, and asks once more whether every rank's loss was finite before anything moves. Everything that must
-survive lies in the state between two steps, so a run can stop after any step and go on from there, on another number
-of ranks too.
+micro-steps, and lets the devices agree whether every rank's loss was finite before anything moves. The host reads
+that verdict a step later, unless something needs it at once, so that no step waits for its device. Everything that
+must survive lies in the state between two steps, so a run can stop after any step and go on from there, on another
+number of ranks too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import gc
 import hashlib
 import logging
 import time
+from collections import deque
 from typing import Any, NoReturn
 
 import torch
@@ -27,13 +29,14 @@ from pal_ds.models import ObjectiveOutput, ViewBatch
 from pal_ds.planning.run_plan import RunPlan
 from pal_ds.training.checkpoint.checkpointer import Keeper, Position
 from pal_ds.training.device_feed import TrainFeed, ValidationFeed
-from pal_ds.training.engine import StepResult, TrainEngine
+from pal_ds.training.engine import TrainEngine
 from pal_ds.training.errors import RunFailedError
 from pal_ds.training.label_probe import LabelProbe
 from pal_ds.training.logging.step_log import StepLog, StepRecord
 from pal_ds.training.lr_schedule import Schedule
 from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.validation import validate
+from pal_ds.training.verdict import StepResult, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +97,8 @@ class Trainer:
         self._skipped_in_a_row = skipped_in_a_row
         self._validations = self._validations_before(step)
         self._held: Any | None = None
+        self._ahead: tuple[Any | None, Exception | None] | None = None
+        self._verdicts: deque[tuple[int, Verdict]] = deque()
         self._latest: ViewBatch | None = None
         self.step = step
 
@@ -152,7 +157,16 @@ class Trainer:
 
     def _next_micro(self) -> tuple[Any | None, Exception | None]:
         held, self._held = self._held, None
-        return (held, None) if held is not None else self._parts.feed.next()
+        ahead, self._ahead = self._ahead, None
+        if held is not None:
+            return held, None
+        return ahead if ahead is not None else self._parts.feed.next()
+
+    def _fetch_ahead(self, micro_step: int) -> None:
+        """Have the next micro-batch copied to the device while it computes, unless training ends first."""
+        last = micro_step + 1 == self._config.data.accumulation
+        if not (last and self.step + 1 >= self._plan.total_steps):
+            self._ahead = self._parts.feed.next()
 
     def _train_step(self) -> str | None:
         """Run one optimizer step and what is due after it; return why to stop instead, if ranks agreed to."""
@@ -177,13 +191,16 @@ class Trainer:
             views = feed.views(micro)
             outputs.append(engine.micro_step(views))
             digests.append(micro.digests)
+            beat("the wait for a batch", self.step)
+            self._fetch_ahead(micro_step)
         if self._config.validation.batch_statistics:
             self._latest = views
         beat("the update", self.step)
-        result = engine.finish_step()
+        verdict = engine.finish_step()
         self.step += 1
+        self._verdicts.append((self.step, verdict))
         self._parts.steplog.add_time(time.monotonic() - started)
-        self._after_step(result, rate, outputs, digests)
+        self._after_step(rate, outputs, digests)
         return None
 
     def _agree(self, error: Exception | None, *, first: bool) -> str | None:
@@ -208,12 +225,15 @@ class Trainer:
             return "; ".join(sorted(set(self._ranks.texts(reason or ""))))
         return None
 
-    def _after_step(
-        self, result: StepResult, rate: float, outputs: list[ObjectiveOutput], digests: list[Tensor]
-    ) -> None:
+    def _after_step(self, rate: float, outputs: list[ObjectiveOutput], digests: list[Tensor]) -> None:
         config, done = self._config, self.step >= self._plan.total_steps
-        self._note_skips(result)
-        if self.step % config.log.every_steps == 0 or done:
+        logged = self.step % config.log.every_steps == 0 or done
+        saved = self.step % config.checkpoint.every_steps == 0 and not done
+        validated = self._parts.val_feed is not None and self._validation_due(done)
+        # The device has yet to come to this step's end; where nobody needs to know it now, the host goes on.
+        later = 0 if logged or saved or validated else 1
+        result = self._read_verdicts(later)
+        if logged and result is not None:
             self._parts.watchdog.beat("the log row", self.step)
             self._parts.steplog.step(
                 StepRecord(
@@ -226,21 +246,34 @@ class Trainer:
                 )
             )
         latest, self._latest = self._latest, None
-        if self._parts.val_feed is not None and self._validation_due(done):
+        if validated and self._parts.val_feed is not None:
             with self._parts.engine.calibrated(latest):
                 self._validate(self._parts.val_feed)
-        if self.step % config.checkpoint.every_steps == 0 and not done:
+        if saved:
             self._parts.watchdog.beat("a checkpoint", self.step)
             self._parts.keeper.save(self.position)
             self._parts.steplog.status(self.step)
 
-    def _note_skips(self, result: StepResult) -> None:
+    def _read_verdicts(self, later: int) -> StepResult | None:
+        """Read what became of all steps but the latest ``later``; return that of the last one read.
+
+        While steps are being left out all are read at once, so that none too many is tried.
+        """
+        result = None
+        while len(self._verdicts) > (0 if self._skipped_in_a_row else later):
+            step, verdict = self._verdicts.popleft()
+            result = verdict.result()
+            self._note_skips(step, result)
+        return result
+
+    def _note_skips(self, step: int, result: StepResult) -> None:
         """Count steps that were left out; stop after too many bad ones in a row."""
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if result.bad else 0
         if result.applied:
             return
-        self._parts.steplog.skipped(self.step, result, self._skipped_in_a_row)
+        self._parts.steplog.skipped(step, result, self._skipped_in_a_row)
         if self._skipped_in_a_row >= self._config.safety.max_skipped_steps:
+            self._verdicts.clear()
             self._fail([f"{self._skipped_in_a_row} steps in a row were not finite"])
 
     def _validation_due(self, done: bool) -> bool:
@@ -288,6 +321,7 @@ class Trainer:
         self._parts.keeper.finish(self.position)
 
     def _leave_early(self, reason: str) -> int:
+        self._read_verdicts(0)
         log.warning("stopping after step %d: %s", self.step, reason)
         self._finish_saving()
         self._parts.steplog.preempted(self.step, reason)
@@ -296,6 +330,8 @@ class Trainer:
     def _fail(self, texts: list[str]) -> NoReturn:
         """Save what can be saved, then end the run with the reasons of all ranks."""
         text = "; ".join(dict.fromkeys(texts)) or "unknown error"
+        with contextlib.suppress(RunFailedError):
+            self._read_verdicts(0)
         try:
             self._finish_saving()
         except RunFailedError as error:

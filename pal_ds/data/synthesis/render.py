@@ -4,29 +4,29 @@ All numbers were drawn in the worker and are shipped; nothing is drawn here, so 
 micro-batch. Plain torch, one draw per (video, role, view): all frames of a source get the same treatment. The
 order is fixed: crop (worker), resize, flip, colour (brightness, contrast, saturation, hue, greyscale as one
 affine map of RGB), clamp to [0, 1], blur, blend, normalise.
+
+An accelerator is held up by the number of operators, so it renders all videos together (``batch_render.py``). A CPU
+is held up by its memory: it renders one view at a time in a work space that stays in its caches, and resizes bytes.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pal_ds.config.data import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group, MicroBatch
+from pal_ds.data.synthesis.batch_render import GREY, gaussian_matrices, numbers_on, render_together, to_device
 from pal_ds.data.synthesis.slot_layout import resized
-
-_GREY = (0.299, 0.587, 0.114)
 
 
 class Views(TypedDict):
     """What a model is given: the arguments of its ViewBatch.
 
     Attributes:
-        query_bjcthw: float32 [B, J, 3, T, H, W], normalised.
+        query_bjcthw: [B, J, 3, T, H, W], normalised.
         key_bjcthw: likewise; None where ``synthesis.views`` is 1.
         query_region_b2: int64 [B, 2], (start, length) in clips.
         key_region_b2: likewise; None without a key.
@@ -43,41 +43,65 @@ class Views(TypedDict):
 
 
 @torch.no_grad()
-def render(micro: MicroBatch, synthesis: SynthesisConfig, augment: AugmentConfig) -> Views:
+def render(
+    micro: MicroBatch,
+    synthesis: SynthesisConfig,
+    augment: AugmentConfig,
+    dtype: torch.dtype = torch.float32,
+) -> Views:
     """Make the synthetic views of every video of a micro-batch, on the device where its pixels are.
 
-    One view at a time through the same work space, which stays in the caches of a CPU; no step waits for the device.
+    The host never waits for the device. Views are channels-last in memory where an accelerator made them.
+
+    Args:
+        micro: what workers shipped.
+        synthesis: geometry.
+        augment: mean and standard deviation.
+        dtype: of the views.
     """
-    device = micro.device
-    clips, length, size = synthesis.view_clips, synthesis.clip_frames, synthesis.size
-    shape = (len(micro), clips, 3, length, size, size)
-    views = [torch.empty(shape, device=device) for _ in range(synthesis.views)]
-    mean, std = _channels(tuple(augment.mean), device), _channels(tuple(augment.std), device)
-    work = torch.empty(3, clips * length * 3 * size * size, device=device)
-    sample = 0
-    for group in micro.groups:
-        beta = group.beta.repeat_interleave(length, dim=2).to(device, non_blocking=True)
-        for video in range(len(group)):
-            for number, view in enumerate(views):
-                synthetic = _synthetic(group, video, number, beta[video, number], synthesis, work)
-                parts = synthetic.view(3, clips, length, size, size).transpose(0, 1)
-                torch.sub(parts, mean, out=view[sample]).div_(std)
-            sample += 1
-    regions = torch.cat([group.region for group in micro.groups]).to(device, non_blocking=True)
-    labels = micro.labels_b
-    pairs = [(view, regions[:, number]) for number, view in enumerate(views)]
+    make = render_one_by_one if micro.device.type == "cpu" else render_together
+    views = make(micro.groups, synthesis, augment, dtype)
+    labels = micro.labels_b.numpy()
+    numbers = to_device({"region": micro.regions_bv2.numpy(), "labels": labels}, micro.device)
+    pairs = [(view, numbers["region"][:, number]) for number, view in enumerate(views)]
     return {
         "query_bjcthw": pairs[0][0],
         "key_bjcthw": pairs[1][0] if len(pairs) > 1 else None,
         "query_region_b2": pairs[0][1],
         "key_region_b2": pairs[1][1] if len(pairs) > 1 else None,
         "more_keys": tuple(pairs[2:]),
-        "labels_b": labels.to(device, non_blocking=True) if int(labels.min()) >= 0 else None,
+        "labels_b": numbers["labels"] if labels.min() >= 0 else None,
     }
 
 
+def render_one_by_one(
+    groups: tuple[Group, ...], synthesis: SynthesisConfig, augment: AugmentConfig, dtype: torch.dtype
+) -> Tensor:
+    """Return all views, normalised: ``dtype`` [V, B, J, 3, T, H, W], computed in float32."""
+    device = groups[0].pixels.device
+    clips, length, size = synthesis.view_clips, synthesis.clip_frames, synthesis.size
+    shape = (synthesis.views, sum(map(len, groups)), clips, 3, length, size, size)
+    views = torch.empty(shape, dtype=dtype, device=device)
+    mean, std = (numbers_on(tuple(each), device).view(3, 1, 1, 1) for each in (augment.mean, augment.std))
+    work = torch.empty(3, clips * length * 3 * size * size, device=device)
+    sample = 0
+    for group in groups:
+        blurs = gaussian_matrices(torch.from_numpy(group.blur), size)
+        for video in range(len(group)):
+            for number in range(synthesis.views):
+                synthetic = _synthetic(group, video, number, blurs, synthesis, work)
+                parts = synthetic.view(3, clips, length, size, size).transpose(0, 1)
+                into = views[number, sample]
+                if dtype == torch.float32:
+                    torch.sub(parts, mean, out=into).div_(std)
+                else:
+                    into.copy_((parts - mean).div_(std))
+            sample += 1
+    return views
+
+
 def _synthetic(
-    group: Group, video: int, view: int, beta: Tensor, synthesis: SynthesisConfig, work: Tensor
+    group: Group, video: int, view: int, blurs: Tensor, synthesis: SynthesisConfig, work: Tensor
 ) -> Tensor:
     """Return one synthetic video: float32 [3, J * T, H, W] in 0..1, in ``work``.
 
@@ -85,23 +109,24 @@ def _synthetic(
         group: its group.
         video: the video whose region is pasted.
         view: 0 query, 1 and up keys.
-        beta: share of the action per frame, [J * T].
+        blurs: a matrix for every source, [S, H, H].
         synthesis: geometry.
         work: three buffers of the size of a view.
     """
     size, length = synthesis.size, synthesis.clip_frames
-    region = _source(group, group.row("region", video, view), size, work[0], work[2])
+    region = _source(group, group.row("region", video, view), size, blurs, work[0], work[2])
     if synthesis.paste == "none":
         return region
-    background = group.row("background", int(group.pairs[video, view]), view)
-    synthetic = _source(group, background, size, work[1], work[2])
-    start, count = (int(value) * length for value in group.region[video, view])
+    background = group.row("background", int(group.pairs.numpy()[video, view]), view)
+    synthetic = _source(group, background, size, blurs, work[1], work[2])
+    start, count = (group.region.numpy()[video, view] * length).tolist()
     inside = slice(start, start + count)
-    synthetic[:, inside].lerp_(region, beta[inside].view(1, -1, 1, 1))
+    beta = group.beta[video, view].repeat_interleave(length)[inside]
+    synthetic[:, inside].lerp_(region, beta.view(1, -1, 1, 1))
     return synthetic
 
 
-def _source(group: Group, row: int, size: int, into: Tensor, spare: Tensor) -> Tensor:
+def _source(group: Group, row: int, size: int, blurs: Tensor, into: Tensor, spare: Tensor) -> Tensor:
     """Return a source resized, flipped, coloured and blurred: float32 [3, its frames, size, size] in 0..1.
 
     The result lies in ``into``; ``spare`` is overwritten.
@@ -113,31 +138,10 @@ def _source(group: Group, row: int, size: int, into: Tensor, spare: Tensor) -> T
     planar, mixed = spare[:used].view(3, -1), into[:used].view(3, -1)
     # Channels are parted while they are bytes: a quarter of the memory traffic.
     planar.copy_(source.permute(3, 0, 1, 2).contiguous().view(3, -1)).div_(255)
-    grey = _channels(_GREY, planar.device).view(1, 3) @ planar.mean(dim=1, keepdim=True)
+    grey = numbers_on(GREY, planar.device).view(1, 3) @ planar.mean(dim=1, keepdim=True)
     torch.addmm((group.contrast[row] * grey).expand(3, 1), group.colour[row], planar, out=mixed)
     mixed.clamp_(0, 1)
     if group.blur[row]:
-        matrix = _gaussian_matrix(size, round(float(group.blur[row]), 6)).to(planar.device, non_blocking=True)
-        torch.matmul(matrix, mixed.view(-1, size, size), out=planar.view(-1, size, size))
-        torch.mm(planar.view(-1, size), matrix.T, out=mixed.view(-1, size))
+        torch.matmul(blurs[row], mixed.view(-1, size, size), out=planar.view(-1, size, size))
+        torch.mm(planar.view(-1, size), blurs[row].T, out=mixed.view(-1, size))
     return mixed.view(shape)
-
-
-@functools.lru_cache(maxsize=64)
-def _gaussian_matrix(size: int, sigma: float) -> Tensor:
-    """Return the matrix [size, size] that blurs a column, edges mirrored; every row sums to 1."""
-    radius = min(size - 1, max(1, int(np.ceil(3 * sigma))))
-    offsets = np.arange(-radius, radius + 1)
-    kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
-    matrix = np.zeros((size, size))
-    for row in range(size):
-        for offset, weight in zip(offsets, kernel / kernel.sum(), strict=True):
-            at = abs(row + int(offset))
-            matrix[row, at if at < size else 2 * (size - 1) - at] += weight
-    return torch.from_numpy(matrix.astype(np.float32))
-
-
-@functools.lru_cache(maxsize=16)
-def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return three numbers, one per colour, for tensors [.., 3, T, H, W]."""
-    return torch.tensor(values, device=device).view(3, 1, 1, 1)

@@ -19,7 +19,8 @@ class ViewBatch:
     """The synthetic videos of each sample, with the place of the sample's action in them.
 
     Attributes:
-        query_bjcthw: float, normalised, [B, J, 3, T, H, W]: J = 8 clips of T = 8 frames.
+        query_bjcthw: float32, or half precision where that trains, normalised, [B, J, 3, T, H, W]: J = 8 clips of
+            T = 8 frames.
         key_bjcthw: the other view, same shape; None where the objective has no use for one.
         query_region_b2: int64 [B, 2], (start, length) of the action region in clips.
         key_region_b2: the same for the key view.
@@ -126,14 +127,20 @@ class Objective(nn.Module, ABC):
         """Loss of a micro-batch. Changes neither queue nor key weights; in train mode BatchNorm updates."""
 
     @torch.no_grad()
-    def after_step(self, staged_global: Tensor | None, recordings_global: Tensor | None = None) -> None:
+    def after_step(
+        self,
+        staged_global: Tensor | None,
+        recordings_global: Tensor | None = None,
+        applied: Tensor | None = None,
+    ) -> None:
         """Move what moves once per optimizer step; every rank passes the same tensors.
 
         Args:
             staged_global: staged keys in global sample order, [N, D].
             recordings_global: int64 [N], the recordings of these samples; None where nobody asked for them.
+            applied: float scalar on the device, 0 where the step was left out, so that nothing moves; None is 1.
         """
-        del staged_global, recordings_global
+        del staged_global, recordings_global, applied
 
     def warm_start(self, state: Mapping[str, Tensor], *, source: str) -> None:
         """Start from given backbone weights instead of random ones.

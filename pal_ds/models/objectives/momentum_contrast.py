@@ -87,22 +87,28 @@ class MomentumObjective(Objective):
         self.key_encoder.load_state_dict(self.query_encoder.state_dict())
 
     @torch.no_grad()
-    def after_step(self, staged_global: Tensor | None, recordings_global: Tensor | None = None) -> None:
+    def after_step(
+        self,
+        staged_global: Tensor | None,
+        recordings_global: Tensor | None = None,
+        applied: Tensor | None = None,
+    ) -> None:
         """Move the key encoder once and enqueue the keys of the whole optimizer step once.
 
         Args:
             staged_global: staged keys of all ranks and micro-batches in global sample order, [N, D]; None
                 only where there is no queue.
             recordings_global: int64 [N], the recordings of these keys, where the queue keeps them.
+            applied: float scalar on the device, 0 where nothing is to move; None is 1.
 
         Raises:
             ValueError: keys are missing, or given without a queue to hold them.
         """
         if (self.queue is None) != (staged_global is None):
             raise ValueError("after_step takes the staged keys exactly where the objective has a queue")
-        self.momentum.update(self.key_encoder, self.query_encoder)
+        self.momentum.update(self.key_encoder, self.query_encoder, applied)
         if self.queue is not None and staged_global is not None:
-            self.queue.enqueue(staged_global, recordings_global)
+            self.queue.enqueue(staged_global, recordings_global, applied)
 
     @property
     def queue_fill(self) -> float:

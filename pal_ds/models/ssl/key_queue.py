@@ -68,12 +68,15 @@ class KeyQueue(nn.Module):
         return (self.pointer - 1 - torch.arange(self.size, device=self.keys.device)) % self.size
 
     @torch.no_grad()
-    def enqueue(self, keys_nd: Tensor, recordings_n: Tensor | None = None) -> None:
+    def enqueue(
+        self, keys_nd: Tensor, recordings_n: Tensor | None = None, applied: Tensor | None = None
+    ) -> None:
         """Write keys in order, oldest rows first; of more than K keys the last K stay.
 
         Args:
             keys_nd: [N, D], equal on every rank and in global sample order.
             recordings_n: int64 [N], given exactly where the queue remembers recordings.
+            applied: float scalar on the device, 0 where nothing is to be written; None is 1.
 
         Raises:
             ValueError: another vector size, or recordings missing or unasked for.
@@ -88,8 +91,15 @@ class KeyQueue(nn.Module):
         dropped = max(count - self.size, 0)
         offsets_n = torch.arange(dropped, count, device=self.keys.device)
         rows_n = (self.pointer + offsets_n) % self.size
-        self.keys.index_copy_(0, rows_n, at_least_fp32(keys_nd[dropped:]).to(self.keys.dtype))
+        written = count if applied is None else applied.to(torch.int64) * count
+        _write(self.keys, rows_n, at_least_fp32(keys_nd[dropped:]).to(self.keys.dtype), applied)
         if recordings_n is not None and self.recordings is not None:
-            self.recordings.index_copy_(0, rows_n, recordings_n[dropped:])
-        self.pointer.copy_((self.pointer + count) % self.size)
-        self.filled.copy_((self.filled + count).clamp(max=self.size))
+            _write(self.recordings, rows_n, recordings_n[dropped:], applied)
+        self.pointer.copy_((self.pointer + written) % self.size)
+        self.filled.copy_((self.filled + written).clamp(max=self.size))
+
+
+def _write(memory: Tensor, rows_n: Tensor, values: Tensor, applied: Tensor | None) -> None:
+    if applied is not None:
+        values = torch.where(applied > 0, values, memory.index_select(0, rows_n))
+    memory.index_copy_(0, rows_n, values)

@@ -38,18 +38,28 @@ class MomentumUpdate(nn.Module):
             self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def update(self, key_encoder: nn.Module, query_encoder: nn.Module) -> None:
-        """Move the key encoder once."""
+    def update(self, key_encoder: nn.Module, query_encoder: nn.Module, applied: Tensor | None = None) -> None:
+        """Move the key encoder once.
+
+        Args:
+            key_encoder: moved in place.
+            query_encoder: where to; finite.
+            applied: float scalar on the device, 0 where nothing is to move; None is 1.
+        """
         keys = [parameter.data for parameter in key_encoder.parameters()]
         queries = [parameter.data for parameter in query_encoder.parameters()]
         assert len(keys) == len(queries), "query and key encoder differ"
-        if not self.steps:
+        if not self.steps and applied is None:
             torch._foreach_lerp_(keys, queries, 1.0 - self.momentum)
             return
-        # The rate stays a device tensor, so that the annealed average costs no wait for the device.
-        progress = (self.updates / self.steps).clamp(max=1.0)
-        rate = (1.0 - self.momentum) * (torch.cos(math.pi * progress) + 1.0) / 2.0
+        # The rate stays a device tensor, so that the host need not know it.
+        rate: Tensor | float = 1.0 - self.momentum
+        if self.steps:
+            progress = (self.updates / self.steps).clamp(max=1.0)
+            rate = rate * (torch.cos(math.pi * progress) + 1.0) / 2.0
+        rate = rate if applied is None else rate * applied
         moves = torch._foreach_sub(queries, keys)
         torch._foreach_mul_(moves, rate)
         torch._foreach_add_(keys, moves)
-        self.updates.add_(1)
+        if self.steps:
+            self.updates.add_(1 if applied is None else applied.to(torch.int64))

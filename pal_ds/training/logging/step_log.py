@@ -23,11 +23,12 @@ from pal_ds.planning.hardware import find_gpu
 from pal_ds.planning.run_plan import RunPlan
 from pal_ds.planning.step_estimate import step_tflop
 from pal_ds.training.device_feed import TrainFeed
-from pal_ds.training.engine import StepResult, TrainEngine
+from pal_ds.training.engine import TrainEngine
 from pal_ds.training.logging.console import Console
 from pal_ds.training.logging.run_log import RunLog
 from pal_ds.training.logging.throughput import Meter
 from pal_ds.training.validation import Validation
+from pal_ds.training.verdict import StepResult
 
 log = logging.getLogger(__name__)
 
@@ -209,23 +210,23 @@ class StepLog:
         columns += [
             torch.stack([output.metrics[name].float() for output in outputs]).mean() for name in names
         ]
-        waited = torch.tensor([self._meter.data_wait], device=self._ranks.device)
-        loss, *values, data_wait = self._ranks.mean(torch.cat([torch.stack(columns), waited])).tolist()
+        loss, *values = self._ranks.mean(torch.stack(columns)).tolist()
+        data_wait = float(self._ranks.mean(torch.tensor([self._meter.data_wait])).item())
         return loss, dict(zip(names, values, strict=True)), data_wait
 
     def _loader_row(self) -> dict[str, float]:
         """Loader counters since the start of this process, summed over ranks."""
         local = self._meter.loader_counters()
-        values = torch.tensor(list(local.values()), dtype=torch.float64, device=self._ranks.device)
+        values = torch.tensor(list(local.values()), dtype=torch.float64)
         total = dict(zip(local, self._ranks.total(values).tolist(), strict=True))
         decoded = 1000.0 * total.pop("loader_decode_seconds") / max(1.0, total.pop("loader_clips"))
         return {**{name: int(value) for name, value in total.items()}, "loader_decode_ms": decoded}
 
     def _batch_hash(self, digests: Sequence[Tensor]) -> str:
         """Digest of the global batch's ordered keys and draws: equal for any number of ranks and workers."""
-        local_agb = torch.stack([digest.to(self._ranks.device) for digest in digests])
+        local_agb = torch.stack(list(digests))
         everywhere = self._ranks.gather(local_agb).transpose(0, 1)
-        return hashlib.blake2b(bytes(everywhere.flatten().cpu().tolist()), digest_size=8).hexdigest()
+        return hashlib.blake2b(bytes(everywhere.flatten().tolist()), digest_size=8).hexdigest()
 
 
 def _memory_mb(device: torch.device) -> Tensor:
@@ -234,7 +235,7 @@ def _memory_mb(device: torch.device) -> Tensor:
         peak = torch.cuda.max_memory_allocated(device) / 1e6
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    return torch.tensor([peak], device=device)
+    return torch.tensor([peak])
 
 
 def _peak_videos_per_second(config: Config, plan: RunPlan, ranks: Ranks) -> float | None:

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pal_ds.models import convert_sync_batchnorm
 from pal_ds.models.layers.sync_batchnorm import AllReduceBatchNorm
+from tests.support import cuda_batchnorm
 from tests.support.rank_pool import RankPool
 
 CHANNELS = 5
+#: Where each rank's samples begin, and where the last one's end.
+SPLITS = {"even": [0, 4, 8], "uneven": [0, 1, 6], "first empty": [0, 0, 5], "last empty": [0, 5, 5]}
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"affine": False},
@@ -68,8 +72,14 @@ def on_rank(
     return run_two_steps(norm, splits[rank], splits[rank + 1], splits[-1], dtype, channels_last=channels_last)
 
 
+def on_rank_with_kernels(rank: int, *args: Any) -> dict[str, np.ndarray]:
+    """As on CUDA, whose kernels are rewritten for the CPU in ``cuda_batchnorm.py``."""
+    with cuda_batchnorm.kernels():
+        return on_rank(rank, *args)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("splits", [[0, 4, 8], [0, 1, 6]], ids=["even", "uneven"])
+@pytest.mark.parametrize("splits", list(SPLITS.values()), ids=list(SPLITS))
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-11), ("float32", 2e-4)])
 @pytest.mark.parametrize("channels_last", [False, True], ids=["contiguous", "channels_last"])
 def test_two_ranks_equal_the_whole_batch(
@@ -91,6 +101,49 @@ def test_two_ranks_equal_the_whole_batch(
             np.testing.assert_array_equal(ranks[0][name], ranks[1][name])
             found = ranks[0][name]
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("splits", list(SPLITS.values()), ids=list(SPLITS))
+@pytest.mark.parametrize("channels_last", [False, True], ids=["contiguous", "channels_last"])
+def test_the_form_for_cuda_kernels_equals_the_plain_one(
+    rank_pool: RankPool, options: dict[str, Any], splits: list[int], channels_last: bool
+) -> None:
+    """Only the order of sums differs: 1e-12 of values of about 10."""
+    plain = rank_pool.run(on_rank, options, splits, "float64", channels_last)
+    fused = rank_pool.run(on_rank_with_kernels, options, splits, "float64", channels_last)
+    for expected, found in zip(plain, fused, strict=True):
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+def operators_on_rank(rank: int) -> list[str]:
+    norm = convert_sync_batchnorm(make_norm({}, torch.float32))
+    inputs = make_input(4, rank)[0].float().requires_grad_()
+    with cuda_batchnorm.kernels(), Names() as names:
+        norm(inputs).sum().backward()
+    return sorted(names.seen)
+
+
+def test_no_shape_depends_on_what_the_device_knows(rank_pool: RankPool) -> None:
+    waits = ("index.", "nonzero", "_local_scalar_dense", "item", "is_nonzero", "masked_select")
+    for names in rank_pool.run(operators_on_rank):
+        assert any("gather" in name or "cat" in name for name in names)
+        assert [name for name in names if name.removeprefix("aten.").startswith(waits)] == []
+
+
+class Names(TorchDispatchMode):
+    """Notes what is dispatched outside the stand-ins of kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not cuda_batchnorm.inside:
+            self.seen.add(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 def half_precision_on_rank(rank: int, dtype_name: str) -> tuple[str, str, float]:

@@ -65,3 +65,17 @@ def test_half_precision_keys_are_stored_in_fp32() -> None:
 def test_wrong_width_is_refused() -> None:
     with pytest.raises(ValueError, match=r"takes \[N, 2\]"):
         KeyQueue(4, 2).enqueue(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("applied", [0.0, 1.0])
+def test_the_device_may_decide_whether_keys_are_written(applied: float) -> None:
+    torch.manual_seed(0)
+    queue, twin = (KeyQueue(4, 2, recordings=True) for _ in range(2))
+    twin.load_state_dict(queue.state_dict())
+    for number in range(3):
+        keys = torch.full((3, 2), float(number)) if applied else torch.full((3, 2), float("nan"))
+        recordings = torch.tensor([1, 2, 3]) + number
+        queue.enqueue(keys, recordings, torch.tensor(applied))
+        if applied:
+            twin.enqueue(keys, recordings)
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in queue.state_dict().items())

@@ -75,3 +75,19 @@ def test_cosine_schedule_anneals_to_one_and_survives_a_restart() -> None:
 
 def test_constant_momentum_keeps_no_state() -> None:
     assert not MomentumUpdate(0.9).state_dict()
+
+
+def test_the_device_may_decide_whether_to_move() -> None:
+    for steps in (0, 20):
+        query, key = pair()
+        twin = momentum_copy(key)
+        update, other = MomentumUpdate(0.9, steps=steps), MomentumUpdate(0.9, steps=steps)
+        before = [parameter.clone() for parameter in key.parameters()]
+        update.update(key, query, torch.tensor(0.0))
+        assert all(torch.equal(one, two) for one, two in zip(key.parameters(), before, strict=True))
+        for _ in range(3):
+            update.update(key, query, torch.tensor(1.0))
+            other.update(twin, query)
+        for one, two in zip(key.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+        assert not steps or int(update.updates) == 3

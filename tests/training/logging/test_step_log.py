@@ -15,10 +15,10 @@ from pal_ds.distributed.ranks import Ranks
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 from pal_ds.models import ObjectiveOutput
 from pal_ds.planning.run_plan import plan_run
-from pal_ds.training.engine import StepResult
 from pal_ds.training.label_probe import LabelProbe
 from pal_ds.training.logging.run_log import RunLog
 from pal_ds.training.logging.step_log import StepLog, StepRecord
+from pal_ds.training.verdict import StepResult
 
 ROOT = Path(__file__).resolve().parents[3]
 ALONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
