@@ -12,7 +12,7 @@ help:  ## this list
 
 setup: $(STAMP)  ## make .venv with everything (a second call does nothing)
 
-$(STAMP): pyproject.toml constraints.txt setup.sh
+$(STAMP): pyproject.toml setup.py constraints.txt setup.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash setup.sh
 	@touch $(STAMP)
 
@@ -37,7 +37,8 @@ docs: $(STAMP)  ## the site in build/site; a broken link, page or anchor is an e
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict >build/docs.log 2>&1 || { cat build/docs.log; exit 1; }
 
 bench: $(STAMP)  ## the benchmarks, one after the other; figures go to their READMEs by hand
-	@for file in benchmarks/*/run.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/*/run.py; do \
+		module=$$(dirname $$file | tr / .).run; echo "== $$module"; $(BIN)/python -m $$module || exit 1; done
 
 clean:  ## remove what the demonstration made (keeps .venv)
 	@rm -rf .demo

@@ -1,12 +1,8 @@
-"""``launch/extract.py``: :mod:`pal_ds.cli.extract`, out of a checkout."""
+"""``launch/extract.py``: the command ``pal-extract`` by its path; the package must be installed."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-# Started by its path, Python searches this folder and not the checkout around it.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pal_ds.cli.extract import main
 

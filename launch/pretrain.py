@@ -1,13 +1,9 @@
 #!/usr/bin/env python
-"""``deepspeed launch/pretrain.py``: :mod:`pal_ds.cli.pretrain`, out of a checkout."""
+"""``deepspeed launch/pretrain.py``: the command ``pal-pretrain`` by its path; the package must be installed."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-# Started by its path, Python searches this folder and not the checkout around it.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pal_ds.cli.pretrain import main
 

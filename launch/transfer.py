@@ -1,12 +1,8 @@
-"""``python launch/transfer.py``: :mod:`pal_ds.cli.transfer`, out of a checkout."""
+"""``python launch/transfer.py``: the command ``pal-transfer`` by its path; the package must be installed."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-# Started by its path, Python searches this folder and not the checkout around it.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pal_ds.cli.transfer import main
 

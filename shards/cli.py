@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 from pal_ds import __version__
 from pal_ds.ffmpeg.process import ToolError
-from shards.errors import BuildError, UsageError
-from shards.options import add_build_arguments, as_reshard, build_options, default_workers
+
+from .errors import BuildError, UsageError
+from .options import add_build_arguments, as_reshard, build_options, default_workers
 
 _EPILOG = """\
 examples:
@@ -132,8 +133,8 @@ def _command(
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from shards.builder.build import build
-    from shards.inspection import console_report
+    from .builder.build import build
+    from .inspection import console_report
 
     if arguments.command == "reshard":
         as_reshard(arguments)
@@ -145,8 +146,8 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _retry(arguments: argparse.Namespace) -> int:
-    from shards.builder.retry_rejects import retry
-    from shards.inspection import console_report
+    from .builder.retry_rejects import retry
+    from .inspection import console_report
 
     result = retry(build_options(arguments), arguments.only)
     _print(
@@ -156,7 +157,7 @@ def _retry(arguments: argparse.Namespace) -> int:
 
 
 def _preview(arguments: argparse.Namespace) -> int:
-    from shards.inspection.preview import preview
+    from .inspection.preview import preview
 
     count = preview(arguments.dest, arguments.out, clips=arguments.clips, seed=arguments.seed)
     _print(arguments, {"out": arguments.out, "clips": count}, [f"{arguments.out}: {count} clips"])
@@ -164,7 +165,7 @@ def _preview(arguments: argparse.Namespace) -> int:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
-    from shards.builder.journal import clean
+    from .builder.journal import clean
 
     removed = clean(arguments.dest, unfinished=arguments.unfinished)
     _print(
@@ -176,8 +177,8 @@ def _clean(arguments: argparse.Namespace) -> int:
 
 
 def _finish(arguments: argparse.Namespace) -> int:
-    from shards.builder.build import finish_tasks
-    from shards.inspection import console_report
+    from .builder.build import finish_tasks
+    from .inspection import console_report
 
     result = finish_tasks(arguments.dest)
     _print(
@@ -187,8 +188,8 @@ def _finish(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from shards.inspection import console_report
-    from shards.inspection.verify import verify
+    from .inspection import console_report
+    from .inspection.verify import verify
 
     result = verify(
         arguments.dest,
@@ -201,8 +202,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _stats(arguments: argparse.Namespace) -> int:
-    from shards.inspection import console_report
-    from shards.inspection.statistics import statistics
+    from .inspection import console_report
+    from .inspection.statistics import statistics
 
     found = statistics(arguments.dest)
     _print(arguments, found, console_report.stats_lines(found))
@@ -210,8 +211,8 @@ def _stats(arguments: argparse.Namespace) -> int:
 
 
 def _ls(arguments: argparse.Namespace) -> int:
-    from shards.inspection import console_report
-    from shards.inspection.statistics import listing
+    from .inspection import console_report
+    from .inspection.statistics import listing
 
     found = listing(arguments.dest, arguments.shard)
     _print(arguments, found, console_report.listing_lines(found))

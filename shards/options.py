@@ -8,11 +8,11 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from shards.encoding.profiles import PROFILES, Profile
-from shards.errors import UsageError
+from .encoding.profiles import PROFILES, Profile
+from .errors import UsageError
 
 if TYPE_CHECKING:
-    from shards.builder.build import BuildOptions
+    from .builder.build import BuildOptions
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
@@ -143,10 +143,10 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
         UsageError: they contradict each other or are out of range.
     """
     # Deferred, so that --help does not wait for the storage libraries.
-    from shards.builder.build import BuildOptions
-    from shards.builder.shard_plan import PlanOptions
-    from shards.catalog.gather import CatalogOptions
-    from shards.encoding.transcode import ClipLimits
+    from .builder.build import BuildOptions
+    from .builder.shard_plan import PlanOptions
+    from .catalog.gather import CatalogOptions
+    from .encoding.transcode import ClipLimits
 
     if len(arguments.places) < 2:
         raise UsageError("give at least one SOURCE and then DEST")

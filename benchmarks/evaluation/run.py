@@ -3,7 +3,7 @@
 Writes random ground truth (5,000 videos, 200 classes) and random predictions in the official JSON form, runs
 the command as a user would and prints its wall time and the peak of its resident memory.
 
-    python benchmarks/evaluation/run.py [--predictions 1000000] [--videos 5000]
+    python -m benchmarks.evaluation.run [--predictions 1000000] [--videos 5000]
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Budget:
 
 
 #: ``two-core`` fits a small machine; ``gpu`` is the paper's network and input on one card; ``smoke`` shows that the
-#: road works.
+#: stages run.
 BUDGETS = {
     "smoke": Budget(
         width=0.125,

@@ -111,7 +111,7 @@ def _curve(rows: Sequence[Row], key: str, title: str) -> Section:
         axes.legend(frameon=False, fontsize=8.5)
     good = {
         "loss": "falls and levels off; losses of different objectives can't be compared with each other",
-        "val_loss": "falls as the training loss does; where it rises, training clips are learned by heart",
+        "val_loss": "falls as the training loss does; where it rises, the network overfits to the training clips",
         "top1": "rises above a blind guess",
         "feature_std": "stays well above 0: at 0 all features are one point",
     }[key]

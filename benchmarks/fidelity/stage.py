@@ -20,8 +20,10 @@ import sys
 import time
 from pathlib import Path
 
+from pal_ds.formats import exit_status
+
 ROOT = Path(__file__).resolve().parents[2]
-EXIT_PREEMPTED = 75
+EXIT_PREEMPTED = exit_status.PREEMPTED
 #: A command that was asked to stop gets this long to save.
 GRACE_SECONDS = 60.0
 

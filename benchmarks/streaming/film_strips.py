@@ -1,6 +1,6 @@
 """Film strips of synthetic pairs as a run would see them: places, lengths, speeds, blend shares and backgrounds.
 
-    python benchmarks/streaming/film_strips.py SHARDS --pairs 8 --out pairs.png
+    python -m benchmarks.streaming.film_strips SHARDS --pairs 8 --out pairs.png
 
 SHARDS is any shard set with a train split; the pairs are the first group of epoch 0.
 """
@@ -8,10 +8,7 @@ SHARDS is any shard set with a train split; the pairs are the first group of epo
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from launch.demo.pictures import training_pairs
 from pal_ds.config import load_config

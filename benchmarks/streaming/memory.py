@@ -1,6 +1,6 @@
 """Resident memory of every worker over many clips: flat, but for a leak in the decoder library that renewal ends.
 
-    python benchmarks/streaming/memory.py --clips 20000 --out benchmarks/streaming/memory.json --plot memory.png
+    python -m benchmarks.streaming.memory --clips 20000 --out benchmarks/streaming/memory.json --plot memory.png
 
 Tiny clips from a real S3 server on loopback, so that 20,000 a worker take minutes. Resident memory is that of the
 process alone (anonymous pages and files mapped), the slots it shares with the training process counted apart. Single
@@ -22,8 +22,6 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.streaming import sets
 from benchmarks.streaming.run import machine, use_environment

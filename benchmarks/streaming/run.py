@@ -1,6 +1,6 @@
 """Streaming against its limits and against the pipeline a user would write, side by side.
 
-    python benchmarks/streaming/run.py --seconds 20 --rounds 3 --out benchmarks/streaming/results.json
+    python -m benchmarks.streaming.run --seconds 20 --rounds 3 --out benchmarks/streaming/results.json
 
 In turns, over the same clips, with an idle consumer; the first four, which are close to one another, in short turns
 and compared turn by turn, because the speed of a rented machine drifts within minutes:
@@ -38,9 +38,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-# Started by path, this file's own folder is what Python searches; the checkout comes first.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import s3fs
 import torch

@@ -1,6 +1,6 @@
 """Time and memory to the first batch: of a set of ten million clips, and after a resume anywhere in an epoch.
 
-    python benchmarks/streaming/scale.py --out benchmarks/streaming/scale.json
+    python -m benchmarks.streaming.scale --out benchmarks/streaming/scale.json
 
 The sets are synthetic: a manifest of many shards, all of them links to one real shard of small clips; only those
 that the first batches need are there at all. Every figure is from a fresh process that plays one rank of eight.
@@ -19,8 +19,6 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.streaming import memory, sets
 from benchmarks.streaming.run import machine
@@ -137,7 +135,7 @@ def first_batch(url: str, position: float) -> None:
 
 def measured(url: str, position: float, rounds: int) -> dict[str, float]:
     """Return the medians over fresh processes."""
-    command = [sys.executable, __file__, "--url", url, "--position", str(position)]
+    command = [sys.executable, "-m", "benchmarks.streaming.scale", "--url", url, "--position", str(position)]
     found = [
         json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         for _ in range(rounds)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The training loop beside a bare PyTorch loop, what a checkpoint costs, and how long the loader makes it wait.
 
-    python benchmarks/training/run.py [--only loop1 loop2 checkpoint loader] [--out FILE] [SETTING …]
+    python -m benchmarks.training.run [--only loop1 loop2 checkpoint loader] [--out FILE] [SETTING …]
 
 Loop and bare loop take turns in one process, block by block, so that what else the machine does falls on both. Each
 block of ours is compared with the mean of the bare blocks on its two sides, so that a machine that grows slower or
@@ -22,14 +22,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.models.common import machine
+from benchmarks.training.tiny import make_set
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-sys.path.insert(0, str(ROOT))
 
-from benchmarks.models.common import machine  # noqa: E402 (the checkout comes first)
-from benchmarks.training.tiny import make_set  # noqa: E402
-from pal_ds.formats import shardset  # noqa: E402
-from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry  # noqa: E402
 
 #: I3D at a quarter of its width, 8 clips of 8 x 56 x 56: a step takes about half a second on two CPU cores.
 MODEL = [
@@ -63,7 +63,7 @@ def main(words: list[str] | None = None) -> int:
         **machine(),
         "load_average_before": round(os.getloadavg()[0], 2),
         "command": " ".join(
-            ["python benchmarks/training/run.py", *(sys.argv[1:] if words is None else words)]
+            ["python -m benchmarks.training.run", *(sys.argv[1:] if words is None else words)]
         ),
     }
     with tempfile.TemporaryDirectory(prefix="pal-bench-") as name:

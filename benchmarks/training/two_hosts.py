@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Training across two hosts with own addresses; one is cut off in the middle; what is left, and what goes on.
 
-    python benchmarks/training/two_hosts.py [--launch ssh|no_ssh] [--watchdog SECONDS]
+    python -m benchmarks.training.two_hosts [--launch ssh|no_ssh] [--watchdog SECONDS]
 
 The hosts are network namespaces on this machine (root, Linux, ``iproute2``); ``--launch ssh`` (``openssh-server`` and
 ``pdsh``) is the real hostfile launch, ``no_ssh`` one launch a host. Exit status 0 where every check held.
@@ -21,13 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training.hosts import Hosts, HostsUnavailableError
+from benchmarks.training.tiny import TINY, make_set
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.training.hosts import Hosts, HostsUnavailableError  # noqa: E402 (the checkout comes first)
-from benchmarks.training.tiny import TINY, make_set  # noqa: E402
-
 _SCRIPT = "launch/pretrain.py"
 _PORT = 29541
 

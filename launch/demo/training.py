@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from launch.demo.console import Console
+from pal_ds.formats.exit_status import PREEMPTED
 from pal_ds.viz.run_facts import collect_run
 
-EXIT_PREEMPTED = 75
 #: Its set has 300 clips, so batches can be larger than in configs/demo.yaml, which runs on any set; then the batch
 #: alone gives better negatives than a queue, whose keys are of networks some steps old.
 LARGER = (
@@ -33,7 +33,7 @@ def train(console: Console, shards: str, run: str, steps: int, rate: float | Non
     command = _command(shards, run, steps, rate)
     with console.stage("pre-train on two ranks, stopped in the middle") as stage:
         _launch(console, [*command, "--restart", "--overwrite"], stop_at=middle)
-        stage.detail = f"SIGTERM at step {middle}: saved and left with status {EXIT_PREEMPTED}"
+        stage.detail = f"SIGTERM at step {middle}: saved and left with status {PREEMPTED}"
     with console.stage("resume from the checkpoint in s3://") as stage:
         _launch(console, command)
         stage.detail = f"to step {steps}"
@@ -59,8 +59,16 @@ def _command(shards: str, run: str, steps: int, rate: float | None) -> list[str]
         f"run.dir={run}",
         f"run.max_steps={steps}",
         *LARGER,
+        *_device(),
         *([] if rate is None else [f"optimizer.lr={rate}"]),
     ]
+
+
+def _device() -> list[str]:
+    """Return the setting that keeps two ranks on the CPU where there are no two GPUs."""
+    import torch
+
+    return [] if torch.cuda.device_count() >= 2 else ["run.device=cpu"]
 
 
 def _launch(console: Console, command: list[str], *, stop_at: int | None = None) -> None:
@@ -76,7 +84,7 @@ def _launch(console: Console, command: list[str], *, stop_at: int | None = None)
             os.kill(_rank_process(process.pid), signal.SIGTERM)
             stopped = True
 
-    accepted = (0,) if stop_at is None else (EXIT_PREEMPTED,)
+    accepted = (0,) if stop_at is None else (PREEMPTED,)
     console.run(command, accepted=accepted, env=environment, on_line=stop_in_time)
 
 

@@ -1,4 +1,4 @@
-"""The command behind ``launch/extract.py``: arguments, progress, exit status."""
+"""The command ``pal-extract``, in a checkout ``launch/extract.py``: arguments, progress, exit status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pal_ds import storage
+from pal_ds import __version__, storage
 from pal_ds.cli import import_features
 from pal_ds.config.base import ConfigError
 from pal_ds.distributed.launcher import Place, meeting_point, read_place
@@ -38,23 +38,23 @@ DONE, FAILED, USAGE, WITH_ERRORS = 0, 1, 2, 3
 _EXAMPLES = """
 examples
   A run's newest checkpoint over a folder of videos, on this machine:
-    python launch/extract.py --checkpoint runs/pal-1 --videos videos/ --out features/
+    pal-extract --checkpoint runs/pal-1 --videos videos/ --out features/
 
   ActivityNet as in the paper's tables: constant rate, clips that don't overlap, files for G-TAD and BMN:
-    deepspeed launch/extract.py --checkpoint s3://bucket/runs/pal-1 --videos s3://bucket/anet/ \\
+    deepspeed --module pal_ds.cli.extract --checkpoint s3://bucket/runs/pal-1 --videos s3://bucket/anet/ \\
       --out s3://bucket/features/anet --fps 15 --format anet-hdf5 --format bmn-csv \\
       --annotations activity_net.v1-3.json
 
   THUMOS'14: dense features, every frame, a stride of 4, files for OpenTAD and ActionFormer:
-    deepspeed launch/extract.py --checkpoint backbone.safetensors --videos thumos/ --out features/thumos \\
+    deepspeed --module pal_ds.cli.extract --checkpoint backbone.safetensors --videos thumos/ --out features/thumos \\
       --stride 4 --format opentad --format actionformer --annotations thumos14.json
 
   Two processes without a GPU; a shard set's val split:
-    deepspeed --num_accelerators 2 launch/extract.py --checkpoint runs/pal-1 \\
+    deepspeed --num_accelerators 2 --module pal_ds.cli.extract --checkpoint runs/pal-1 \\
       --videos s3://bucket/k400-shards --split val --out features/val --device cpu
 
   Features made elsewhere into the same form:
-    python launch/extract.py import --help
+    pal-extract import --help
 
 what is written
   DEST/v_<id>.npy    float32 [T, C]; <id> is the file's stem, or the sample's key in a shard set
@@ -215,13 +215,14 @@ def _parser() -> argparse.ArgumentParser:
         f"  {name:<13} {entry.readers}: {entry.files}" for name, entry in sorted(FORMATS.items())
     )
     parser = argparse.ArgumentParser(
-        prog="extract.py",
+        prog="pal-extract",
         description="Turn untrimmed videos into feature sequences with a frozen, pre-trained backbone.",
         epilog=f"formats besides npy\n{formats}\n{_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
+    add("--version", action="version", version=f"pal-extract {__version__}")
     add(
         "--checkpoint",
         required=True,
@@ -263,3 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="one JSON object on stdout, no progress")
     add("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The command behind ``launch/extract.py import``: features of other code bases into this project's form."""
+"""The command ``pal-extract import``: features of other code bases into this project's form."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pal_ds.transfer.feature_formats.importing import KINDS, ImportOptions, impo
 _EXAMPLES = """
 examples
   TSP's features of ActivityNet (15 frames a second, clips of 16, stride 16):
-    python launch/extract.py import --kind hdf5 --features tsp.h5 --out features/tsp \\
+    pal-extract import --kind hdf5 --features tsp.h5 --out features/tsp \\
       --fps 15 --clip-frames 16 --stride 16 --annotations activity_net.v1-3.json
 
   Two-stream I3D of THUMOS'14 as ActionFormer ships it (clips of 16, stride 4, fps from the annotations):
-    python launch/extract.py import --kind npy --features i3d_features/ --out features/i3d \\
+    pal-extract import --kind npy --features i3d_features/ --out features/i3d \\
       --clip-frames 16 --stride 4 --annotations thumos14.json
 
   BMN's 100 rows per video:
-    python launch/extract.py import --kind csv --features csv_mean_100/ --out features/tsn --rescaled \\
+    pal-extract import --kind csv --features csv_mean_100/ --out features/tsn --rescaled \\
       --annotations activity_net.v1-3.json
 
 exit status: 0 done; 2 bad usage or files that are no features; 1 failed
@@ -34,7 +34,7 @@ exit status: 0 done; 2 bad usage or files that are no features; 1 failed
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="extract.py import",
+        prog="pal-extract import",
         description="Bring features made elsewhere into the form that the heads and evaluators here read.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,9 +1,9 @@
 """Pre-train a video encoder with PAL: the command that the launcher starts on every rank.
 
-    deepspeed launch/pretrain.py --config configs/pretrain/pal_i3d_k400.yaml data.shards=s3://b/k400 run.dir=s3://b/run
+    deepspeed --module pal_ds.cli.pretrain --config pal_i3d_k400 data.shards=s3://b/k400 run.dir=s3://b/run
 
-Works under `deepspeed`, `torchrun`, `srun`, or as plain `python` for one process. Run it again with the same
-run.dir to go on from the newest checkpoint.
+Works under `deepspeed --module`, `torchrun -m`, `srun`, or as plain `pal-pretrain` for one process; in a checkout
+`launch/pretrain.py` is the same. Run it again with the same run.dir to go on from the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -13,16 +13,23 @@ import logging
 import os
 import sys
 
+from pal_ds import __version__
+
 EPILOG = """
 settings:
   Any option of the config file can be given as section.key=value, for example
     data.shards=s3://bucket/k400  run.dir=s3://bucket/runs/1  data.global_batch=256  precision=bf16
-  `launch/pretrain.py options` lists every option with its default and meaning.
+
+how to start it:
+  pal-pretrain …                                       one process
+  deepspeed --module pal_ds.cli.pretrain …             all GPUs of this machine
+  torchrun --nproc-per-node=8 -m pal_ds.cli.pretrain …    the same by torch's launcher
 
 other words instead of a run:
-  launch/pretrain.py options                              every option, its default, its meaning
-  launch/pretrain.py doctor [--shards URL] [--run-dir URL]   is this machine ready? says the fix where not
-  launch/pretrain.py export RUN --out backbone.safetensors   the bare backbone of a run or checkpoint
+  pal-pretrain options                                 every option, its default, its meaning
+  pal-pretrain configs                                 the configs that ship with the package, and their files
+  pal-pretrain doctor [--shards URL] [--run-dir URL]   is this machine ready? says the fix where not (pal-doctor)
+  pal-pretrain export RUN --out backbone.safetensors   the bare backbone of a run or checkpoint
 
 exit status:
   0 done    75 preempted: run the same command again    2 the settings or places are wrong    1 failed
@@ -38,6 +45,8 @@ def main(words: list[str] | None = None) -> int:
         return _export(words[1:])
     if words[:1] == ["options"]:
         return _options()
+    if words[:1] == ["configs"]:
+        return _configs()
     if words[:1] == ["doctor"]:
         from pal_ds.doctor.checkup import doctor
 
@@ -47,19 +56,22 @@ def main(words: list[str] | None = None) -> int:
 
 def _pretrain(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="launch/pretrain.py",
+        prog="pal-pretrain",
         description=__doc__.split("\n\n")[0] if __doc__ else None,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, e.g. configs/demo.yaml")
+    parser.add_argument("--version", action="version", version=f"pal-pretrain {__version__}")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help="YAML file, or a shipped config's name, e.g. demo"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop; nothing is written")
     parser.add_argument("--json", action="store_true", help="with --dry-run: print one JSON object")
     parser.add_argument("--restart", action="store_true", help="begin anew; run.dir must be empty")
     parser.add_argument("--overwrite", action="store_true", help="with --restart: delete what is in run.dir")
     parser.add_argument("--ranks", type=int, default=None, help="with --dry-run: plan for so many ranks")
     parser.add_argument(
-        "--gpu", metavar="NAME", help="with --dry-run: estimate time and price on it, e.g. h100"
+        "--gpu", metavar="NAME", help="with --dry-run: estimate memory, time and price on it, e.g. h100"
     )
     parser.add_argument(
         "--price", type=float, metavar="X", help="with --gpu: money per GPU and hour (default: 3)"
@@ -130,7 +142,7 @@ def _pretrain(words: list[str]) -> int:
 
 def _export(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="launch/pretrain.py export",
+        prog="pal-pretrain export",
         description="Write the bare backbone of a run as safetensors: plain keys, metadata to rebuild it.",
     )
     parser.add_argument("run", metavar="RUN", help="run folder or one checkpoint folder, path or URL")
@@ -156,6 +168,14 @@ def _options() -> int:
 
     for name, default, text in describe(Config):
         sys.stdout.write(f"{name} = {default!r}\n    {text}\n")
+    return 0
+
+
+def _configs() -> int:
+    from pal_ds.config.shipped_configs import shipped
+
+    for name, path in shipped().items():
+        sys.stdout.write(f"{name:<32} {path}\n")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Train and score a localization head on frozen features: ``launch/transfer.py --task tad --config FILE``.
+"""Train and score a localization head on frozen features: ``pal-transfer --task tad --config FILE``.
 
-The features are those that ``launch/extract.py`` writes. The config is one of ``configs/transfer/``; words
-``section.key=value`` are laid over it. Run the same command again to go on after an interruption.
+The features are those that ``pal-extract`` writes. The config is a file, or the name of one of ``configs/transfer/``;
+words ``section.key=value`` are laid over it. Run the same command again to go on after an interruption.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from pal_ds import __version__
+
 TASKS = {
     "tad": "temporal action detection: G-TAD or BMN with classes; mAP",
     "apg": "action proposal generation: BMN or G-TAD; AR@AN and AUC",
@@ -20,14 +22,14 @@ TASKS = {
 }
 EPILOG = """\
 examples:
-  python launch/transfer.py --task tad --config configs/transfer/tad_activitynet_gtad.yaml \\
+  pal-transfer --task tad --config tad_activitynet_gtad \\
       data.features=s3://bucket/features/anet data.annotations=activity_net.v1-3.min.json run.dir=runs/tad
-  python launch/transfer.py --task vg --config configs/transfer/vg_charades_lgi.yaml \\
+  pal-transfer --task vg --config vg_charades_lgi \\
       data.features=features/charades data.annotations=charades_sta_train.txt \\
       data.evaluate_annotations=charades_sta_test.txt run.dir=runs/vg
-  python launch/transfer.py --task tac --config configs/transfer/tac_ucf101.yaml \\
+  pal-transfer --task tac --config tac_ucf101 \\
       model.backbone=backbone.safetensors data.shards=s3://bucket/ucf101 run.dir=runs/tac
-  python launch/transfer.py --options          every option, its default and meaning
+  pal-transfer --options          every option, its default and meaning
 
 The run folder gets config.yaml, metrics.jsonl, checkpoints/epoch-<n>/, predictions.json (official form),
 result.json and, for tad, report.html.
@@ -39,14 +41,18 @@ Exit status: 0 done; 75 stopped by a signal, run it again; 2 bad config or malfo
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see ``--help``."""
     parser = argparse.ArgumentParser(
+        prog="pal-transfer",
         description="Train and score a localization head on frozen features.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"pal-transfer {__version__}")
     parser.add_argument(
         "--task", choices=TASKS, help="; ".join(f"{name}: {text}" for name, text in TASKS.items())
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file, such as those of configs/transfer/")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file, or a shipped config's name, e.g. tad_demo_gtad"
+    )
     parser.add_argument("--options", action="store_true", help="list every option and leave")
     parser.add_argument("override", nargs="*", metavar="section.key=value", help="laid over the config")
     options = parser.parse_intermixed_args(arguments)
@@ -83,6 +89,7 @@ def _run(task: str, path: str, overrides: list[str]) -> int:
         config = build(TacConfig, tree) if task == "tac" else build(TransferConfig, tree)
     except ConfigError as error:
         return _refuse(str(error))
+    from pal_ds.formats import exit_status
     from pal_ds.formats.backbone_file import BackboneError
     from pal_ds.formats.feature_folder import FeatureError
     from pal_ds.formats.shardset import ShardSetError
@@ -105,18 +112,18 @@ def _run(task: str, path: str, overrides: list[str]) -> int:
         print(
             "stopped by a signal after the last whole epoch; run the same command to go on", file=sys.stderr
         )
-        return 75
+        return exit_status.PREEMPTED
     except refused as error:
         return _refuse(str(error))
     except (StorageError, FloatingPointError) as error:
-        print(f"launch/transfer.py: error: {error}", file=sys.stderr)
+        print(f"pal-transfer: error: {error}", file=sys.stderr)
         return 1
     print(json.dumps(result))
     return 0
 
 
 def _refuse(message: str) -> int:
-    print(f"launch/transfer.py: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"pal-transfer: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 

@@ -111,7 +111,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Load a run's config from a YAML file and ``section.key=value`` words.
 
     Args:
-        path: the YAML file; it may name another as its ``base``.
+        path: the YAML file, or the name of a shipped config; a file may name another as its ``base``.
         overrides: words laid over the file, in order.
 
     Raises:

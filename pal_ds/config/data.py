@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
+from typing import ClassVar
 
 from pal_ds.config.base import check, option
 
@@ -14,80 +16,104 @@ START_METHODS = ("forkserver", "fork", "spawn")
 class DataConfig:
     """Where clips come from, in which batches, and what streaming them may cost (docs/design.md)."""
 
-    shards: str = option("", "URL of the shard set (s3://, gs://, file://, or a plain path).")
-    workers: int = option(
-        2, "Decoding processes per rank; 0 decodes in the training process itself (debugging, tests)."
+    shards: str = option("", "URL of the shard set (s3://, gs://, file://, or a plain path).", fixed=False)
+    workers: int | str = option(
+        "auto",
+        "Decoding processes per rank: auto (this host's cores for each of its ranks, less one for the rank, at "
+        "least 1) or a number; 0 decodes in the training process itself (debugging, tests).",
+        fixed=False,
     )
-    global_batch: int = option(512, "Videos per optimizer step over all ranks and micro-steps (paper: 512).")
+    global_batch: int = option(
+        512, "Videos per optimizer step over all ranks and micro-steps (paper: 512).", fixed=True
+    )
     group_size: int = option(
         8,
         "Videos that are each other's backgrounds; built by one worker. At least 3, and below 5 the choice of "
         "backgrounds is narrow.",
+        fixed=True,
     )
     accumulation: int = option(
         1,
         "Micro-steps per optimizer step. Part of a run's identity: batches and BatchNorm statistics depend on it.",
+        fixed=True,
     )
     lanes: int = option(
         8,
         "Lanes per group position: a step uses one lane in this many. More lanes feed more workers a rank; "
         "lowered where an epoch is too short. Part of a run's identity.",
+        fixed=True,
     )
     slice_bytes: int = option(
         2 << 20,
         "Contiguous bytes of a shard that are shuffled as one piece; about the size of one range read.",
+        fixed=True,
     )
-    window_slices: int = option(4, "Slices that a lane shuffles together.")
+    window_slices: int = option(4, "Slices that a lane shuffles together.", fixed=True)
     block_clips: int = option(
         1,
         "Clips that lie side by side in a shard and stay side by side in a group. In a set built with "
         "--keep-recordings they are mostly of one recording: negatives of one scene, which only what happens tells "
-        "apart. Divides group_size; part of a run's identity.",
+        "apart. Divides group_size.",
+        fixed=True,
     )
     worker_memory_mb: int = option(
         96,
         "Encoded video a worker may hold, in MB. Where its open windows fit, they are read whole; otherwise clips "
         "are read group by group. Never changes the order.",
+        fixed=False,
     )
     read_threads: int = option(
         12,
         "Range reads a worker keeps in flight; twice as many where it reads clips group by group, because small "
         "reads mostly wait for the first byte.",
+        fixed=False,
     )
-    prefetch: int = option(2, "Finished groups a worker keeps ready, beyond the one in use.")
-    start_method: str = option("forkserver", "How workers start: forkserver, fork or spawn.")
+    prefetch: int = option(2, "Finished groups a worker keeps ready, beyond the one in use.", fixed=False)
+    start_method: str = option("forkserver", "How workers start: forkserver, fork or spawn.", fixed=False)
     resize: str = option(
         "device",
         "Where cropped frames are resized: device (faster wherever decoding is the limit) or worker.",
+        fixed=False,
     )
     decode_device: str = option(
         "cpu",
         "Where clips are decoded: cpu, or cuda: the GPU's video engine (NVDEC), the same frames with pixels a few "
         "grey levels off. Every worker then holds a CUDA context on the rank's GPU.",
+        fixed=False,
     )
     pin_memory: bool = option(
-        True, "Page-lock the workers' memory for fast copies to a CUDA device, if there is one."
+        True, "Page-lock the workers' memory for fast copies to a CUDA device, if there is one.", fixed=False
     )
     decode_timeout: float = option(
-        60.0, "Seconds after which a worker stuck in one clip is restarted and the clip replaced; 0 never."
+        60.0,
+        "Seconds after which a worker stuck in one clip is restarted and the clip replaced; 0 never.",
+        fixed=False,
     )
     worker_clips: int = option(
         5_000,
         "Clips after which a worker is replaced by a fresh one: opening a decoder leaks about 1 KB in the library. "
         "0 never.",
+        fixed=False,
     )
     max_worker_restarts: int = option(
-        20, "Workers lost to signals or hangs before the run gives up, per rank."
+        20, "Workers lost to signals or hangs before the run gives up, per rank.", fixed=False
     )
     max_replaced_share: float = option(
-        0.05, "Share of clips that may be replaced because they can't be decoded; above it the run stops."
+        0.05,
+        "Share of clips that may be replaced because they can't be decoded; above it the run stops.",
+        fixed=False,
     )
     retry_seconds: float = option(
-        600.0, "How long a failing read from the store is tried again before the run stops."
+        600.0, "How long a failing read from the store is tried again before the run stops.", fixed=False
     )
 
     def __post_init__(self) -> None:
-        check(self.workers >= 0, "data.workers", self.workers, "use 0 or more")
+        check(
+            self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 0),
+            "data.workers",
+            self.workers,
+            "use auto, or a whole number of processes, 0 or more",
+        )
         check(
             self.group_size >= 3,
             "data.group_size",
@@ -166,10 +192,29 @@ class DataConfig:
                 stacklevel=2,
             )
 
+    @property
+    def processes(self) -> int:
+        """Decoding processes of this rank, on this host: ``workers`` as a number."""
+        if isinstance(self.workers, int):
+            return self.workers
+        return automatic_workers(len(os.sched_getaffinity(0)), int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+
+
+def automatic_workers(cores: int, ranks: int) -> int:
+    """Return how many workers a rank gets where ``data.workers`` is auto.
+
+    Args:
+        cores: cores of the host that its ranks may use.
+        ranks: ranks of the host.
+    """
+    return max(1, cores // max(1, ranks) - 1)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SynthesisConfig:
     """How a pseudo action is cut and pasted into two backgrounds (paper section 3.2; docs/decisions.md)."""
+
+    FIXED: ClassVar[bool] = True
 
     views: int = option(
         2,
@@ -272,6 +317,8 @@ class AugmentConfig:
 
     Defaults are those of CoCLR and MoCo v2; see docs/streaming.md for the order of the operations.
     """
+
+    FIXED: ClassVar[bool] = True
 
     crop: str = option("random", "random (resized crop) or center (largest centred square).")
     crop_scale_min: float = option(0.2, "Smallest share of a frame's area that a random crop keeps.")

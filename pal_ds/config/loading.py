@@ -1,8 +1,8 @@
 """From YAML and ``section.key=value`` words to validated dataclasses, and back.
 
-A file may name another as its ``base:`` (a path relative to itself) and then holds only what differs. Unknown
-keys are errors with the nearest known key; values are checked against the annotated type of their field, so
-that a config that loads is a config that runs.
+A file may name another as its ``base:`` (a path relative to itself, or the name of a shipped config) and then
+holds only what differs. Unknown keys are errors with the nearest known key; values are checked against the
+annotated type of their field, so that a config that loads is a config that runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import yaml
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.shipped_configs import find_config
 
 C = TypeVar("C")
 _MAX_BASES = 10
@@ -27,10 +28,13 @@ _MAX_BASES = 10
 def load_tree(path: str | Path) -> dict[str, Any]:
     """Read a YAML file and the files it is based on into one nested dict.
 
+    Args:
+        path: the file, or the name of a config that ships with the package, such as ``pal_i3d_k400``.
+
     Raises:
         ConfigError: the file is missing, is no mapping, or the chain of bases is circular.
     """
-    return _load_tree(Path(path), ())
+    return _load_tree(find_config(path), ())
 
 
 def apply_overrides(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
@@ -66,13 +70,16 @@ def build(kind: type[C], tree: Mapping[str, Any], prefix: str = "") -> C:
     Raises:
         ConfigError: an unknown key, a value of another type, or a value that the section itself refuses.
     """
+    kind = _kind_of(kind, tree)
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for name, value in tree.items():
         full = f"{prefix}{name}"
         if name not in fields:
-            raise ConfigError(full, value, _suggestion(str(name), fields, prefix))
+            raise ConfigError(
+                full, value, _other_kind(kind, name, prefix) or _suggestion(name, fields, prefix)
+            )
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
@@ -85,6 +92,12 @@ def build(kind: type[C], tree: Mapping[str, Any], prefix: str = "") -> C:
         if dataclasses.is_dataclass(hint) and name not in values:
             values[name] = build(typing.cast(type[Any], hint), {}, f"{prefix}{name}.")
     return kind(**values)
+
+
+def _kind_of(kind: type[C], tree: Mapping[str, Any]) -> type[C]:
+    """Return the class of a section; where the section names its kind, the class of that kind."""
+    chooser = getattr(kind, "kind_of", None)
+    return kind if chooser is None else typing.cast(type[C], chooser(tree))
 
 
 def to_tree(config: Any) -> dict[str, Any]:
@@ -103,13 +116,30 @@ def describe(kind: type[Any], prefix: str = "") -> list[tuple[str, Any, str]]:
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         name = f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(hints[field.name]):
-            rows += describe(typing.cast(type[Any], hints[field.name]), f"{name}.")
+        hint = hints[field.name]
+        if hasattr(hint, "kinds"):
+            rows += _describe_kinds(hint, f"{name}.")
+        elif dataclasses.is_dataclass(hint):
+            rows += describe(typing.cast(type[Any], hint), f"{name}.")
         else:
             made = field.default_factory
             default = made() if made is not dataclasses.MISSING else field.default
             rows.append((name, default, field.metadata.get("help", "")))
     return rows
+
+
+def _describe_kinds(base: Any, prefix: str) -> list[tuple[str, Any, str]]:
+    """Describe a section of several kinds: what all have, then what single ones have, with their names."""
+    shared = describe(base, prefix)
+    rows: dict[str, tuple[Any, dict[str, list[str]]]] = {}
+    for kind, options in base.kinds().items():
+        for name, default, text in describe(options, prefix):
+            if name not in {each[0] for each in shared}:
+                rows.setdefault(name, (default, {}))[1].setdefault(text, []).append(kind)
+    return shared + [
+        (name, default, "; ".join(f"{', '.join(kinds)}: {text}" for text, kinds in texts.items()))
+        for name, (default, texts) in rows.items()
+    ]
 
 
 def _load_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -118,9 +148,7 @@ def _load_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError("base", str(path), "the chain of base files is circular or too long")
     try:
         tree = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise ConfigError("--config", str(path), "no such file") from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError("--config", str(path), f"not readable as YAML: {_first_line(error)}") from error
     if tree is None:
         tree = {}
@@ -130,8 +158,8 @@ def _load_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise ConfigError("base", base, f"give one path relative to {path}")
-    return _merge(_load_tree(path.parent / base, (*seen, resolved)), tree)
+        raise ConfigError("base", base, f"give one path relative to {path}, or the name of a shipped config")
+    return _merge(_load_tree(find_config(base, field="base", beside=path.parent), (*seen, resolved)), tree)
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +181,7 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911 (one retu
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         if value is None and len(options) < len(typing.get_args(hint)):
             return None
-        return _coerce(value, options[0], name)
+        return _coerce_to_any(value, options, name)
     if origin is tuple:
         return _coerce_tuple(value, typing.get_args(hint), name)
     if origin is list:
@@ -183,6 +211,13 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911 (one retu
     raise ConfigError(name, value, f"expected {wanted}")
 
 
+def _coerce_to_any(value: Any, hints: list[Any], name: str) -> Any:
+    """Return a value as the first of several types that it fits; text stays text, and nothing else becomes it."""
+    if isinstance(value, str) and str in hints:
+        return value
+    return _coerce(value, hints[0], name)
+
+
 def _coerce_tuple(value: Any, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise ConfigError(name, value, "expected a list, e.g. [1, 2]")
@@ -191,6 +226,15 @@ def _coerce_tuple(value: Any, arguments: tuple[Any, ...], name: str) -> tuple[An
     if len(value) != len(arguments):
         raise ConfigError(name, value, f"expected a list of {len(arguments)} values")
     return tuple(_coerce(item, argument, name) for item, argument in zip(value, arguments, strict=True))
+
+
+def _other_kind(kind: type[Any], name: str, prefix: str) -> str:
+    """Say so where an option is one of another kind of this section."""
+    kinds = kind.kinds() if hasattr(kind, "kinds") else {}
+    if not any(name == field.name for other in kinds.values() for field in dataclasses.fields(other)):
+        return ""
+    mine = next((each for each, other in kinds.items() if other is kind), "")
+    return f"has no effect with {prefix}name={mine}; remove it"
 
 
 def _suggestion(name: str, known: Mapping[str, Any], prefix: str) -> str:

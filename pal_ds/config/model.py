@@ -1,4 +1,4 @@
-"""What is trained: backbone and heads (``model``) and negatives (``queue``); the loss is in ``objective.py``.
+"""What is trained: backbone and heads (``model``) and negatives (``queue``); the loss is in ``config/objective.py``.
 
 The defaults are PAL to the letter (CVPR 2022, sections 3 and 4.1): Inception-I3D on 8 x 112 x 112 clips, a
 projection head, two temporal convolutions with kernel 3 each followed by ReLU, L2 norm of the clip features,
@@ -8,7 +8,7 @@ average over the region, normalised again so that logits are cosines; queue 1638
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pal_ds.config.backbones import BACKBONES
 from pal_ds.config.base import check, option
@@ -23,6 +23,8 @@ class ModelConfig:
     Raises:
         ConfigError: a value out of its range, or one that would have no effect.
     """
+
+    FIXED: ClassVar[bool] = True
 
     backbone: str = option(
         "i3d",
@@ -64,12 +66,21 @@ class ModelConfig:
     )
     temperature: float = option(0.07, "tau of InfoNCE (Eq. 7)")
     symmetric: bool = option(False, "contrast both ways round and average; twice the compute of a step")
-    channels_last: bool = option(True, "run convolutions in channels-last memory format")
-    compile: bool = option(False, "torch.compile the backbone as one graph; one rank only, slow first step")
+    channels_last: bool = option(True, "run convolutions in channels-last memory format", fixed=False)
+    compile: bool = option(
+        False, "torch.compile the backbone as one graph; one rank only, slow first step", fixed=False
+    )
+    recompute_stages: int = option(
+        0,
+        "how many of the backbone's stages, from the first on, keep their input alone and are run again in the "
+        "backward pass: less memory for a quarter more work at most, the same gradients; 0 keeps everything",
+        fixed=False,
+    )
     weights: str = option(
         "",
         "warm start: path or URL of backbone weights (.safetensors, .pt); 2D kernels (an ImageNet ResNet-50 for "
         "resnet3d50) are inflated; empty: random",
+        fixed=False,
     )
 
     def __post_init__(self) -> None:
@@ -101,6 +112,18 @@ class ModelConfig:
         check(self.norm in NORMS, "model.norm", self.norm, f"use one of {', '.join(NORMS)}")
         check(0 <= self.momentum <= 1, "model.momentum", self.momentum, "use a value from 0 to 1")
         check(self.momentum_steps >= 0, "model.momentum_steps", self.momentum_steps, "use 0 or a step count")
+        check(
+            self.recompute_stages >= 0,
+            "model.recompute_stages",
+            self.recompute_stages,
+            "use 0 or a stage count",
+        )
+        check(
+            not (self.compile and self.recompute_stages),
+            "model.recompute_stages",
+            self.recompute_stages,
+            "does not go with model.compile, which takes the backbone as one graph; set one of them to 0 or false",
+        )
         check(self.temperature > 0, "model.temperature", self.temperature, "use a value above 0")
 
     def backbone_options(self) -> dict[str, Any]:
@@ -116,6 +139,8 @@ class QueueConfig:
     Raises:
         ConfigError: a value out of its range.
     """
+
+    FIXED: ClassVar[bool] = True
 
     size: int = option(16384, "K, the number of negatives; any number at or above 1 works with any batch")
     mask_unfilled: bool = option(

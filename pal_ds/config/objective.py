@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.config.data import SynthesisConfig
@@ -26,6 +26,8 @@ class ObjectiveConfig:
     Raises:
         ConfigError: a value out of its range.
     """
+
+    FIXED: ClassVar[bool] = True
 
     name: str = option(
         "pal",

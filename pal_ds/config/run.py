@@ -7,21 +7,50 @@ import dataclasses
 from pal_ds.config.base import check, option
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+DEVICES = ("auto", "cuda", "cpu")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSection:
     """Where a run lives and how long it goes on (docs/formats.md, "Run folder")."""
 
-    dir: str = option("", "folder URL of the run: logs, status and checkpoints (file path, s3://, gs://)")
-    seed: int = option(0, "every random draw of the run is a function of it")
-    epochs: int = option(200, "passes over the training split (paper §4.1: 200)")
-    max_steps: int | None = option(None, "stop after this many optimizer steps, if earlier than run.epochs")
+    dir: str = option(
+        "", "folder URL of the run: logs, status and checkpoints (file path, s3://, gs://)", fixed=False
+    )
+    seed: int = option(0, "every random draw of the run is a function of it", fixed=True)
+    epochs: int = option(200, "passes over the training split (paper §4.1: 200)", fixed=False)
+    max_steps: int | None = option(
+        None, "stop after this many optimizer steps, if earlier than run.epochs", fixed=False
+    )
+    device: str = option(
+        "auto",
+        "auto: a GPU where the machine has one, and an error where it has one that torch can't use; cuda; or cpu: "
+        "the CPU, GPU or not",
+        fixed=False,
+    )
+    deterministic: bool = option(
+        False,
+        "the same bits from the same start on one kind of GPU: no operator that adds in an arbitrary order, and no "
+        "cuDNN benchmark; slower. Off, two runs on a GPU differ in the last bits; on a CPU they are equal either way",
+        fixed=False,
+    )
+    cudnn_benchmark: bool = option(
+        True,
+        "let cuDNN time its algorithms at the first step of each shape and take the fastest; off under "
+        "run.deterministic",
+        fixed=False,
+    )
+    tf32: bool = option(
+        True,
+        "let a GPU round what fp32 matrix products and convolutions multiply to TF32; false is exact fp32",
+        fixed=False,
+    )
 
     def __post_init__(self) -> None:
         check(
             bool(self.dir), "run.dir", self.dir, "give the run a folder, e.g. run.dir=s3://bucket/runs/pal-1"
         )
+        check(self.device in DEVICES, "run.device", self.device, f"use one of {', '.join(DEVICES)}")
         check(self.seed >= 0, "run.seed", self.seed, "use a whole number from 0 up")
         check(self.epochs >= 1, "run.epochs", self.epochs, "use at least 1")
         check(

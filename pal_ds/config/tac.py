@@ -1,4 +1,4 @@
-"""Options of ``launch/transfer.py --task tac``: fine-tuning a backbone on trimmed, labelled videos (Table 7)."""
+"""Options of ``pal-transfer --task tac``: fine-tuning a backbone on trimmed, labelled videos (Table 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of ``launch/transfer.py``: training and scoring a localization head on frozen features.
+"""Options of ``pal-transfer``: training and scoring a localization head on frozen features.
 
 The files under ``configs/transfer/`` hold the settings of the paper's tables and of the heads' releases.
 """
@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from pal_ds.config.base import ConfigError, check, option
+from pal_ds.config.base import check, option
+from pal_ds.config.heads import HeadConfig, check_head, check_task
 
-HEADS = {"tad": ("gtad", "bmn", "actionformer"), "apg": ("bmn", "gtad", "actionformer"), "vg": ("lgi",)}
-#: Heads that score a map of all candidate segments.
-MAP_HEADS = ("gtad", "bmn")
-#: What BMN's map convolutions run over: [duration, start] (the paper, mmaction2) or [start, end] (JJBOY).
-LAYOUTS = ("duration-start", "start-end")
 SHAPES = ("rescale", "windows")
 BOUNDARIES = ("none", "peaks", "product")
 SELECT = ("last", "loss", "metric")
@@ -52,9 +48,7 @@ class TransferRun:
 class TransferData:
     """Features, annotations, and how a video becomes the head's input."""
 
-    features: str = option(
-        "", "folder URL of v_<id>.npy and their v_<id>.json, as launch/extract.py writes them"
-    )
+    features: str = option("", "folder URL of v_<id>.npy and their v_<id>.json, as pal-extract writes them")
     evaluate_features: str = option("", "the same for the evaluated subset; empty: data.features")
     annotations: str = option("", "ground truth: official JSON; vg: charades_sta_train.txt or JSON")
     evaluate_annotations: str = option("", "ground truth of the evaluated subset; empty: data.annotations")
@@ -80,7 +74,7 @@ class TransferData:
             bool(self.features),
             "data.features",
             self.features,
-            "give the folder that launch/extract.py wrote",
+            "give the folder that pal-extract wrote",
         )
         check(bool(self.annotations), "data.annotations", self.annotations, "give the ground-truth file")
         check(self.shape in SHAPES, "data.shape", self.shape, f"use one of {', '.join(SHAPES)}")
@@ -92,123 +86,6 @@ class TransferData:
             "has an effect with data.shape=windows only; leave it at 1",
         )
         check(0 <= self.missing < 1, "data.missing", self.missing, "use a share in [0, 1)")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """The downstream model; channel numbers are the releases'."""
-
-    name: str = option("gtad", "tad, apg: gtad, bmn or actionformer; vg: lgi")
-    snippets: int = option(
-        100, "T: input length; ActivityNet 100 (actionformer: 192), THUMOS'14 256 (2304), LGI 128"
-    )
-    durations: int = option(
-        100, "D: longest candidate in snippets (gtad, bmn); ActivityNet 100, THUMOS'14 64"
-    )
-    hidden_1d: int = option(256, "channels of temporal layers (gtad, bmn)")
-    hidden_2d: int = option(128, "channels of map convolutions (gtad, bmn)")
-    hidden_3d: int = option(512, "channels after the sampled features are merged (gtad, bmn)")
-    inner_bins: int = option(
-        32, "bins of an aligned candidate (gtad); released: ActivityNet 32, THUMOS'14 16"
-    )
-    context_bins: int = option(
-        4, "bins of its aligned semantic neighbours (gtad); released: ActivityNet 4, THUMOS'14 16"
-    )
-    map_kernel: int = option(
-        3, "size of the inner map convolutions, odd (gtad); released: ActivityNet 1, THUMOS'14 3"
-    )
-    layout: str = option(
-        "duration-start",
-        "what map convolutions run over (bmn): duration-start (paper, mmaction2) or start-end (JJBOY's release)",
-    )
-    boundary_unit: tuple[float, float] = option(
-        (-0.5, 0.5),
-        "boundary i is labelled by the annotated starts or ends in i + these (gtad, bmn): -0.5, 0.5 (JJBOY's BMN); "
-        "-0.5, 1.5 (G-TAD on ActivityNet, mmaction2's BMN); 0, 1 (G-TAD on THUMOS'14)",
-    )
-    overlap_weight: float = option(
-        10.0, "weight of the regressed overlap's loss (gtad, bmn); G-TAD's release for THUMOS'14: 1"
-    )
-    match_weight: float = option(
-        1.0, "weight of the match loss (gtad, bmn); G-TAD's release for THUMOS'14: 10"
-    )
-    match_prior: float = option(
-        0.0, "added to the match loss's numbers of positives and negatives (gtad, bmn); G-TAD, THUMOS'14: 10"
-    )
-    weights: str = option(
-        "",
-        "weights of a release to start from (gtad, bmn): .pth, .pth.tar or .safetensors with the release's names; "
-        "empty: fresh ones",
-    )
-    hidden: int = option(512, "channels throughout (lgi, actionformer)")
-    word_dim: int = option(300, "channels of the word vectors (lgi)")
-    words: int = option(10, "words of a sentence that are read (lgi)")
-    phrases: int = option(3, "semantic phrases (lgi)")
-    kernel: int = option(15, "temporal size of the local context block, odd (lgi)")
-    dropout: float = option(
-        0.5,
-        "dropout of words, LSTM and segment embeddings (lgi), or in the transformer blocks (actionformer)",
-    )
-    levels: int = option(
-        6, "levels of the feature pyramid, each half as long as the one before (actionformer)"
-    )
-    window: int = option(19, "moments that attention sees, odd (actionformer)")
-    attention_heads: int = option(4, "heads of attention (actionformer)")
-
-    def __post_init__(self) -> None:
-        names = sorted({name for names in HEADS.values() for name in names})
-        check(self.name in names, "head.name", self.name, f"use one of {', '.join(names)}")
-        for name in ("snippets", "durations", "hidden_2d", "hidden_3d", "word_dim", "words", "phrases"):
-            check(getattr(self, name) >= 1, f"head.{name}", getattr(self, name), "use at least 1")
-        check(
-            self.name not in MAP_HEADS or self.durations <= self.snippets,
-            "head.durations",
-            self.durations,
-            f"use at most head.snippets = {self.snippets}",
-        )
-        for name in ("inner_bins", "context_bins"):
-            check(getattr(self, name) >= 1, f"head.{name}", getattr(self, name), "use at least 1")
-        check(
-            self.map_kernel >= 1 and self.map_kernel % 2 == 1,
-            "head.map_kernel",
-            self.map_kernel,
-            "use an odd number from 1 up",
-        )
-        check(self.layout in LAYOUTS, "head.layout", self.layout, f"use one of {', '.join(LAYOUTS)}")
-        low, high = self.boundary_unit
-        check(low < high, "head.boundary_unit", self.boundary_unit, "use two numbers, the lower one first")
-        for name in ("overlap_weight", "match_weight", "match_prior"):
-            check(getattr(self, name) >= 0, f"head.{name}", getattr(self, name), "use 0 or more")
-        self._check_effect()
-        check(self.hidden_1d % 4 == 0, "head.hidden_1d", self.hidden_1d, "use a multiple of 4 (groups)")
-        check(self.hidden % 8 == 0, "head.hidden", self.hidden, "use a multiple of 8 (heads, directions)")
-        check(self.kernel % 2 == 1, "head.kernel", self.kernel, "use an odd number")
-        check(0 <= self.dropout < 1, "head.dropout", self.dropout, "use a share in [0, 1)")
-        check(1 <= self.levels <= 10, "head.levels", self.levels, "use 1 to 10")
-        check(self.window % 2 == 1, "head.window", self.window, "use an odd number")
-        heads = self.attention_heads
-        check(
-            heads >= 1 and self.hidden % heads == 0,
-            "head.attention_heads",
-            heads,
-            f"use a divisor of head.hidden = {self.hidden}",
-        )
-
-    def _check_effect(self) -> None:
-        """Refuse an option of one kind of head that was set for another."""
-        unset = {field.name: field.default for field in dataclasses.fields(self)}
-        for names, heads in (
-            (("inner_bins", "context_bins", "map_kernel"), ("gtad",)),
-            (("layout",), ("bmn",)),
-            (("boundary_unit", "overlap_weight", "match_weight", "match_prior", "weights"), MAP_HEADS),
-        ):
-            for name in names:
-                check(
-                    self.name in heads or getattr(self, name) == unset[name],
-                    f"head.{name}",
-                    getattr(self, name),
-                    f"has no effect with head.name={self.name}; leave it at {unset[name]!r}",
-                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -285,18 +162,12 @@ class TransferConfig:
     )
 
     def __post_init__(self) -> None:
-        check(
-            self.head.name != "actionformer" or self.post.boundary == "none",
-            "post.boundary",
-            self.post.boundary,
-            "has no effect with head.name=actionformer; set it to none",
-        )
+        check_head(self.head, {"data": self.data, "post": self.post})
 
     def check_task(self, task: str) -> None:
-        """Refuse a head that doesn't do the task.
+        """Refuse a head that doesn't do the task, and options that the task ignores.
 
         Raises:
-            ConfigError: naming the heads that do.
+            ConfigError: naming the heads that do, or the option.
         """
-        if self.head.name not in HEADS[task]:
-            raise ConfigError("head.name", self.head.name, f"task {task} takes {' or '.join(HEADS[task])}")
+        check_task(task, self.head, {"data": self.data, "post": self.post})

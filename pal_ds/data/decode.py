@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +14,8 @@ from pal_ds.config.data import DataConfig
 from pal_ds.data.errors import ClipDecodeError, DecoderUnavailableError
 from pal_ds.formats.shardset import SampleRecord
 from pal_ds.formats.video_file import HEAD_BYTES, is_container
+
+log = logging.getLogger(__name__)
 
 
 def decode_device(data: DataConfig) -> str:
@@ -58,6 +62,8 @@ def decode_frames(
         if found != record.frames:
             raise ClipDecodeError(record.key, f"{found} frames instead of {record.frames}")
         frames: torch.Tensor = decoder.get_frames_at(list(indices)).data
+        if device != "cpu" and getattr(decoder, "cpu_fallback", None):
+            _warn_of_fallback(device, str(decoder.cpu_fallback))
     except (RuntimeError, ValueError, IndexError) as error:
         if device != "cpu" and "nsupported device" in str(error):
             raise DecoderUnavailableError(
@@ -70,6 +76,12 @@ def decode_frames(
             record.key, f"{width}x{height} pixels instead of {record.width}x{record.height}"
         )
     return frames
+
+
+@functools.cache
+def _warn_of_fallback(device: str, status: str) -> None:
+    """Say once in a process that the CPU decodes what the GPU was to decode."""
+    log.warning("data.decode_device = cuda: the CPU decodes in place of %s: %s", device, status)
 
 
 def _first_line(error: Exception) -> str:

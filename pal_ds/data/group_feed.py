@@ -80,7 +80,7 @@ class GroupFeed:
         else:
             self._source = WorkerPool(
                 spec,
-                workers=min(data.workers, spec.schedule.most_workers),
+                workers=min(data.processes, spec.schedule.most_workers),
                 slots=data.prefetch + in_use + 1,
                 slot_bytes=size,
                 start=start,

@@ -74,7 +74,7 @@ class GroupLoader:
             plan=self.plan,
             schedule=self.schedule,
             whole_windows=fits_whole_windows(
-                open_windows=-(-self.schedule.lanes // max(1, data.workers)),
+                open_windows=-(-self.schedule.lanes // max(1, data.processes)),
                 window_bytes=self.plan.window_bytes,
                 budget_bytes=data.worker_memory_mb * 10**6,
             ),
@@ -88,7 +88,7 @@ class GroupLoader:
         self._step = 0
         self._micro_step = 0
         self._feed: GroupFeed | None = None
-        if data.workers > self.schedule.lanes:
+        if isinstance(data.workers, int) and data.workers > self.schedule.lanes:
             warnings.warn(
                 f"data.workers = {data.workers}: this rank has {self.schedule.lanes} lanes, so "
                 f"{data.workers - self.schedule.lanes} workers have nothing to do",
@@ -149,7 +149,7 @@ class GroupLoader:
     def _most_in_use(self) -> int:
         """Return the most groups of one worker in any micro-batch."""
         count = self.schedule.groups_per_micro_step
-        workers = max(1, self._data.workers)
+        workers = max(1, self._data.processes)
         most = 0
         for first in range(0, self.schedule.lanes, count):
             owners = collections.Counter(

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 
 #: Exit status of a run that was preempted: run it again (EX_TEMPFAIL).
-EXIT_PREEMPTED = 75
 
 
 class PreemptionWatch:

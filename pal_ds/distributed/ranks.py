@@ -134,7 +134,7 @@ class Ranks:
             self.any(False)
 
 
-def start(timeout_seconds: float) -> Ranks:
+def start(timeout_seconds: float, device_type: str | None = None) -> Ranks:
     """Join the process group through DeepSpeed and return this process's ranks.
 
     On CPU, DeepSpeed would compile a shared-memory operator at start; it is switched off, so that neither a
@@ -143,14 +143,18 @@ def start(timeout_seconds: float) -> Ranks:
 
     Args:
         timeout_seconds: after which a collective that a rank never joins fails.
+        device_type: ``cuda`` or ``cpu``; None takes a GPU where there is one.
 
     Raises:
         ConfigError: the launcher's variables contradict each other, or don't say where ranks meet.
     """
     place = read_place()
-    cuda = torch.cuda.is_available()
-    if not cuda:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    cuda = torch.cuda.is_available() if device_type is None else device_type == "cuda"
+    if cuda:
+        # A collective that fails, because its peer has died, ends the process instead of waiting for ever.
+        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    else:
+        os.environ["DS_ACCELERATOR"] = "cpu"
         # The user's word counts: runs that share cores get slower than one after the other by waiting in spins.
         if not os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(

@@ -9,6 +9,7 @@ waiting for others, and ends the process.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from pal_ds.distributed.ranks import Ranks
@@ -32,10 +34,13 @@ _READ_LIMIT_SECONDS = 6.0
 _STATUS_LIMIT_SECONDS = 15.0
 _LEAD_SECONDS = 4.0
 _NAMED_AT_MOST = 8
-#: A main thread inside one of these waits for other ranks (or for its GPU, which does).
+_BUSY_LIMIT_SECONDS = 0.5
+#: A main thread inside one of these waits for other ranks.
 _WAITING = (
     "torch/distributed/",
+    "torch/nn/modules/_functions.py",
     "deepspeed/comm/",
+    "pal_ds/models/layers/sync_batchnorm.py",
     "pal_ds/distributed/ranks.py",
     "pal_ds/distributed/collectives.py",
 )
@@ -66,12 +71,24 @@ class Watchdog:
         ranks: this process's place.
         seconds: the longest time between two beats that is borne.
         on_stall: called with the message before the process ends (writes the status on rank 0).
+        device_busy: tells whether the device has work that is not done. Collectives of NCCL are such work: a rank
+            whose peer does not come waits wherever its host next asks for a result, and its device stays busy. None
+            takes the rank's own GPU, and nothing on a CPU, whose collectives the host itself waits in.
     """
 
-    def __init__(self, ranks: Ranks, seconds: float, on_stall: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        ranks: Ranks,
+        seconds: float,
+        on_stall: Callable[[str], None],
+        device_busy: Callable[[], bool] | None = None,
+    ) -> None:
         self._ranks = ranks
         self._seconds = seconds
         self._on_stall = on_stall
+        self._device_busy = device_busy
+        if device_busy is None and ranks.device.type == "cuda":
+            self._device_busy = functools.partial(_gpu_busy, ranks.device)
         self._main = threading.get_ident()
         self._host = socket.gethostname()
         self._count = 0
@@ -103,7 +120,17 @@ class Watchdog:
     def _report(self) -> Report:
         _, stage, step = self._beat
         line, waits = _where(self._main)
+        waits = waits or self._waits_for_device()
         return Report(self._ranks.rank, self._host, self._count, step, stage, line, waits)
+
+    def _waits_for_device(self) -> bool:
+        """Tell whether the device holds this rank up; asked only once it has stood still for a while."""
+        idle = time.monotonic() - self._beat[0]
+        if self._device_busy is None or idle < self._seconds / 2:
+            return False
+        # A question that the driver doesn't answer is no sign of a rank's own work either.
+        answer = _within(_BUSY_LIMIT_SECONDS, self._device_busy)
+        return answer is None or bool(answer)
 
     def _tell(self) -> None:
         while not self._stop.wait(min(_REPORT_SECONDS, self._seconds / 8)):
@@ -162,6 +189,11 @@ class Watchdog:
         return [
             Report(**json.loads(self._store.get(key))) if self._store.check([key]) else None for key in keys
         ]
+
+
+def _gpu_busy(device: torch.device) -> bool:
+    """Tell whether a GPU's default stream has work under way; does not wait for it."""
+    return not torch.cuda.default_stream(device).query()
 
 
 def name_the_culprits(before: Sequence[Report | None], now: Sequence[Report | None]) -> str:

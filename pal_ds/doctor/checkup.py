@@ -1,4 +1,4 @@
-"""``launch/pretrain.py doctor``: is this machine, with these places, fit for a run? Each line says the fix."""
+"""``pal-doctor``: is this machine, with these places, fit for a run? Each line says the fix."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from pal_ds import __version__
 from pal_ds.doctor.finding import FAIL, WARN, Check, Finding, fail
 
 EXIT_HEALTHY = 0
@@ -35,19 +36,20 @@ def examine(checks: Sequence[tuple[str, Check]]) -> list[Finding]:
 
 
 def doctor(words: list[str]) -> int:
-    """Run the command line ``doctor [--shards URL] [--run-dir URL] [--json]``.
+    """Run the command line ``pal-doctor [--shards URL] [--run-dir URL] [--json]``.
 
     Args:
-        words: the arguments after ``doctor``.
+        words: the arguments.
 
     Returns:
         0 where nothing failed (warnings allowed), else 1.
     """
     parser = argparse.ArgumentParser(
-        prog="launch/pretrain.py doctor",
+        prog="pal-doctor",
         description="Check versions, decoding, GPU, limits and storage; say the fix for what is wrong.",
         epilog="Exit status: 0 nothing failed, 1 something did. Run it where the ranks run, with their variables.",
     )
+    parser.add_argument("--version", action="version", version=f"pal-doctor {__version__}")
     parser.add_argument("--shards", metavar="URL", help="shard set that the run will read")
     parser.add_argument("--run-dir", metavar="URL", help="run folder: a small object is written and deleted")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -75,6 +77,7 @@ def _checks(shards: str | None, run_dir: str | None) -> list[tuple[str, Check]]:
         ("ffmpeg", machine.ffmpeg),
         ("decoding", machine.decoding),
         ("device", machine.device),
+        ("video engine", machine.video_engine),
         ("half precision", machine.half_precision),
         ("communication", machine.communication),
         ("shared memory", machine.shared_memory),

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _BUILDS = {
     "torch": "reinstall torch for this CUDA or CPU (https://pytorch.org/get-started/locally)",
     "torchcodec": "install the torchcodec release made for this torch, CPU or CUDA build alike, and FFmpeg 4 to 8",
-    "deepspeed": "reinstall deepspeed with --no-build-isolation after torch, DS_BUILD_OPS=0",
+    "deepspeed": "DS_ACCELERATOR=cpu DS_BUILD_OPS=0 pip install --no-build-isolation --force-reinstall --no-deps "
+    "deepspeed, after torch; the variables are for this one command, so that no nvcc or compiler is asked for",
 }
 _CLIP = "testsrc2=size=176x128:rate=25:duration=10"
 _CLIP_FRAMES = 250
@@ -130,6 +131,9 @@ def device() -> list[Finding]:
             return [fail("device", f"there is an NVIDIA GPU, but torch ({build}) can't use it", fix)]
         return [ok("device", "no GPU; runs use the CPU")]
     findings = []
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        text = "DS_ACCELERATOR=cpu is exported: runs refuse to leave the GPU unused in silence"
+        findings.append(fail("device", text, "unset DS_ACCELERATOR; to train on the CPU set run.device=cpu"))
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
         findings.append(
@@ -157,6 +161,32 @@ def cudnn_findings(torch_version: str, cudnn: int | None) -> list[Finding]:
         fix = "pip install 'nvidia-cudnn-cu12>=9.15' (cu13 with CUDA 13), or precision=fp32"
         return [fail("cudnn", f"{text}: bf16 3D convolutions are slow or wrong", fix)]
     return [ok("cudnn", text)]
+
+
+def video_engine() -> list[Finding]:
+    """Decode a clip by the GPU's video engine, for data.decode_device=cuda, and see that the CPU didn't do it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    from torchcodec.decoders import VideoDecoder
+
+    fix = "data.decode_device=cpu works without; in a container set NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
+    try:
+        decoder = VideoDecoder(_make_clip(), device="cuda:0")
+        decoder[0]
+    except (RuntimeError, ValueError) as error:
+        return [warn("video engine", f"torchcodec can't decode on the GPU: {_first_line(error)}", fix)]
+    return [fallback_finding(getattr(decoder, "cpu_fallback", None), fix)]
+
+
+def fallback_finding(status: object, fix: str) -> Finding:
+    """Judge what a decoder says of its own fallback; None where this torchcodec says nothing."""
+    if status is None:
+        return ok("video engine", "decodes; this torchcodec does not say whether the GPU or the CPU did it")
+    if status:
+        return warn("video engine", f"the CPU decoded instead, in silence: {status}", fix)
+    return ok("video engine", "the GPU decodes (NVDEC)")
 
 
 def half_precision() -> list[Finding]:

@@ -40,7 +40,7 @@ class VideoFeatures:
 
 
 class FeatureStore:
-    """The finished videos of a destination of ``launch/extract.py``.
+    """The finished videos of a destination of ``pal-extract``.
 
     Args:
         url: the folder.
@@ -64,7 +64,7 @@ class FeatureStore:
         if not self.ids:
             raise FeatureError(
                 f"{storage.redact(url)}: holds no v_<id>.npy with a v_<id>.json; give the folder that "
-                "launch/extract.py wrote"
+                "pal-extract wrote"
             )
 
     def __len__(self) -> int:

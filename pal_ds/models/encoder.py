@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pal_ds.config.model import ModelConfig
-from pal_ds.models.backbones import build_backbone
+from pal_ds.models.backbones import backbone_of
 from pal_ds.models.layers.half_precision import sound_autocast
 from pal_ds.models.layers.numerics import at_least_fp32
 from pal_ds.models.layers.projection_heads import Projector, TemporalHead
@@ -25,9 +25,7 @@ class ClipSequenceEncoder(nn.Module):
     def __init__(self, model: ModelConfig, *, temporal: bool = True) -> None:
         super().__init__()
         self.channels_last = model.channels_last
-        self.backbone = build_backbone(
-            model.backbone, width=model.width, bn_momentum=model.bn_momentum, **model.backbone_options()
-        )
+        self.backbone = backbone_of(model)
         self.projector = Projector(
             self.backbone.feature_dim,
             model.embedding_dim,

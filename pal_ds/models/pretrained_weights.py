@@ -1,6 +1,6 @@
 """Warm start: published or exported backbone weights, strict about keys and shapes.
 
-This room reads bytes only; fetching them from a path or URL is the caller's part.
+This module reads bytes only; fetching them from a path or URL is the caller's part.
 """
 
 from __future__ import annotations

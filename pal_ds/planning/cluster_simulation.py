@@ -1,6 +1,6 @@
 """Simulates a run on a cluster that is not at hand, to say what will hold it back.
 
-    deepspeed launch/pretrain.py --config FILE --dry-run --cluster nodes=4,gpus=8,cores=96
+    pal-pretrain --config FILE --dry-run --cluster nodes=4,gpus=8,cores=96
 
 One rank is followed through its real schedule, group by group: its workers' reads (threads, first byte, bandwidth,
 memory), their decoding, their slots in shared memory, and the steps that wait for whole micro-batches. All other
@@ -16,6 +16,7 @@ import math
 from typing import Any
 
 from pal_ds.config import Config, ConfigError
+from pal_ds.config.data import automatic_workers
 from pal_ds.data.clip_stream import reading_threads
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.order.group_schedule import TrainSchedule
@@ -101,7 +102,7 @@ def forecast(config: Config, epoch: EpochPlan, cluster: Cluster, *, steps: int =
     """Simulate a run and find its bottleneck.
 
     Args:
-        config: the run; ``data.workers`` is per rank.
+        config: the run; ``data.workers`` is per rank, and auto is what the cluster's cores give.
         epoch: geometry of its training split.
         cluster: the machines.
         steps: optimizer steps; 0 for enough of them.
@@ -109,7 +110,10 @@ def forecast(config: Config, epoch: EpochPlan, cluster: Cluster, *, steps: int =
     Raises:
         ConfigError: the world size does not divide the batch, or there are no workers to simulate.
     """
-    if config.data.workers < 1:
+    if config.data.workers == "auto":
+        workers = automatic_workers(int(cluster.cores), cluster.gpus)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=workers))
+    if config.data.processes < 1:
         raise ConfigError(
             "data.workers", config.data.workers, "use 1 or more: only worker processes are simulated"
         )
@@ -174,7 +178,7 @@ class _Simulation:
         self, config: Config, schedule: TrainSchedule, reading: StreamingPlan, cluster: Cluster
     ) -> None:
         data, plan = config.data, schedule.plan
-        workers = min(data.workers, schedule.most_workers)
+        workers = min(data.processes, schedule.most_workers)
         self._schedule = schedule
         self._reading = reading
         cores_each = min(1.0, cluster.cores / (cluster.gpus * workers))

@@ -2,7 +2,7 @@
 
     python -m pal_ds.planning.cost --gpu h100 --gpus 1 2 4 8 16 32 64 --price 3.0
 
-The arithmetic and its assumptions are in ``estimate.py``; docs/scaling.md shows the table.
+The arithmetic and its assumptions are in ``step_estimate.py``; docs/scaling.md shows the table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 from collections.abc import Sequence
 
 from pal_ds.config import Config
-from pal_ds.planning.hardware import GPUS, NETWORKS, Gpu
+from pal_ds.config.backbones import BACKBONES
+from pal_ds.planning.hardware import GPUS, Gpu
+from pal_ds.planning.network_work import count_work
 from pal_ds.planning.step_estimate import Estimate, Job, estimate, scaling_ends, step_tflop
 
 
@@ -45,13 +47,13 @@ def job_of(
         global_batch=data.global_batch,
         accumulation=data.accumulation,
         clips=synthesis.view_clips,
-        network=NETWORKS[config.model.backbone],
+        network=count_work(config.model.backbone),
         scale=pixels * config.model.width**2,
         passes=_passes(config),
         queue_dim=config.model.embedding_dim,
         clip_kb=clip_bytes / 1e3,
         slice_mb=data.slice_bytes / 1e6,
-        cores_per_gpu=max(1, data.workers),
+        cores_per_gpu=max(1, data.processes),
     )
 
 
@@ -81,6 +83,7 @@ def describe_cost(job: Job) -> dict[str, str]:
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("GPUs", "{0.gpus}"),
     ("compute ms", "{compute:.1f} ({0.compute_limit})"),
+    ("rendering ms", "{render:.1f}"),
     ("SyncBN ms", "{syncbn:.1f}"),
     ("gradients ms", "{gradient:.1f}"),
     ("decoding ms", "{decode:.1f}"),
@@ -104,6 +107,7 @@ def markdown(estimates: Sequence[Estimate]) -> str:
     for found in estimates:
         values = {
             "compute": found.compute_seconds * 1e3,
+            "render": found.render_seconds * 1e3,
             "syncbn": found.syncbn_seconds * 1e3,
             "gradient": found.gradient_seconds * 1e3,
             "decode": found.decode_seconds * 1e3,
@@ -122,6 +126,10 @@ _NUMBERS = {
     "global_batch": "videos per optimizer step",
     "accumulation": "micro-steps per optimizer step",
     "mfu": "share of the GPU's peak that is reached (assumed)",
+    "render_mb": "memory traffic of rendering a video, MB (assumed)",
+    "source_mb": "bytes of a video copied to the device, MB",
+    "host_gbs": "copies to a device, GB/s",
+    "waits": "times a micro-step that the host waits for the device",
     "gpus_per_node": "GPUs behind one NVLink domain",
     "collective_us": "latency of a small collective in a node, µs; twice that across nodes",
     "nvlink_gbs": "all-reduce bandwidth in a node, GB/s",
@@ -141,7 +149,9 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--gpu", choices=GPUS, default="h100", help="accelerator (default %(default)s)")
     parser.add_argument("--gpus", type=int, nargs="+", default=[8], metavar="N", help="numbers of GPUs")
-    parser.add_argument("--backbone", choices=NETWORKS, default="i3d", help="clip encoder")
+    parser.add_argument(
+        "--backbone", choices=BACKBONES, help="clip encoder (default: I3D as the paper counts it)"
+    )
     parser.add_argument("--symmetric", action="store_true", help="contrast both ways round")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     for name, text in _NUMBERS.items():
@@ -160,7 +170,7 @@ def main(words: list[str] | None = None) -> int:
         defaults,
         **numbers,
         gpu=GPUS[args.gpu],
-        network=NETWORKS[args.backbone],
+        network=count_work(args.backbone) if args.backbone else defaults.network,
         passes=2.0 if args.symmetric else 1.0,
     )
     estimates = [estimate(dataclasses.replace(job, gpus=count)) for count in sorted(args.gpus)]

@@ -10,6 +10,7 @@ from pal_ds.formats import shardset
 from pal_ds.planning.cluster_simulation import describe_forecast, forecast, parse_cluster
 from pal_ds.planning.cost import describe_cost, job_of
 from pal_ds.planning.hardware import GPUS, find_gpu
+from pal_ds.planning.memory import check_memory, describe_memory
 from pal_ds.planning.run_plan import describe_plan, plan_run
 
 
@@ -28,12 +29,13 @@ def dry_run(
         config: the run.
         world_size: ranks to plan for; a cluster's GPUs take its place.
         as_json: one JSON object instead of lines.
-        gpu: accelerator for an estimate of time and cost; None leaves it out.
+        gpu: accelerator for an estimate of memory, time and cost; None leaves it out.
         price: money per GPU and hour.
         cluster: machines to simulate the run on, as ``nodes=4,gpus=8,...``; None leaves it out.
 
     Raises:
-        ConfigError: the config can't be run on that world, or the GPU or cluster is not understood.
+        ConfigError: the config can't be run on that world or in that GPU's memory, or the GPU or cluster is not
+            understood.
     """
     machines = None if cluster is None else parse_cluster(cluster)
     world_size = machines.world_size if machines else world_size
@@ -43,6 +45,8 @@ def dry_run(
         found = find_gpu(gpu)
         if found is None:
             raise ConfigError("--gpu", gpu, f"not known; use one of {', '.join(GPUS)}")
+        need = check_memory(config, plan.micro_batch, world_size, found.memory_gib)
+        figures |= describe_memory(config, need, plan.micro_batch, world_size, found.memory_gib)
         epoch = plan.epoch
         job = job_of(
             config,

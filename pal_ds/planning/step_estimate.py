@@ -9,12 +9,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from pal_ds.planning.hardware import GPUS, NETWORKS, Gpu, Network
+from pal_ds.planning.hardware import GPUS, Gpu
+from pal_ds.planning.network_work import Network
 
 #: Kernels of a step by layer: forward twice (query, key), backward about twice forward, and the optimizer.
 _KERNELS_PER_NORM_LAYER = 20
 #: MFU that is hoped for where none is given: 920 videos/s on one H100.
 DEFAULT_MFU = 0.20
+
+
+#: I3D as the paper counts it: 3.57 GMAC, element-wise work included, 2 % above what ``count_work`` counts. A backward
+#: pass is twice that less the stem's input gradient (0.83 GMAC). docs/scaling.md is about this network.
+PAPER_NETWORK = Network(
+    forward_gflop=7.13, train_gflop=3 * 7.13 - 1.66, parameters=12.29e6, norms=57, moved_mb=173.0
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,12 +39,18 @@ class Job:
         global_batch: videos per optimizer step.
         accumulation: micro-steps per optimizer step.
         clips: clips of a view, J.
-        network: the backbone's work.
+        network: the backbone's work; the paper's I3D.
         scale: work of a clip relative to 8 x 112 x 112 at width 1.
         passes: 1 for a query and a key view; 2 with a symmetric loss; a further key adds a quarter.
         queue_dim: size of a key.
         mfu: share of the peak that convolutions reach; an assumption until measured.
         launch_us: host time per kernel, microseconds; below it a GPU waits for Python.
+        render_mb: memory traffic of rendering a video's views, MB; an assumption until counted on a GPU.
+        render_kernels: kernels that rendering launches for a video, whatever the batch.
+        source_mb: bytes of a video that are copied to the device, MB.
+        host_gbs: bytes/s from page-locked memory to a device, GB/s; beside the computing, on a stream of its own.
+        waits: times that the host waits for the device in a micro-step.
+        wait_us: what such a wait costs: the device runs dry until kernels are launched again, microseconds.
         gpus_per_node: GPUs behind one NVLink domain.
         collective_us: latency of a small collective inside a node; across nodes it is twice that.
         nvlink_gbs: bytes/s of a ring all-reduce inside a node, GB/s.
@@ -58,12 +72,18 @@ class Job:
     global_batch: int = 512
     accumulation: int = 1
     clips: int = 8
-    network: Network = NETWORKS["i3d"]
+    network: Network = PAPER_NETWORK
     scale: float = 1.0
     passes: float = 1.0
     queue_dim: int = 128
     mfu: float = DEFAULT_MFU
     launch_us: float = 10.0
+    render_mb: float = 160.0
+    render_kernels: float = 12.0
+    source_mb: float = 8.7
+    host_gbs: float = 25.0
+    waits: float = 2.0
+    wait_us: float = 300.0
     gpus_per_node: int = 8
     collective_us: float = 40.0
     nvlink_gbs: float = 200.0
@@ -83,12 +103,15 @@ class Estimate:
         gpus: W.
         compute_seconds: convolutions at the assumed MFU, or what memory or kernel launches take if longer.
         compute_limit: which of the three: ``flops``, ``memory`` or ``launches``.
+        render_seconds: rendering the views, by memory traffic.
+        wait_seconds: the device run dry because the host waited for it.
+        copy_seconds: copies of sources to the device; beside the computing.
         syncbn_seconds: BatchNorm's collectives.
         gradient_seconds: the all-reduce of the gradients, not overlapped (ZeRO 0).
         other_seconds: the queue's gather and two control all-reduces.
         decode_seconds: decoding a batch on the cores there are; runs beside the GPUs.
-        step_seconds: the longer of decoding and the rest.
-        limit: ``decoding`` or ``gpu``.
+        step_seconds: the longest of decoding, copies and the rest.
+        limit: ``decoding``, ``copies`` or ``gpu``.
         videos_per_second: of all GPUs together.
         speedup: against the same job on one GPU with the same cores per GPU.
         efficiency: speedup / W.
@@ -104,6 +127,9 @@ class Estimate:
     gpus: int
     compute_seconds: float
     compute_limit: str
+    render_seconds: float
+    wait_seconds: float
+    copy_seconds: float
     syncbn_seconds: float
     gradient_seconds: float
     other_seconds: float
@@ -132,9 +158,15 @@ def estimate(job: Job) -> Estimate:
     """Compute time, load and price of a job."""
     compute, compute_limit = _compute(job)
     syncbn, gradient, other = _collectives(job)
-    busy = compute + syncbn + gradient + other
+    videos = job.global_batch / job.gpus
+    render = videos * job.render_mb * 1e6 / (job.gpu.bandwidth * 1e12)
+    wait = job.accumulation * job.waits * job.wait_us / 1e6
+    copy = videos * job.source_mb * 1e6 / (job.host_gbs * 1e9)
+    busy = compute + render + wait + syncbn + gradient + other
     decode = job.global_batch / (job.decode_per_core * job.cores_per_gpu * job.gpus)
-    step = max(busy, decode)
+    sides = {"gpu": busy, "decoding": decode, "copies": copy}
+    limit = max(sides, key=lambda name: sides[name])
+    step = sides[limit]
     alone = step
     if job.gpus > 1:
         alone = estimate(dataclasses.replace(job, gpus=1)).step_seconds
@@ -147,12 +179,15 @@ def estimate(job: Job) -> Estimate:
         gpus=job.gpus,
         compute_seconds=compute,
         compute_limit=compute_limit,
+        render_seconds=render,
+        wait_seconds=wait,
+        copy_seconds=copy,
         syncbn_seconds=syncbn,
         gradient_seconds=gradient,
         other_seconds=other,
         decode_seconds=decode,
         step_seconds=step,
-        limit="gpu" if busy >= decode else "decoding",
+        limit=limit,
         videos_per_second=rate,
         speedup=alone / step,
         efficiency=alone / step / job.gpus,
@@ -182,10 +217,10 @@ def _compute(job: Job) -> tuple[float, str]:
     floors = {
         "flops": step_tflop(job) / job.gpus / (job.gpu.tflops * job.mfu),
         "memory": clips * job.network.moved_mb * 1e6 / (job.gpu.bandwidth * 1e12),
-        "launches": job.accumulation
-        * job.passes
-        * _KERNELS_PER_NORM_LAYER
-        * job.network.norms
+        "launches": (
+            job.accumulation * job.passes * _KERNELS_PER_NORM_LAYER * job.network.norms
+            + job.render_kernels * job.global_batch / job.gpus
+        )
         * job.launch_us
         / 1e6,
     }

@@ -56,14 +56,14 @@ def plan_streaming(config: Config, epoch: EpochPlan, world_size: int) -> Streami
     """
     data = config.data
     lanes_per_rank = epoch.lanes // world_size
-    lanes = -(-lanes_per_rank // max(1, data.workers))
+    lanes = -(-lanes_per_rank // max(1, data.processes))
     budget = data.worker_memory_mb * 10**6
     whole = fits_whole_windows(open_windows=lanes, window_bytes=epoch.window_bytes, budget_bytes=budget)
     group_bytes = epoch.group_size * epoch.clip_bytes
     unit_bytes = epoch.window_bytes if whole else group_bytes
     micro_groups = epoch.groups_per_step // (data.accumulation * world_size)
-    in_use = -(-micro_groups // max(1, data.workers))
-    slots = (data.prefetch + in_use + 1) if data.workers else 1
+    in_use = -(-micro_groups // max(1, data.processes))
+    slots = (data.prefetch + in_use + 1) if data.processes else 1
     return StreamingPlan(
         lanes=lanes,
         whole_windows=whole,
@@ -81,6 +81,7 @@ def describe_streaming(config: Config, epoch: EpochPlan, world_size: int) -> dic
     plan = plan_streaming(config, epoch, world_size)
     requests = plan.requests_per_group * epoch.groups_per_step
     return {
+        "decoding processes a rank": config.data.processes,
         "lanes of a worker": plan.lanes,
         "open windows of a worker": f"{plan.lanes} of {plan.window_bytes / 1e6:.1f} MB, read "
         + ("whole" if plan.whole_windows else "group by group: they exceed data.worker_memory_mb"),
@@ -89,7 +90,7 @@ def describe_streaming(config: Config, epoch: EpochPlan, world_size: int) -> dic
         "range reads per step, expected": round(requests, 1),
         "range reads per epoch, expected": round(requests * epoch.steps_per_epoch),
         "index reads per epoch, expected": f"{len(epoch.shard_names)} to "
-        f"{len(epoch.shard_names) * world_size * max(1, config.data.workers)}",
+        f"{len(epoch.shard_names) * world_size * max(1, config.data.processes)}",
     }
 
 

@@ -53,11 +53,21 @@ def describe_environment(ranks: Ranks, hosts: Sequence[str]) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    folder = Path(pal_ds.__file__).parent
+    """Return the commit of the checkout that the package lies in; an installed package has none.
+
+    An environment may lie inside the repository of another project, whose commit says nothing about this code.
+    """
+    checkout = Path(pal_ds.__file__).resolve().parents[1]
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5, check=True
+            ["git", "rev-parse", "--show-toplevel", "HEAD"],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    top, commit = found.stdout.splitlines()
+    return commit if Path(top).resolve() == checkout else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,10 +16,13 @@ import torch
 from pal_ds import storage
 from pal_ds.config import Config, ConfigError, to_tree, to_yaml
 from pal_ds.distributed import ranks as process_group
+from pal_ds.distributed.arithmetic import set_arithmetic
+from pal_ds.distributed.device import choose_device
 from pal_ds.distributed.launcher import meeting_point, read_place
-from pal_ds.distributed.preemption import EXIT_PREEMPTED, PreemptionWatch
+from pal_ds.distributed.preemption import PreemptionWatch
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.distributed.watchdog import Watchdog
+from pal_ds.formats import exit_status
 from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import Objective, build_objective, read_weights
@@ -33,6 +38,7 @@ from pal_ds.training.errors import RunFailedError
 from pal_ds.training.logging.run_log import RunLog
 from pal_ds.training.logging.step_log import StepLog
 from pal_ds.training.lr_schedule import Schedule
+from pal_ds.training.out_of_memory import explain_shortage, warn_of_shortage
 from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.run_identity import check_identity, identity_of, warn_changes
 from pal_ds.training.startup import EXIT_CONFIG, EXIT_FAILED, StartError
@@ -82,7 +88,14 @@ def pretrain(
             startup.prepare_folder(config, restart=restart, overwrite=overwrite)
 
     unready: StartError | None = None
+    device_type: str | None = None
     try:
+        device_type = startup.attempt(lambda: choose_device(config.run.device, place.local_rank))
+        set_arithmetic(config.run)
+        # Workers are counted by it, and not every launcher sets it.
+        os.environ["LOCAL_WORLD_SIZE"] = str(place.local_world_size)
+        if device_type == "cpu":
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, pin_memory=False))
         found = startup.attempt(lambda: startup.look(config, world_size))
         if world_size == 1:
             startup.attempt(prepare)
@@ -95,7 +108,7 @@ def pretrain(
     except ConfigError as error:
         return startup.refuse(StartError(str(error), EXIT_CONFIG), rank)
     # Collectives fail after the watchdog, which can name the rank that is missing.
-    ranks = process_group.start(config.safety.watchdog_seconds + 60.0)
+    ranks = process_group.start(config.safety.watchdog_seconds + 60.0, device_type)
     try:
         startup.together(ranks, lambda: startup.again(unready))
         if world_size > 1:
@@ -130,6 +143,7 @@ def _run(
         total_steps=plan.total_steps,
         steps_per_epoch=plan.epoch.steps_per_epoch,
     )
+    warn_of_shortage(config, ranks, plan)
     engine = _build_engine(config, ranks, manifest, snapshot, schedule)
     feed = startup.together(ranks, lambda: feed_of(config, ranks, step=step))
     val_feed = startup.together(ranks, lambda: ValidationFeed(config, ranks) if plan.has_validation else None)
@@ -165,16 +179,22 @@ def _run(
     if skipped >= config.safety.max_skipped_steps:
         skipped = 0  # that start ended because of them; this one is to try again
     trainer = Trainer(config, ranks, plan, parts, step=step, skipped_in_a_row=skipped)
-    return _train(trainer, parts, ranks, runlog, saver)
+    return _train(config, trainer, parts, ranks, runlog, saver)
 
 
-def _train(trainer: Trainer, parts: Parts, ranks: Ranks, runlog: RunLog | None, saver: Saver | None) -> int:
+def _train(
+    config: Config, trainer: Trainer, parts: Parts, ranks: Ranks, runlog: RunLog | None, saver: Saver | None
+) -> int:
     parts.watchdog.start()
-    status, error = EXIT_FAILED, ""
+    status, error, alone = EXIT_FAILED, "", False
     try:
         status = trainer.run()
     except RunFailedError as caught:
         error = str(caught)
+        sys.stderr.write(f"error: run failed after step {trainer.step}: {error}\n")
+    except torch.OutOfMemoryError as caught:
+        # Other ranks may have had memory enough: they are not waited for, and see this one leave.
+        error, alone = explain_shortage(config, ranks, caught), True
         sys.stderr.write(f"error: run failed after step {trainer.step}: {error}\n")
     except Exception as caught:
         error = "; ".join(filter(None, (f"{type(caught).__name__}: {caught}", parts.watchdog.silent_ranks())))
@@ -185,7 +205,8 @@ def _train(trainer: Trainer, parts: Parts, ranks: Ranks, runlog: RunLog | None, 
         if parts.profiler is not None:
             parts.profiler.close()
         _close(runlog, saver, trainer.step, status, error)
-    ranks.barrier()
+    if not alone:
+        ranks.barrier()
     return status
 
 
@@ -261,7 +282,7 @@ def _close(runlog: RunLog | None, saver: Saver | None, step: int, status: int, e
             log.warning("the latest checkpoint was not saved: %s", caught)
     if runlog is None:
         return
-    state = {0: "done", EXIT_PREEMPTED: "preempted"}.get(status, "failed")
+    state = {0: "done", exit_status.PREEMPTED: "preempted"}.get(status, "failed")
     details = {"error": error} if error else {}
     if state != "preempted":
         runlog.event(state, step, **details)

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from pal_ds.config import Config, to_tree
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
-from pal_ds.config.model import ModelConfig, QueueConfig
-from pal_ds.config.objective import ObjectiveConfig
+from pal_ds.config.base import fixed_options
 
 log = logging.getLogger(__name__)
 
-_DATA_KEYS = (
-    "global_batch",
-    "group_size",
-    "lanes",
-    "accumulation",
-    "slice_bytes",
-    "window_slices",
-    "block_clips",
-)
-_MODEL_FREE = ("channels_last", "compile", "weights")
+#: Sections whose options, as far as they are declared fixed, make a run what it is.
+_SECTIONS = ("run", "data", "synthesis", "augment", "objective", "model", "queue")
 _WARNED = ("precision", "optimizer", "schedule")
 
 
@@ -32,17 +22,14 @@ class IdentityError(ValueError):
 
 def identity_of(config: Config, manifest_digest: str) -> dict[str, Any]:
     """Return the settings that a resume may not change, as a plain nested dict."""
-    tree = to_tree(config)
-    return {
-        "manifest": manifest_digest,
-        "run": {"seed": config.run.seed},
-        "data": {key: tree["data"][key] for key in _DATA_KEYS},
-        "synthesis": tree["synthesis"],
-        "augment": tree["augment"],
-        "objective": tree["objective"],
-        "model": {key: value for key, value in tree["model"].items() if key not in _MODEL_FREE},
-        "queue": tree["queue"],
-    }
+    sections = {name: getattr(config, name) for name in _SECTIONS}
+    return {"manifest": manifest_digest} | {name: _fixed(section) for name, section in sections.items()}
+
+
+def _fixed(section: Any) -> dict[str, Any]:
+    """Return a section's fixed options as plain values."""
+    tree = to_tree(section)
+    return {name: tree[name] for name in fixed_options(section)}
 
 
 def check_identity(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
@@ -64,23 +51,8 @@ def check_identity(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None
 
 def _completed(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return a saved identity with the defaults of options that did not exist when it was written."""
-    sections = {
-        "data": DataConfig(),
-        "synthesis": SynthesisConfig(),
-        "augment": AugmentConfig(),
-        "objective": ObjectiveConfig(),
-        "model": ModelConfig(),
-        "queue": QueueConfig(),
-    }
-    completed = dict(saved)
-    for name, section in sections.items():
-        defaults = to_tree(section)
-        if name == "data":
-            defaults = {key: defaults[key] for key in _DATA_KEYS}
-        if name == "model":
-            defaults = {key: value for key, value in defaults.items() if key not in _MODEL_FREE}
-        completed[name] = {**defaults, **saved.get(name, {})}
-    return completed
+    kinds = get_type_hints(Config)
+    return dict(saved) | {name: {**_fixed(kinds[name]()), **saved.get(name, {})} for name in _SECTIONS[1:]}
 
 
 def warn_changes(saved_config: Mapping[str, Any], config: Config) -> list[str]:

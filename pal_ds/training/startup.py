@@ -1,4 +1,4 @@
-"""How ranks start together: what one of them can't do alone, all of them leave for, with one line.
+"""How ranks start together: where one of them fails, all of them exit with its status and one line.
 
 A rank that ended by itself while others waited for it at the rendezvous would cost them their timeout; under ``srun``
 nobody would end them.
@@ -14,7 +14,7 @@ from typing import TypeVar
 from pal_ds import storage
 from pal_ds.config import Config, ConfigError
 from pal_ds.distributed.ranks import Ranks
-from pal_ds.formats import checkpoint, shardset
+from pal_ds.formats import checkpoint, exit_status, shardset
 from pal_ds.formats.checkpoint import CheckpointError, Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import WeightsError
@@ -22,8 +22,8 @@ from pal_ds.planning.run_plan import RunPlan, plan_run
 from pal_ds.training.logging.run_log import STATUS
 from pal_ds.training.run_identity import IdentityError
 
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
+EXIT_FAILED = exit_status.FAILED
+EXIT_CONFIG = exit_status.REFUSED
 _USER_ERRORS = (
     ConfigError,
     IdentityError,

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from pal_ds.config import Config
-from pal_ds.distributed.preemption import EXIT_PREEMPTED, PreemptionWatch
+from pal_ds.distributed.preemption import PreemptionWatch
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.distributed.watchdog import Watchdog
+from pal_ds.formats import exit_status
 from pal_ds.models import ObjectiveOutput, ViewBatch
 from pal_ds.planning.run_plan import RunPlan
 from pal_ds.training.checkpoint.checkpointer import Keeper, Position
@@ -325,7 +326,7 @@ class Trainer:
         log.warning("stopping after step %d: %s", self.step, reason)
         self._finish_saving()
         self._parts.steplog.preempted(self.step, reason)
-        return EXIT_PREEMPTED
+        return exit_status.PREEMPTED
 
     def _fail(self, texts: list[str]) -> NoReturn:
         """Save what can be saved, then end the run with the reasons of all ranks."""

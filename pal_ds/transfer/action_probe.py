@@ -223,7 +223,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="NAME=FOLDER",
-        help="of launch/extract.py; give the control last",
+        help="of pal-extract; give the control last",
     )
     parser.add_argument("--annotations", required=True, help="ActivityNet's JSON form, or TSP's list")
     parser.add_argument("--train", default="training", help="subset that the probe learns on")

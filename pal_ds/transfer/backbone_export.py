@@ -26,11 +26,12 @@ from pal_ds.formats.backbone_file import (
     triple,
     weights_digest,
 )
+from pal_ds.formats.checkpoint import COMMITTED
 from pal_ds.models import build_backbone
+from pal_ds.models.pretrained_weights import OBJECTIVE_PREFIX as PREFIX
 from pal_ds.transfer.random_backbone import PREFIX as RANDOM
 from pal_ds.transfer.random_backbone import build_random
 
-PREFIX = "query_encoder.backbone."
 _STEP_FOLDER = re.compile(r"step-(\d{8,})")
 _REQUIRED = ("format", "backbone", "width", "feature_dim", "clip_frames", "size", "mean", "std", "options")
 
@@ -115,7 +116,7 @@ def find_checkpoint(url: str) -> str:
         BackboneError: neither a run nor a checkpoint, or nothing committed in it.
     """
     names = set(storage.list_names(url, retry=storage.AT_START))
-    if {"COMMITTED", "model.safetensors"} <= names:
+    if {COMMITTED, "model.safetensors"} <= names:
         return url.rstrip("/")
     if "state.json" in names or "model.safetensors" in names:
         raise BackboneError(
@@ -129,7 +130,7 @@ def find_checkpoint(url: str) -> str:
         if (match := _STEP_FOLDER.fullmatch(name))
     )
     for _, name in reversed(steps):
-        if storage.exists(storage.join(folder, name, "COMMITTED")):
+        if storage.exists(storage.join(folder, name, COMMITTED)):
             return storage.join(folder, name)
     if not names:
         raise BackboneError(f"{storage.redact(url)}: no such run, checkpoint or .safetensors file")
@@ -182,7 +183,7 @@ def _read_exported(url: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise BackboneError(
             f"{storage.redact(url)}: not an exported backbone of format {FORMAT} "
             f"(missing in its header: {', '.join(missing) or 'nothing'}; format: {header.get('format')!r}); "
-            "write one with: python launch/pretrain.py export RUN --out backbone.safetensors"
+            "write one with: pal-pretrain export RUN --out backbone.safetensors"
         )
     try:
         fields = {

@@ -16,15 +16,13 @@ from typing import Any
 import torch
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.heads import HEADS
 from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import TransferConfig
 from pal_ds.transfer.metrics.evaluate import Report, evaluate
 from pal_ds.transfer.metrics.tiou import ACTIVITYNET_TIOU, parse_thresholds
 from pal_ds.transfer.run_folder import RunFolder
-from pal_ds.transfer.tasks.anchor_free_detection import MomentTask
 from pal_ds.transfer.tasks.base import Task
-from pal_ds.transfer.tasks.boundary_map_detection import MapTask
-from pal_ds.transfer.tasks.grounding import GroundingTask
 from pal_ds.transfer.tasks.trimmed_classification import TacTask
 
 logger = logging.getLogger("pal_ds.transfer")
@@ -62,10 +60,8 @@ def build_task(name: str, config: TransferConfig | TacConfig) -> Task:
         parse_thresholds(config.tiou or ACTIVITYNET_TIOU)
     except ValueError as error:
         raise ConfigError("tiou", config.tiou, str(error)) from None
-    if name == "vg":
-        return GroundingTask(config, device=device)
-    kind = MomentTask if config.head.name == "actionformer" else MapTask
-    return kind(config, labelled=name == "tad", device=device)
+    task: Task = HEADS[config.head.name].load_task()(config, labelled=name == "tad", device=device)
+    return task
 
 
 def train(name: str, config: TransferConfig | TacConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -12,9 +13,11 @@ from torch import nn
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
+from pal_ds.config.heads import HeadConfig
 from pal_ds.config.loading import describe, to_tree, to_yaml
 from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import TransferConfig
+from pal_ds.formats.checkpoint import COMMITTED
 
 #: Options that may change when a run goes on; all others are its identity.
 FREE = {
@@ -80,7 +83,7 @@ class RunFolder:
             safetensors.torch.save(_adam(model, optimizer)),
         )
         self._write(f"checkpoints/{_name(epoch)}/state.json", _json(state))
-        self._write(f"checkpoints/{_name(epoch)}/COMMITTED", b"")
+        self._write(f"checkpoints/{_name(epoch)}/{COMMITTED}", b"")
         for old in sorted(self._epochs())[: -self.keep]:
             storage.remove(storage.join(self.url, "checkpoints", _name(old)), recursive=True)
 
@@ -108,11 +111,14 @@ class RunFolder:
         if before_task != task:
             raise ConfigError("run.dir", self.url, f"holds a run of task {before_task}; use another folder")
         before, now = _flat(yaml.safe_load(text)), _flat(to_tree(config))
-        # A run begun before an option existed has its default.
-        defaults = {name: default for name, default, _ in describe(type(config))}
+        # A run begun before an option existed has its default; older ones list the options of all heads.
+        defaults = {name: default for name, default, _ in describe(type(config)) if name in now}
+        heads = {
+            f"head.{each.name}" for kind in HeadConfig.kinds().values() for each in dataclasses.fields(kind)
+        }
         before = {
             name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()
-        } | before
+        } | {name: value for name, value in before.items() if name in now or name not in heads}
         for name in sorted((before.keys() | now.keys()) - FREE):
             if before.get(name) != now.get(name):
                 problem = f"the run in {self.url} was started with {before.get(name)!r}; use another run.dir"
@@ -124,7 +130,7 @@ class RunFolder:
         return [
             int(name.removeprefix("epoch-"))
             for name in names
-            if storage.exists(storage.join(folder, name, "COMMITTED"))
+            if storage.exists(storage.join(folder, name, COMMITTED))
         ]
 
     def _read(self, *names: str) -> bytes:

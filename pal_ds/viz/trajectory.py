@@ -210,7 +210,7 @@ def _parser() -> Any:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--features", required=True, help="folder or URL that launch/extract.py wrote")
+    add("--features", required=True, help="folder or URL that pal-extract wrote")
     add("--annotations", required=True, help="ground truth in ActivityNet's form")
     add("--subset", default="validation", help="subset of the annotations (default: validation)")
     add("--count", type=int, default=8, help="videos that are drawn (default: 8)")

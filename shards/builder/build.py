@@ -12,18 +12,19 @@ from pal_ds import storage
 from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
 from pal_ds.storage.scratch import scratch_folder
-from shards.builder.finish import BuildResult, finish, read_stages, reject_line, result_of
-from shards.builder.journal import Journal, PlanRecord, recipe_differences
-from shards.builder.local_executor import ShardWork, run_local
-from shards.builder.partial_results import planned_result, task_result
-from shards.builder.shard_plan import Plan, PlanOptions
-from shards.catalog.dedupe import mark_equal_content
-from shards.catalog.gather import Catalog, CatalogOptions
-from shards.encoding import ffmpeg_info
-from shards.encoding.profiles import Profile
-from shards.encoding.transcode import ClipLimits
-from shards.errors import UsageError
-from shards.progress import Progress
+
+from ..catalog.dedupe import mark_equal_content
+from ..catalog.gather import Catalog, CatalogOptions
+from ..encoding import ffmpeg_info
+from ..encoding.profiles import Profile
+from ..encoding.transcode import ClipLimits
+from ..errors import UsageError
+from ..progress import Progress
+from .finish import BuildResult, finish, read_stages, reject_line, result_of
+from .journal import Journal, PlanRecord, recipe_differences
+from .local_executor import ShardWork, run_local
+from .partial_results import planned_result, task_result
+from .shard_plan import Plan, PlanOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -206,7 +207,7 @@ def make(
         if len(todo) < len(mine):
             progress.note(f"{len(mine) - len(todo)} of {len(mine)} shards were finished before: going on")
         if options.executor == "ray":
-            from shards.builder.ray_executor import run_ray
+            from .ray_executor import run_ray
 
             run_ray(work, todo, plan.rows, record.recipe["encoder"], progress=progress)
         else:

@@ -14,10 +14,11 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
-from shards.builder.journal import Journal, Part, PlanRecord
-from shards.catalog.database import decode, encode
-from shards.catalog.rows import Reject
-from shards.errors import BuildError
+
+from ..catalog.database import decode, encode
+from ..catalog.rows import Reject
+from ..errors import BuildError
+from .journal import Journal, Part, PlanRecord
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import ShardEntry
-from shards.builder.shard_plan import PlannedShard
-from shards.catalog.rows import Reject
-from shards.errors import BuildError, UsageError
+
+from ..catalog.rows import Reject
+from ..errors import BuildError, UsageError
+from .shard_plan import PlannedShard
 
 log = logging.getLogger(__name__)
 

@@ -15,14 +15,15 @@ from pathlib import Path
 from pal_ds import storage
 from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
-from shards.builder.journal import Journal, Part
-from shards.builder.pack import write_shard
-from shards.builder.shard_plan import PlannedShard
-from shards.catalog.origins import Origins
-from shards.catalog.rows import Reject, Row
-from shards.encoding.profiles import Profile
-from shards.encoding.transcode import Clip, ClipLimits, Transcoder
-from shards.progress import Progress
+
+from ..catalog.origins import Origins
+from ..catalog.rows import Reject, Row
+from ..encoding.profiles import Profile
+from ..encoding.transcode import Clip, ClipLimits, Transcoder
+from ..progress import Progress
+from .journal import Journal, Part
+from .pack import write_shard
+from .shard_plan import PlannedShard
 
 #: Clips of one job: few enough to spread, enough to decode the results of a job in one process.
 CLIPS_PER_JOB = 24

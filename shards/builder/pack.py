@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pal_ds.formats.shardset import SampleEntry, ShardEntry, ShardIndex, dump_json
-from shards.encoding.transcode import Clip
+
+from ..encoding.transcode import Clip
 
 
 class _HashingFile:

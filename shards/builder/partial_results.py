@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from pal_ds import storage
 from pal_ds.formats import shardset
-from shards.builder.finish import BuildResult
-from shards.builder.journal import Journal
-from shards.builder.shard_plan import Plan, PlannedShard
+
+from .finish import BuildResult
+from .journal import Journal
+from .shard_plan import Plan, PlannedShard
 
 
 def task_result(journal: Journal, mine: Sequence[PlannedShard], redone: int) -> BuildResult:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pal_ds.formats import shardset
-from shards.builder.journal import Journal, recipe_differences
-from shards.builder.local_executor import ShardWork, make_shard
-from shards.builder.shard_plan import PlannedShard
-from shards.catalog.rows import Row
-from shards.errors import BuildError, UsageError
-from shards.progress import Progress
+
+from ..catalog.rows import Row
+from ..errors import BuildError, UsageError
+from ..progress import Progress
+from .journal import Journal, recipe_differences
+from .local_executor import ShardWork, make_shard
+from .shard_plan import PlannedShard
 
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_", "FSSPEC_")
 
@@ -44,7 +45,7 @@ def run_ray(
     try:
         import ray
     except ImportError as error:
-        raise UsageError("--executor ray needs the extra: pip install 'pal-ds[ray]'") from error
+        raise UsageError("--executor ray needs Ray: pip install 'ray[default]'") from error
     started_here = not ray.is_initialized()
     if started_here:
         ray.init(
@@ -96,7 +97,8 @@ def _make_on_node(
 ) -> str | None:
     """Make one shard on whichever node this runs; returns what is wrong, or None."""
     from pal_ds.storage.scratch import scratch_folder
-    from shards.encoding.ffmpeg_info import encoder_identity
+
+    from ..encoding.ffmpeg_info import encoder_identity
 
     for name, value in environment.items():
         os.environ.setdefault(name, value)

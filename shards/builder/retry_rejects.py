@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pal_ds import storage
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import Manifest, ShardEntry
-from shards.builder.build import BuildOptions, make, planned, write_begin
-from shards.builder.finish import BuildResult, read_rejects, read_stages, result_of
-from shards.builder.journal import Journal, Part, recipe_differences
-from shards.builder.shard_plan import PlannedShard
-from shards.catalog.rows import Reject, Row
-from shards.errors import UsageError
+
+from ..catalog.rows import Reject, Row
+from ..errors import UsageError
+from .build import BuildOptions, make, planned, write_begin
+from .finish import BuildResult, read_rejects, read_stages, result_of
+from .journal import Journal, Part, recipe_differences
+from .shard_plan import PlannedShard
 
 _TRANSIENT = re.compile(r"timed out|killed by signal|gone since the catalog|the store refuses")
 #: Found out by the catalog: the plan itself would have to change.

@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import Iterator
 
-from shards.catalog.database import ROW_COLUMNS, decode, encode, keyed_hash, rows_from
-from shards.catalog.gather import Catalog
-from shards.catalog.rows import Row
-from shards.encoding.profiles import Profile
-from shards.errors import UsageError
+from ..catalog.database import ROW_COLUMNS, decode, encode, keyed_hash, rows_from
+from ..catalog.gather import Catalog
+from ..catalog.rows import Row
+from ..encoding.profiles import Profile
+from ..errors import UsageError
 
 _SPLIT = re.compile(r"[A-Za-z0-9_]{1,64}")
 _MAX_SHARDS = 1_000_000

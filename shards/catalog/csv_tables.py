@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import IO
 
 from pal_ds import storage
-from shards.errors import UsageError
+
+from ..errors import UsageError
 
 _KINETICS = ("youtube_id", "time_start", "time_end")
 

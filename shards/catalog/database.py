@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from shards.catalog.rows import Row
+from .rows import Row
 
 Item = TypeVar("Item")
 

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pal_ds import storage
-from shards.catalog.database import decode
-from shards.catalog.origins import Origins
-from shards.catalog.rows import Row
-from shards.errors import Rejected
+
+from ..errors import Rejected
+from .database import decode
+from .origins import Origins
+from .rows import Row
 
 _READ_BYTES = 1 << 20
 

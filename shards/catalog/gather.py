@@ -15,12 +15,13 @@ from pathlib import Path, PurePosixPath
 from pal_ds import storage
 from pal_ds.formats import shardset
 from pal_ds.formats.recording import recording_of
-from shards.catalog.csv_tables import Table, TableRow, clip_name, is_table, open_table
-from shards.catalog.database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
-from shards.catalog.listing import ListingNotes, list_videos
-from shards.catalog.rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
-from shards.errors import UsageError
-from shards.tar_members import read_sample
+
+from ..errors import UsageError
+from ..tar_members import read_sample
+from .csv_tables import Table, TableRow, clip_name, is_table, open_table
+from .database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
+from .listing import ListingNotes, list_videos
+from .rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

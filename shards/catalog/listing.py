@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pal_ds import storage
 from pal_ds.formats.video_file import is_video_name
-from shards.errors import UsageError
+
+from ..errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

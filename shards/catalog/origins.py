@@ -12,9 +12,10 @@ from pathlib import Path
 
 from pal_ds import storage
 from pal_ds.formats.shardset import SampleRecord, ShardSetError
-from shards.catalog.rows import Row
-from shards.errors import BuildError, Rejected
-from shards.tar_members import read_sample
+
+from ..errors import BuildError, Rejected
+from ..tar_members import read_sample
+from .rows import Row
 
 _ENOSPC = 28
 

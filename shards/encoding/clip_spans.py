@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shards.catalog.rows import CUT, WHOLE, Row
-from shards.errors import Rejected
+from ..catalog.rows import CUT, WHOLE, Row
+from ..errors import Rejected
 
 
 def resolve_span(row: Row, duration: float) -> str:

@@ -12,9 +12,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from shards.encoding import ffmpeg_info
-from shards.encoding.profiles import Profile
-from shards.errors import Rejected
+from ..errors import Rejected
+from . import ffmpeg_info
+from .profiles import Profile
 
 
 def mismatch(path: Path, profile: Profile, *, timeout: float) -> str | None:

@@ -9,8 +9,9 @@ from typing import TypeAlias
 from pal_ds.ffmpeg.probing import VideoInfo, error_line
 from pal_ds.ffmpeg.process import run_tool
 from pal_ds.ffmpeg.reading import input_arguments
-from shards.encoding import ffmpeg_info
-from shards.errors import Rejected
+
+from ..errors import Rejected
+from . import ffmpeg_info
 
 #: Containers that don't say where frames lie: seeking in them misses some, whichever decoder does it.
 UNINDEXED = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v"})

@@ -15,8 +15,9 @@ from pal_ds.ffmpeg import probing
 from pal_ds.ffmpeg.probing import TOOL_TIMEOUT, VideoInfo, error_line
 from pal_ds.ffmpeg.process import Finished, ToolError, run_tool
 from pal_ds.ffmpeg.reading import input_arguments
-from shards.encoding.profiles import PROFILES
-from shards.errors import Rejected, UsageError
+
+from ..errors import Rejected, UsageError
+from .profiles import PROFILES
 
 #: Ten hours at 30 frames a second are listed in this.
 _LISTING_BYTES = 128 << 20

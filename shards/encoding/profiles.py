@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from pal_ds.ffmpeg.reading import MOST_RATE, constant_rate
-from shards.errors import UsageError
+
+from ..errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

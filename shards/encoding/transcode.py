@@ -15,14 +15,15 @@ from pal_ds.ffmpeg.encoding import encode_film, falls_short
 from pal_ds.ffmpeg.probing import error_line, source_seconds
 from pal_ds.ffmpeg.process import Finished
 from pal_ds.formats.shardset import SampleRecord
-from shards.catalog.origins import Fetched, Origins
-from shards.catalog.rows import AUTO, CUT, WHOLE, Reject, Row, extension_of
-from shards.encoding import ffmpeg_info
-from shards.encoding.clip_spans import resolve_span, too_long
-from shards.encoding.conforming import mismatch
-from shards.encoding.decode_check import Decoded, decode_clips, decode_copy
-from shards.encoding.profiles import Profile
-from shards.errors import BuildError, Rejected
+
+from ..catalog.origins import Fetched, Origins
+from ..catalog.rows import AUTO, CUT, WHOLE, Reject, Row, extension_of
+from ..errors import BuildError, Rejected
+from . import ffmpeg_info
+from .clip_spans import resolve_span, too_long
+from .conforming import mismatch
+from .decode_check import Decoded, decode_clips, decode_copy
+from .profiles import Profile
 
 #: Sources above this size are probed before they are encoded, to refuse overlong ones early (bytes).
 PROBE_FIRST_BYTES = 48 << 20

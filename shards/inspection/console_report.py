@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shards.builder.finish import BuildResult
-from shards.inspection.verify import VerifyResult
+from ..builder.finish import BuildResult
+from .verify import VerifyResult
 
 _BARS = " ▁▂▃▄▅▆▇█"
 

@@ -14,8 +14,9 @@ from pal_ds.ffmpeg.reading import input_arguments
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import SampleEntry, SampleRecord
 from pal_ds.storage.scratch import scratch_folder
-from shards.errors import BuildError, UsageError
-from shards.tar_members import read_sample
+
+from ..errors import BuildError, UsageError
+from ..tar_members import read_sample
 
 _FRAMES = 6
 _WIDTH, _HEIGHT = 160, 120

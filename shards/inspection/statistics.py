@@ -9,7 +9,8 @@ from typing import Any
 
 from pal_ds import storage
 from pal_ds.formats import shardset
-from shards.builder.finish import copied_clips, read_stages
+
+from ..builder.finish import copied_clips, read_stages
 
 _BINS = 10
 

@@ -14,11 +14,12 @@ from pal_ds import storage
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import Manifest, SampleEntry, SampleRecord, ShardEntry, ShardIndex, ShardSetError
 from pal_ds.storage.scratch import scratch_folder
-from shards.builder.finish import read_rejects
-from shards.builder.journal import Journal
-from shards.encoding.decode_check import decode_copy
-from shards.progress import Progress
-from shards.tar_members import read_sample
+
+from ..builder.finish import read_rejects
+from ..builder.journal import Journal
+from ..encoding.decode_check import decode_copy
+from ..progress import Progress
+from ..tar_members import read_sample
 
 _DECODE_TIMEOUT = 600.0
 

@@ -139,7 +139,7 @@ def test_a_mistaken_setting_is_one_line_and_nothing_starts(
     [
         ("- a list", "--config", "expected a mapping of sections"),
         ("run: [unclosed", "--config", "not readable as YAML"),
-        ("base: missing.yaml", "--config", "no such file"),
+        ("base: missing.yaml", "base", "no such file"),
         ("base: [a, b]", "base", "give one path"),
         ("base: mistaken.yaml", "base", "circular"),
         ("runs: {seed: 1}", "runs", "did you mean run?"),

@@ -12,8 +12,8 @@ import pytest
 _MISSING = [
     what
     for what, found in (
-        ("pybullet (pip install 'pal-ds[mocap]')", importlib.util.find_spec("pybullet_data")),
-        ("pillow (pip install 'pal-ds[mocap]')", importlib.util.find_spec("PIL")),
+        ("pybullet (pip install pybullet)", importlib.util.find_spec("pybullet_data")),
+        ("pillow (pip install pillow)", importlib.util.find_spec("PIL")),
         ("ffmpeg", shutil.which("ffmpeg")),
     )
     if not found

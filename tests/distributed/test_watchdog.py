@@ -7,8 +7,10 @@ import threading
 import time
 
 import pytest
+import torch
 
 from pal_ds.distributed import watchdog
+from pal_ds.distributed.ranks import Ranks
 from pal_ds.distributed.watchdog import Report, name_the_culprits
 
 
@@ -78,3 +80,50 @@ def test_an_answer_that_does_not_come_is_not_waited_for(caplog: pytest.LogCaptur
     assert watchdog._within(30.0, lambda: "soon") == "soon"
     assert watchdog._within(30.0, lambda: 1 / 0) is None
     assert "ZeroDivisionError" in caplog.text
+
+
+def standing_still(device_busy, seconds: float = 0.2) -> Report:
+    """Return the report of a rank of one that has not moved for longer than half its limit."""
+    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    dog = watchdog.Watchdog(ranks, seconds, lambda _message: None, device_busy)
+    time.sleep(seconds * 0.75)
+    return dog._report()
+
+
+def test_a_rank_that_waits_for_its_device_is_not_busy_with_something_of_its_own() -> None:
+    """What a host does while NCCL waits for a peer: it stands at some line that asks the device for a number."""
+    assert standing_still(lambda: True).waits_for_others
+    assert not standing_still(lambda: False).waits_for_others
+    assert not standing_still(None).waits_for_others
+
+
+def test_a_device_that_gives_no_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "_BUSY_LIMIT_SECONDS", 0.05)
+    started = time.monotonic()
+    assert standing_still(lambda: time.sleep(30) is None).waits_for_others
+    assert time.monotonic() - started < 10
+
+
+def test_a_rank_that_goes_on_is_not_asked_for_its_device() -> None:
+    asked: list[bool] = []
+    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    dog = watchdog.Watchdog(ranks, 60.0, lambda _message: None, lambda: asked.append(True) is None)
+    dog.beat("micro-step 0", 3)
+    assert not dog._report().waits_for_others
+    assert not asked
+
+
+def test_a_rank_inside_synchronised_batchnorm_waits() -> None:
+    """The frame's file decides, whatever the class that stands in it."""
+    ready, done = threading.Event(), threading.Event()
+    source = "def forward(ready, done):\n    ready.set()\n    done.wait(20)\n"
+    names: dict = {}
+    exec(compile(source, "/site/torch/nn/modules/_functions.py", "exec"), names)
+    thread = threading.Thread(target=names["forward"], args=(ready, done))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        assert watchdog._where(thread.ident or 0)[1]
+    finally:
+        done.set()
+        thread.join()

@@ -292,3 +292,36 @@ def test_a_bucket_that_may_not_be_written_and_wrong_keys(
     assert refused.state == FAIL
     assert refused.fix
     assert "wrong" not in refused.text
+
+
+def test_an_exported_accelerator_is_found_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91600)
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    found = machine.device()
+    assert [(finding.state, finding.name) for finding in found] == [("FAIL", "device"), ("OK", "cudnn")]
+    assert "unset DS_ACCELERATOR" in found[0].fix
+    monkeypatch.delenv("DS_ACCELERATOR")
+    assert [finding.state for finding in machine.device()] == ["OK"]
+
+
+def test_a_decoder_that_falls_back_to_the_cpu_is_told_of() -> None:
+    class Status:
+        def __init__(self, fell: bool) -> None:
+            self._fell = fell
+
+        def __bool__(self) -> bool:
+            return self._fell
+
+        def __str__(self) -> str:
+            return "NVcuvid unavailable"
+
+    assert machine.fallback_finding(Status(False), "fix").text == "the GPU decodes (NVDEC)"
+    told = machine.fallback_finding(Status(True), "fix")
+    assert (told.state, told.fix) == ("WARN", "fix")
+    assert "NVcuvid unavailable" in told.text
+    assert machine.fallback_finding(None, "fix").state == "OK"
+    assert machine.video_engine() == []

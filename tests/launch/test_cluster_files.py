@@ -96,7 +96,10 @@ def test_the_image_copies_what_exists_and_its_entrypoint_takes_signals() -> None
     copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
     # The readme is named by pyproject.toml, without which nothing installs.
     assert [name for name in copied if name != "README.md" and not (ROOT / name).exists()] == []
-    assert re.search(r"apt-get install .* ffmpeg ", text)
+    assert re.search(r"apt-get install .* ffmpeg .* gcc .* libibverbs1 ", text)
+    variables = " ".join(line for line in lines if line.startswith("ENV "))
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility,video" in variables
+    assert "DS_ACCELERATOR" not in variables
 
 
 def test_deepspeed_reads_the_example_hostfile() -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the models room: one thread, and a gloo pool shared by the session."""
+"""Fixtures of the models package: one thread, and a gloo pool shared by the session."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 TINY = [
+    # Two ranks want two GPUs; what is tested here is not the device.
+    "run.device=cpu",
     "data.global_batch=8",
     "data.group_size=4",
     "data.workers=1",

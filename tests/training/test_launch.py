@@ -109,12 +109,9 @@ def test_a_signal_saves_and_stops_everything(
         if target == "rank 1":
             stop_a_loader_worker_in_vain(run, ranks[0])
         aim = {"rank 1": ranks[1], "launcher": ranks[0].parent(), "command": tree}[target]
-        started = time.monotonic()
         os.kill(aim.pid, number)
         _, alive = psutil.wait_procs([*ranks.values()], timeout=60)
         assert not alive
-        took = time.monotonic() - started
-        assert took < 40
         process.communicate(timeout=60)
     finally:
         process.kill()
@@ -122,9 +119,7 @@ def test_a_signal_saves_and_stops_everything(
     assert found["state"] == "preempted"
     assert (run / "checkpoints" / f"step-{found['step']:08d}" / "COMMITTED").exists()
     assert process.returncode == status
-    print(
-        f"{number.name} to {target}: ranks gone after {took:.1f} s, the command ended with {process.returncode}"
-    )
+    print(f"{number.name} to {target}: ranks gone, the command ended with {process.returncode}")
     _, alive = psutil.wait_procs(family, timeout=20)
     assert [other for other in alive if other.is_running()] == []
     more = launcher.run_ranks(2, words(tiny_set, run, f"run.max_steps={found['step'] + 2}"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pal_ds.config import Config, config_from_tree, load_config, to_tree
@@ -48,6 +50,14 @@ def test_a_changed_identity_is_refused_by_name(change: str) -> None:
 )
 def test_the_rest_is_free(change: str) -> None:
     check_identity(identity_of(config(), "m"), identity_of(config(change), "m"))
+
+
+@pytest.mark.parametrize("name", ["run", "data", "synthesis", "augment", "objective", "model", "queue"])
+def test_every_option_that_shapes_a_run_declares_whether_it_is_fixed(name: str) -> None:
+    section = getattr(config(), name)
+    by_default = getattr(section, "FIXED", None)
+    silent = [each.name for each in dataclasses.fields(section) if each.metadata["fixed"] is None]
+    assert by_default is not None or not silent
 
 
 def test_another_shard_set_is_refused() -> None:

@@ -11,9 +11,10 @@ import pytest
 import safetensors.numpy
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.heads import heads_of
 from pal_ds.config.loading import build, load_tree
 from pal_ds.config.tac import TacConfig
-from pal_ds.config.transfer import HEADS, TransferConfig
+from pal_ds.config.transfer import TransferConfig
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.transfer.datasets.annotations import AnnotationError
 from pal_ds.transfer.head_trainer import train
@@ -33,6 +34,10 @@ def tree(folder, **sections):
         "optimizer": {"lr": 1e-3, "batch": 4},
         "post": {"keep": 20},
     }
+    if sections.get("head", {}).get("name", "gtad") in ("actionformer", "lgi"):
+        made["head"] = {"snippets": TINY["snippets"]}
+    if sections.get("head", {}).get("name") == "lgi":
+        made["post"] = {}
     for name, section in sections.items():
         made[name] = {**made.get(name, {}), **section} if isinstance(section, dict) else section
     return made
@@ -56,7 +61,7 @@ def weights(folder, epoch):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["tad", "vg"])
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(small_set, task):
-    head = {"name": HEADS[task][0]}
+    head = {"name": heads_of(task)[0]}
     data = {}
     if task == "vg":
         head |= {"hidden": 16, "word_dim": 8, "kernel": 3}
@@ -319,3 +324,32 @@ def test_command_stopped_by_a_signal_exits_75_and_goes_on(small_set, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["epochs"] == status["epoch"] + 1
     assert f"going on after epoch {status['epoch']}" in done.stderr
+
+
+def test_a_run_whose_config_lists_the_options_of_all_heads_goes_on(small_set, tmp_path):
+    """Runs begun when one section held the options of every head."""
+    wanted = {"run": {"epochs": 1, "dir": str(tmp_path / "run")}}
+    train("apg", config(small_set, **wanted))
+    written = tmp_path / "run" / "config.yaml"
+    text = written.read_text()
+    assert "phrases" not in text
+    written.write_text(text.replace("head:\n", "head:\n  phrases: 3\n  levels: 6\n  word_dim: 300\n"))
+    assert train("apg", config(small_set, run={**wanted["run"], "epochs": 2}))["epochs"] == 2
+    written.write_text(text.replace("durations:", "durations: 7 #"))
+    with pytest.raises(ConfigError, match=r"head\.durations"):
+        train("apg", config(small_set, run={**wanted["run"], "epochs": 3}))
+
+
+@pytest.mark.parametrize(
+    ("task", "sections", "message"),
+    [
+        ("tad", {"head": {"name": "gtad", "kernel": 3, "levels": 2}}, "head.kernel = 3: has no effect"),
+        ("tad", {"head": {"name": "gtad", "phrasess": 3}}, "head.phrasess = 3: unknown key"),
+        ("vg", {"head": {"name": "lgi"}, "post": {"sigma": 0.3}}, "post.sigma = 0.3: has no effect"),
+        ("apg", {"head": {"name": "bmn"}, "post": {"classes": 5}}, "post.classes = 5: has no effect with --task apg"),
+    ],
+)  # fmt: skip
+def test_settings_without_effect_are_refused(small_set, tmp_path, task, sections, message):
+    with pytest.raises(ConfigError) as caught:
+        train(task, config(small_set, run={"epochs": 1, "dir": str(tmp_path)}, **sections))
+    assert message in str(caught.value)

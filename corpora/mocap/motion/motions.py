@@ -48,7 +48,7 @@ def motion_folder() -> Path:
     try:
         import pybullet_data
     except ImportError as error:
-        raise MotionDataError("pybullet is not installed: pip install 'pal-ds[mocap]'") from error
+        raise MotionDataError("pybullet is not installed: pip install pybullet") from error
     folder = Path(pybullet_data.getDataPath()) / "data" / "motions"
     if not folder.is_dir():
         raise MotionDataError(f"no motions under {folder}: install pybullet>=3.2.6")

@@ -16,8 +16,9 @@ CLIPS_PER_TRIM = 1024
 def trimmed(groups: Iterable[Built]) -> Iterator[Built]:
     """Yield groups, and trim the heap every :data:`CLIPS_PER_TRIM` clips.
 
-    Frames and encoded clips have all sizes and come and go in another order than they came; what glibc keeps of
-    them for later grows by some kilobytes a clip. Where the C library has no ``malloc_trim``, nothing is done.
+    Frames and encoded clips have all sizes and are freed in another order than they were allocated; the memory that
+    glibc keeps for later allocations grows by some kilobytes a clip. Where the C library has no
+    ``malloc_trim``, nothing is done.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     clips = 0

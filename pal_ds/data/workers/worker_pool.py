@@ -40,7 +40,10 @@ class _Worker:
         start: the next group it will send.
         held: slots that are ready or in use.
         error: what it ended with.
-        worn: it has built as many clips as a worker should, and ends.
+        left: groups that it will still send before it ends, since it has built as many clips as a worker should;
+            -1 where it goes on.
+        successor: the worker that takes its place then, already starting.
+        granted: slots that it was given and has not filled yet.
     """
 
     process: Any
@@ -49,7 +52,9 @@ class _Worker:
     ready: collections.deque[Taken] = dataclasses.field(default_factory=collections.deque)
     held: set[int] = dataclasses.field(default_factory=set)
     error: tuple[Exception, str] | None = None
-    worn: bool = False
+    left: int = -1
+    successor: _Worker | None = None
+    granted: set[int] = dataclasses.field(default_factory=set)
 
 
 class WorkerPool:
@@ -79,7 +84,7 @@ class WorkerPool:
         pin: bool,
     ) -> None:
         self.restarts = 0
-        self._spec = dataclasses.replace(spec, workers=workers)
+        self._spec = dataclasses.replace(spec, workers=workers, last_groups=max(1, slots - 1))
         self._max_restarts = max_restarts
         self._hung = dict(spec.hung)
         self._context: Any = multiprocessing.get_context(start_method)
@@ -110,8 +115,12 @@ class WorkerPool:
         """Give a slot back to its worker."""
         state = self._workers[taken.worker]
         state.held.discard(taken.slot)
-        with contextlib.suppress(OSError):
-            state.connection.send_bytes(pickle.dumps(taken.slot))
+        heir = state.successor
+        # A worker that ends gets as many slots as it has groups to build, its successor the others.
+        if heir is not None and len(state.granted) >= state.left:
+            heir.held.discard(taken.slot)
+            state = heir
+        _grant(state, taken.slot)
 
     def ready(self) -> int:
         """Return how many groups are finished and waiting."""
@@ -125,11 +134,11 @@ class WorkerPool:
             with contextlib.suppress(OSError):
                 state.connection.send_bytes(pickle.dumps(None))
         for state in self._workers:
+            if state.successor is not None:
+                _end(state.successor)
+        for state in self._workers:
             state.process.join(timeout=0.5)
-            if state.process.is_alive():
-                state.process.kill()
-                state.process.join()
-            state.connection.close()
+            _end(state)
         self._processes.clear()
         for ring in self._pinned:
             _cudart().cudaHostUnregister(ring.memory.data_ptr())
@@ -152,8 +161,8 @@ class WorkerPool:
         with _without_main_module():
             process.start()
         theirs.close()
-        self._processes[worker] = process
-        return _Worker(process=process, connection=ours, start=start, held=set(held))
+        self._processes[process.pid] = process
+        return _Worker(process=process, connection=ours, start=start, held=set(held), granted=set(free))
 
     def _collect(self, worker: int, *, wait: bool) -> None:
         """Take in what a worker has sent; restart it if it has died."""
@@ -181,13 +190,21 @@ class WorkerPool:
             built = _unpacked(fields, self._rings[worker].slot(slot))
             state.ready.append(Taken(built, counts, worker, slot))
             state.held.add(slot)
+            state.granted.discard(slot)
             state.start = self._number_after(worker, state.start)
+            state.left -= state.left > 0
+            if state.successor is not None:
+                state.successor.held.add(slot)
         elif kind == "hung":
             key, reason = content
             log.warning("clip %s: %s", key, reason)
             self._hung[key] = reason
         elif kind == "worn":
-            state.worn = True
+            state.left = content[0]
+            start = state.start
+            for _ in range(state.left):
+                start = self._number_after(worker, start)
+            state.successor = self._started(worker, start, set(range(self._rings[worker].slots)))
         elif kind == "error":
             state.error = (content[0], content[1])
 
@@ -203,10 +220,20 @@ class WorkerPool:
         if state.error is not None:
             return
         state.process.join(timeout=5)
-        if not state.worn:
+        self._processes.pop(state.process.pid, None)
+        fresh = state.successor
+        if state.left == 0 and fresh is not None:
+            # Its successor has been at work for a while; now it gets what this one kept.
+            fresh.held -= state.granted
+            for slot in sorted(state.granted):
+                _grant(fresh, slot)
+        else:
             self._count_loss(worker, state.process.exitcode)
+            if fresh is not None:
+                _end(fresh)
+                self._processes.pop(fresh.process.pid, None)
+            fresh = self._started(worker, state.start, state.held)
         state.connection.close()
-        fresh = self._started(worker, state.start, state.held)
         fresh.ready = state.ready
         self._workers[worker] = fresh
 
@@ -218,6 +245,21 @@ class WorkerPool:
                 f"data.max_worker_restarts = {self._max_restarts} (out of memory? lower data.workers)"
             )
         log.warning("data worker %d ended with status %s; restarted where it was", worker, status)
+
+
+def _grant(state: _Worker, slot: int) -> None:
+    """Give a worker a slot to fill; one that has died is found out where its groups are waited for."""
+    state.granted.add(slot)
+    with contextlib.suppress(OSError):
+        state.connection.send_bytes(pickle.dumps(slot))
+
+
+def _end(state: _Worker) -> None:
+    """End a worker, whatever it does."""
+    if state.process.is_alive():
+        state.process.kill()
+    state.process.join()
+    state.connection.close()
 
 
 def _kill(processes: dict[int, Any]) -> None:

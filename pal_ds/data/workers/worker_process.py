@@ -56,7 +56,8 @@ class WorkerSpec:
         hung: clips that hung the decoder, with the reason.
         decode_timeout: seconds a clip may take; 0 for ever.
         device: where clips are decoded: "cpu" or a CUDA device.
-        clips: clips after which the worker ends, to be replaced by a fresh one; 0 never.
+        clips: clips after which the worker announces its end, to be replaced by a fresh one; 0 never.
+        last_groups: groups that it still builds from then on, while its successor starts.
     """
 
     url: str
@@ -79,6 +80,7 @@ class WorkerSpec:
     decode_timeout: float = 0.0
     device: str = "cpu"
     clips: int = 0
+    last_groups: int = 1
 
 
 class Chain:
@@ -239,13 +241,16 @@ def worker_main(
     watchdog = _Watchdog(reporter, spec.decode_timeout)
     watchdog.start()
     chain = Chain(spec, reporter.slot, watchdog.watch)
-    clips = 0
+    clips, last = 0, -1
     try:
         for built in chain:
             reporter.send("group", reporter.current, packed(built), chain.new_counts())
             clips += len(built.group)
-            if 0 < spec.clips <= clips:
-                reporter.send("worn")
+            if last < 0 and 0 < spec.clips <= clips:
+                reporter.send("worn", spec.last_groups)
+                last = spec.last_groups + 1
+            last -= last > 0
+            if last == 0:
                 break
         else:
             reporter.wait_for_stop()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pal_ds.config.backbones import BACKBONES
+from pal_ds.config.base import ConfigError
+from pal_ds.config.model import ModelConfig
 from pal_ds.models.backbones.common import Backbone
 
 
@@ -35,4 +37,24 @@ def build_backbone(
     except TypeError as error:
         raise ValueError(f"backbone {name!r} does not take these options: {sorted(options)}") from error
     backbone.differences = differences
+    return backbone
+
+
+def backbone_of(model: ModelConfig) -> Backbone:
+    """Build the backbone that a run's options describe, with random weights.
+
+    Raises:
+        ConfigError: more stages to recompute than it has.
+    """
+    backbone = build_backbone(
+        model.backbone, width=model.width, bn_momentum=model.bn_momentum, **model.backbone_options()
+    )
+    stages = len(backbone.stages())
+    if model.recompute_stages > stages:
+        raise ConfigError(
+            "model.recompute_stages",
+            model.recompute_stages,
+            f"{model.backbone} has {stages} stages; use at most {stages}",
+        )
+    backbone.recomputed_stages = model.recompute_stages
     return backbone

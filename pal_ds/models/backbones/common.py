@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from pal_ds.models.layers.recompute import recomputed, through, wants_recompute
 
 MIN_CHANNELS = 4
 
@@ -16,14 +20,26 @@ class Backbone(nn.Module, ABC):
     Attributes:
         feature_dim: size C of the output vectors.
         differences: see the differences of consecutive frames instead of the frames.
+        recomputed_stages: in training, so many of the first :meth:`stages` keep their input alone and are run again
+            in the backward pass.
     """
 
     feature_dim: int
     differences: bool = False
+    recomputed_stages: int = 0
 
     @abstractmethod
     def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume before pooling, [B, C, T', H', W']."""
+
+    @abstractmethod
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """The network in parts that follow one another, cut where the volume between two parts is small."""
+
+    def run_stage(self, number: int, x: Tensor, *arguments: Any) -> Tensor:
+        """Run one of :meth:`stages`; each of its modules gets ``arguments`` behind the volume."""
+        again = number < self.recomputed_stages and wants_recompute(self)
+        return (recomputed if again else through)(self.stages()[number], x, *arguments)
 
     def forward(self, clips_bcthw: Tensor) -> Tensor:
         """Encode clips.

@@ -7,11 +7,14 @@ BatchNorm replaces only plain modules.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pal_ds.models.backbones.common import Backbone, initialise, scaled
+from pal_ds.models.layers.light_pool import light_max_pool3d
 
 BN_EPS = 1e-3
 
@@ -92,11 +95,11 @@ class Pool3d(nn.Module):
     def forward(self, x_bcthw: Tensor) -> Tensor:
         """Pool [B, C, T, H, W]."""
         if not self.same_padding:
-            padding = [(size - 1) // 2 for size in self.kernel]
-            return F.max_pool3d(x_bcthw, self.kernel, self.stride, padding)
+            time, height, width = ((size - 1) // 2 for size in self.kernel)
+            return light_max_pool3d(x_bcthw, self.kernel, self.stride, (time, height, width))
         sizes = zip(x_bcthw.shape[2:], self.kernel, self.stride, strict=True)
-        front = [same_pad(size, kernel, stride)[0] for size, kernel, stride in sizes]
-        return F.max_pool3d(x_bcthw, self.kernel, self.stride, front, ceil_mode=True)
+        time, height, width = (same_pad(size, kernel, stride)[0] for size, kernel, stride in sizes)
+        return light_max_pool3d(x_bcthw, self.kernel, self.stride, (time, height, width), ceil_mode=True)
 
 
 class InceptionBlock(nn.Module):
@@ -160,9 +163,17 @@ class InceptionI3d(Backbone):
             in_channels = block.out_channels
         return in_channels
 
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """Every Inception block, the pools with what is before or after them, and the stem in two parts."""
+        parts = dict(self.named_children())
+        names = ["Conv3d_1a_7x7 MaxPool3d_2a_3x3", "Conv3d_2b_1x1 Conv3d_2c_3x3 MaxPool3d_3a_3x3", "Mixed_3b"]
+        names += ["Mixed_3c MaxPool3d_4a_3x3", "Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e"]
+        names += ["Mixed_4f MaxPool3d_5a_2x2", "Mixed_5b", "Mixed_5c"]
+        return [[parts[name] for name in stage.split()] for stage in names]
+
     def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume, [B, feature_dim, T', H', W']; 8 x 112 x 112 becomes 1 x 4 x 4."""
         x_bcthw = clips_bcthw
-        for stage in self.children():
-            x_bcthw = stage(x_bcthw)
+        for number in range(len(self.stages())):
+            x_bcthw = self.run_stage(number, x_bcthw)
         return x_bcthw

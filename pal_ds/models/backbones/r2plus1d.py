@@ -5,6 +5,8 @@ Module names follow torchvision's ``r2plus1d_18``, so its published weights load
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from pal_ds.models.backbones.common import Backbone, initialise, scaled
@@ -82,9 +84,14 @@ class R2Plus1d18(Backbone):
         self.feature_dim = channels
         initialise(self, bn_momentum=bn_momentum)
 
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """The stem, and every residual block."""
+        layers = list(self.children())[1:]
+        return [[self.stem], *([block] for layer in layers for block in layer.children())]
+
     def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume, [B, feature_dim, T/8, H/16, W/16]."""
         x_bcthw = clips_bcthw
-        for stage in self.children():
-            x_bcthw = stage(x_bcthw)
+        for number in range(len(self.stages())):
+            x_bcthw = self.run_stage(number, x_bcthw)
         return x_bcthw

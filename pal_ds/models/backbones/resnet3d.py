@@ -6,9 +6,12 @@ of the 2D ResNet-50.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from pal_ds.models.backbones.common import Backbone, initialise, scaled
+from pal_ds.models.layers.light_pool import LightMaxPool3d
 
 EXPANSION = 4
 # (blocks, planes, temporal kernel of the first convolution of each block) of the four stages.
@@ -59,7 +62,7 @@ class ResNet3d50(Backbone):
         self.conv1 = nn.Conv3d(3, channels, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False)
         self.bn1 = nn.BatchNorm3d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        self.maxpool = LightMaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
         for number, (count, published, temporal_kernel) in enumerate(STAGES, start=1):
             planes = scaled(published, width)
             blocks = []
@@ -71,9 +74,14 @@ class ResNet3d50(Backbone):
         self.feature_dim = channels
         initialise(self, bn_momentum=bn_momentum)
 
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """The stem, and every residual block."""
+        stem, layers = list(self.children())[:4], list(self.children())[4:]
+        return [stem, *([block] for layer in layers for block in layer.children())]
+
     def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume, [B, feature_dim, T, H/32, W/32]."""
         x_bcthw = clips_bcthw
-        for stage in self.children():
-            x_bcthw = stage(x_bcthw)
+        for number in range(len(self.stages())):
+            x_bcthw = self.run_stage(number, x_bcthw)
         return x_bcthw

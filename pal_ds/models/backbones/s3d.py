@@ -5,11 +5,15 @@ Module names follow torchvision's ``s3d``, so its published weights load strictl
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from pal_ds.models.backbones.common import Backbone, initialise, scaled
 from pal_ds.models.backbones.i3d import MIXED_CHANNELS
+from pal_ds.models.layers.light_pool import LightMaxPool3d
 
 BN_EPS = 1e-3
 
@@ -51,7 +55,9 @@ class SeparableInceptionBlock(nn.Module):
         self.branch0 = ConvUnit(in_channels, b0)
         self.branch1 = nn.Sequential(ConvUnit(in_channels, b1a), SeparableUnit(b1a, b1b, 3))
         self.branch2 = nn.Sequential(ConvUnit(in_channels, b2a), SeparableUnit(b2a, b2b, 3))
-        self.branch3 = nn.Sequential(nn.MaxPool3d(3, 1, 1), ConvUnit(in_channels, b3b))
+        self.branch3 = nn.Sequential(
+            LightMaxPool3d((3, 3, 3), (1, 1, 1), (1, 1, 1)), ConvUnit(in_channels, b3b)
+        )
         self.out_channels = b0 + b1b + b2b + b3b
 
     def forward(self, x_bcthw: Tensor) -> Tensor:
@@ -72,16 +78,16 @@ class S3d(Backbone):
         stem, channels = scaled(64, width), scaled(192, width)
         parts: list[nn.Module] = [
             SeparableUnit(3, stem, 7, 2),
-            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            LightMaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
             ConvUnit(stem, stem),
             SeparableUnit(stem, channels, 3),
-            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            LightMaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
         ]
         for name, published in MIXED_CHANNELS.items():
             if name == "Mixed_4b":
-                parts.append(nn.MaxPool3d(3, 2, 1))
+                parts.append(LightMaxPool3d((3, 3, 3), (2, 2, 2), (1, 1, 1)))
             if name == "Mixed_5b":
-                parts.append(nn.MaxPool3d(2, 2, 0))
+                parts.append(LightMaxPool3d((2, 2, 2), (2, 2, 2)))
             block = SeparableInceptionBlock(channels, tuple(scaled(count, width) for count in published))
             parts.append(block)
             channels = block.out_channels
@@ -89,7 +95,17 @@ class S3d(Backbone):
         self.feature_dim = channels
         initialise(self, bn_momentum=bn_momentum)
 
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """Every Inception block, the pools with what is before or after them, and the stem in two parts."""
+        parts = list(self.features.children())
+        following = [*parts[1:], None]
+        blocks = range(5, len(parts))
+        ends = [0, 2, 5, *(at + 1 for at in blocks if not isinstance(following[at], LightMaxPool3d))]
+        return [parts[start:end] for start, end in itertools.pairwise(ends)]
+
     def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume, [B, feature_dim, T', H', W']; 8 x 112 x 112 becomes 1 x 3 x 3."""
-        volume: Tensor = self.features(clips_bcthw)
-        return volume
+        x_bcthw = clips_bcthw
+        for number in range(len(self.stages())):
+            x_bcthw = self.run_stage(number, x_bcthw)
+        return x_bcthw

@@ -6,10 +6,13 @@ have a ``.net.`` infix that the warm start removes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from pal_ds.models.backbones.common import Backbone, initialise, scaled
+from pal_ds.models.layers.light_pool import LightMaxPool2d
 
 EXPANSION = 4
 STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))
@@ -74,7 +77,7 @@ class TsmResNet50(Backbone):
         self.conv1 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.maxpool = LightMaxPool2d(3, 2, 1)
         for number, (count, published) in enumerate(STAGES, start=1):
             planes = scaled(published, width)
             blocks = nn.ModuleList()
@@ -86,13 +89,17 @@ class TsmResNet50(Backbone):
         self.feature_dim = channels
         initialise(self, bn_momentum=bn_momentum)
 
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """The stem, and every residual block."""
+        return [[self.conv1, self.bn1, self.relu, self.maxpool], *([block] for block in self._blocks())]
+
     def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume, [B, feature_dim, T, H/32, W/32]."""
         frames = clips_bcthw.shape[2]
         x_nchw = clips_bcthw.transpose(1, 2).flatten(0, 1)
-        x_nchw = self.maxpool(self.relu(self.bn1(self.conv1(x_nchw))))
-        for block in self._blocks():
-            x_nchw = block(x_nchw, frames)
+        x_nchw = self.run_stage(0, x_nchw)
+        for number in range(1, len(self.stages())):
+            x_nchw = self.run_stage(number, x_nchw, frames)
         volume_btchw: Tensor = x_nchw.view(-1, frames, *x_nchw.shape[1:])
         return volume_btchw.transpose(1, 2)
 

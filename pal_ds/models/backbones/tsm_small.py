@@ -8,6 +8,7 @@ seven convolutions in its main path. The residual blocks are ResNet-18's, one a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -116,12 +117,16 @@ class TsmResNet8(Backbone):
         self.feature_dim = channels
         initialise(self, bn_momentum=bn_momentum)
 
+    def stages(self) -> Sequence[Sequence[nn.Module]]:
+        """The stem, and every residual block."""
+        return [[self.stem, self.bn, self.relu], *([block] for block in self.blocks)]
+
     def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume, [B, feature_dim, T/2, H/32, W/32]."""
-        x_bcthw = self.relu(self.bn(self.stem(clips_bcthw)))
+        x_bcthw = self.run_stage(0, clips_bcthw)
         frames = x_bcthw.shape[2]
         x_nchw = x_bcthw.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        for block in self.blocks:
-            x_nchw = block(x_nchw, frames)
+        for number in range(1, len(self.stages())):
+            x_nchw = self.run_stage(number, x_nchw, frames)
         volume_btchw: Tensor = x_nchw.view(-1, frames, *x_nchw.shape[1:])
         return volume_btchw.transpose(1, 2)

@@ -93,12 +93,13 @@ class PalObjective(MomentumObjective):
 
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:
         """Loss of a micro-batch; see :class:`Objective`."""
-        query = self.encode_query(batch.query_bjcthw, batch.query_region_b2)
+        # Keys first: what they need is given back before the queries' activations are kept.
         keys = [self.encode_key(clips_bjcthw, region_b2) for clips_bjcthw, region_b2 in batch.keys]
         back: tuple[EncodedView, EncodedView] | None = None
         if self.model.symmetric:
-            back_query = self.encode_query(*batch.keys[0])
-            back = back_query, self.encode_key(batch.query_bjcthw, batch.query_region_b2)
+            back_key = self.encode_key(batch.query_bjcthw, batch.query_region_b2)
+            back = self.encode_query(*batch.keys[0]), back_key
+        query = self.encode_query(batch.query_bjcthw, batch.query_region_b2)
         # Only the first key of a sample is queued, so that K / batch steps renew the queue whatever the recipe.
         staged = keys[0].region_bd.detach()
         if not self.training:

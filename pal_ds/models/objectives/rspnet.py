@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
-from pal_ds.models.backbones import build_backbone
+from pal_ds.models.backbones import backbone_of
 from pal_ds.models.encoder import encode_clips
 from pal_ds.models.layers.numerics import at_least_fp32, full_precision, unit
 from pal_ds.models.layers.projection_heads import Projector
@@ -30,9 +30,7 @@ class TwoHeadEncoder(nn.Module):
         super().__init__()
         self.channels_last = model.channels_last
         self.speeds = speeds
-        self.backbone = build_backbone(
-            model.backbone, width=model.width, bn_momentum=model.bn_momentum, **model.backbone_options()
-        )
+        self.backbone = backbone_of(model)
         self.appearance = self._head(model)
         self.motion = self._head(model)
 

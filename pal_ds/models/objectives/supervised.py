@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
-from pal_ds.models.backbones import build_backbone
+from pal_ds.models.backbones import backbone_of
 from pal_ds.models.encoder import encode_clips
 from pal_ds.models.layers.numerics import at_least_fp32, full_precision
 from pal_ds.models.layers.torch_compile import compile_backbone
@@ -28,9 +28,7 @@ class ClassifierEncoder(nn.Module):
     def __init__(self, model: ModelConfig, *, num_classes: int, dropout: float) -> None:
         super().__init__()
         self.channels_last = model.channels_last
-        self.backbone = build_backbone(
-            model.backbone, width=model.width, bn_momentum=model.bn_momentum, **model.backbone_options()
-        )
+        self.backbone = backbone_of(model)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.backbone.feature_dim, num_classes)
 

@@ -1,4 +1,4 @@
-"""Saving in the background: training goes on while rank 0 uploads, and a full bucket is borne for a while."""
+"""Saving in the background: training goes on while rank 0 uploads; failed uploads are retried for a while."""
 
 from __future__ import annotations
 

@@ -7,11 +7,15 @@ the probability of each class, and the distances to the start and the end of the
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pal_ds.config.base import check, option
+from pal_ds.config.heads import HeadConfig
 
 #: Probability of a class at the start of training (the usual prior of focal loss).
 PRIOR = 0.01
@@ -104,6 +108,44 @@ class Block(nn.Module):
         short = x_bct if self.stride == 1 else F.max_pool1d(x_bct, 3, stride=2, padding=1)
         x = short + self.attention(self.before(x_bct) * seen_bt.unsqueeze(1), seen)
         return (x + self.mlp(x)) * seen.unsqueeze(1), seen
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActionFormerConfig(HeadConfig):
+    """Options of ActionFormer."""
+
+    name: str = option("actionformer", "actionformer")
+    hidden: int = option(512, "channels throughout")
+    dropout: float = option(0.5, "dropout in the transformer blocks")
+    levels: int = option(6, "levels of the feature pyramid, each half as long as the one before")
+    window: int = option(19, "moments that attention sees, odd")
+    attention_heads: int = option(4, "heads of attention")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.hidden % 8 == 0, "head.hidden", self.hidden, "use a multiple of 8 (heads, directions)")
+        check(0 <= self.dropout < 1, "head.dropout", self.dropout, "use a share in [0, 1)")
+        check(1 <= self.levels <= 10, "head.levels", self.levels, "use 1 to 10")
+        check(self.window % 2 == 1, "head.window", self.window, "use an odd number")
+        heads = self.attention_heads
+        check(
+            heads >= 1 and self.hidden % heads == 0,
+            "head.attention_heads",
+            heads,
+            f"use a divisor of head.hidden = {self.hidden}",
+        )
+
+    def network(self, feature_dim: int, classes: int) -> ActionFormer:
+        """Make the network for features of ``feature_dim`` channels and so many classes."""
+        return ActionFormer(
+            feature_dim,
+            classes,
+            hidden=self.hidden,
+            levels=self.levels,
+            heads=self.attention_heads,
+            window=self.window,
+            dropout=self.dropout,
+        )
 
 
 class ActionFormer(nn.Module):

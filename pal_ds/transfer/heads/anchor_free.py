@@ -1,4 +1,4 @@
-"""Targets, losses and reading of an anchor-free head: which moments answer for which action, and what they say."""
+"""Anchor-free detection: assignment of moments to actions, losses, and decoding of scores and offsets."""
 
 from __future__ import annotations
 

@@ -6,18 +6,52 @@ channels in), which lay their maps out differently: see :class:`BMN` and ``pal_d
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pal_ds.config.transfer import LAYOUTS
+from pal_ds.config.base import check, option
+from pal_ds.config.heads import MapHeadConfig
 from pal_ds.transfer.heads.boundary_map import valid_cells
 from pal_ds.transfer.heads.sparse_sampling import SampledProjection
 
 
 class ReleaseLayoutError(ValueError):
     """Weights of a release whose maps are laid out otherwise than the model's; says how."""
+
+
+#: What the map convolutions run over: [duration, start] (the paper, mmaction2) or [start, end] (JJBOY).
+LAYOUTS = ("duration-start", "start-end")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BmnConfig(MapHeadConfig):
+    """Options of BMN."""
+
+    name: str = option("bmn", "bmn")
+    layout: str = option(
+        "duration-start",
+        "what map convolutions run over: duration-start (paper, mmaction2) or start-end (JJBOY's release)",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.layout in LAYOUTS, "head.layout", self.layout, f"use one of {', '.join(LAYOUTS)}")
+
+    def network(self, feature_dim: int) -> BMN:
+        """See :class:`MapHeadConfig`."""
+        return BMN(
+            feature_dim,
+            snippets=self.snippets,
+            durations=self.durations,
+            hidden_1d=self.hidden_1d,
+            hidden_2d=self.hidden_2d,
+            hidden_3d=self.hidden_3d,
+            layout=self.layout,
+        )
 
 
 class BMN(nn.Module):

@@ -7,11 +7,15 @@ THUMOS'14 one (5,617,540). SGAlign is a fixed sparse matrix here, no CUDA operat
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pal_ds.config.base import check, option
+from pal_ds.config.heads import MapHeadConfig
 from pal_ds.transfer.heads.boundary_map import valid_cells
 from pal_ds.transfer.heads.sparse_sampling import SampledProjection
 
@@ -53,6 +57,41 @@ class GCNeXt(nn.Module):
         pairs = torch.cat([near, x_bct.unsqueeze(3).expand_as(near)], dim=1)
         semantic = self.sconvs(pairs).amax(dim=3)
         return torch.relu(self.tconvs(x_bct) + x_bct + semantic)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GtadConfig(MapHeadConfig):
+    """Options of G-TAD."""
+
+    name: str = option("gtad", "gtad")
+    inner_bins: int = option(32, "bins of an aligned candidate; released: ActivityNet 32, THUMOS'14 16")
+    context_bins: int = option(
+        4, "bins of its aligned semantic neighbours; released: ActivityNet 4, THUMOS'14 16"
+    )
+    map_kernel: int = option(
+        3, "size of the inner map convolutions, odd; released: ActivityNet 1, THUMOS'14 3"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("inner_bins", "context_bins"):
+            check(getattr(self, name) >= 1, f"head.{name}", getattr(self, name), "use at least 1")
+        odd = self.map_kernel >= 1 and self.map_kernel % 2 == 1
+        check(odd, "head.map_kernel", self.map_kernel, "use an odd number from 1 up")
+
+    def network(self, feature_dim: int) -> GTAD:
+        """See :class:`MapHeadConfig`."""
+        return GTAD(
+            feature_dim,
+            snippets=self.snippets,
+            durations=self.durations,
+            hidden_1d=self.hidden_1d,
+            hidden_2d=self.hidden_2d,
+            hidden_3d=self.hidden_3d,
+            inner_bins=self.inner_bins,
+            context_bins=self.context_bins,
+            map_kernel=self.map_kernel,
+        )
 
 
 class GTAD(nn.Module):

@@ -7,12 +7,15 @@ of the public release, so that its weights load.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from pal_ds.config.base import check, option
+from pal_ds.config.heads import HeadConfig
 from pal_ds.transfer.heads.lgi_layers import (
     AttentivePooling,
     HadamardProduct,
@@ -35,6 +38,40 @@ class GroundingOutput:
     span_b2: Tensor
     segment_weight_bt: Tensor
     word_weight_bnl: Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LgiConfig(HeadConfig):
+    """Options of LGI."""
+
+    name: str = option("lgi", "lgi")
+    hidden: int = option(512, "channels throughout")
+    word_dim: int = option(300, "channels of the word vectors")
+    words: int = option(10, "words of a sentence that are read")
+    phrases: int = option(3, "semantic phrases")
+    kernel: int = option(15, "temporal size of the local context block, odd")
+    dropout: float = option(0.5, "dropout of words, LSTM and segment embeddings")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("word_dim", "words", "phrases"):
+            check(getattr(self, name) >= 1, f"head.{name}", getattr(self, name), "use at least 1")
+        check(self.hidden % 8 == 0, "head.hidden", self.hidden, "use a multiple of 8 (heads, directions)")
+        check(self.kernel % 2 == 1, "head.kernel", self.kernel, "use an odd number")
+        check(0 <= self.dropout < 1, "head.dropout", self.dropout, "use a share in [0, 1)")
+
+    def network(self, vocabulary: int, feature_dim: int) -> LGI:
+        """Make the network for so many words and features of ``feature_dim`` channels."""
+        return LGI(
+            vocabulary,
+            feature_dim,
+            segments=self.snippets,
+            hidden=self.hidden,
+            word_dim=self.word_dim,
+            phrases=self.phrases,
+            kernel=self.kernel,
+            dropout=self.dropout,
+        )
 
 
 class LGI(nn.Module):

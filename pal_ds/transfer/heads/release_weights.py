@@ -50,7 +50,7 @@ def load_release(model: nn.Module, url: str) -> None:
         raise ConfigError(
             FIELD,
             storage.redact(url),
-            f"doesn't fit head.name={'bmn' if isinstance(model, BMN) else 'gtad'} of these sizes: {lines[0][:300]}",
+            f"doesn't fit head.name={type(model).__name__.lower()} of these sizes: {lines[0][:300]}",
         ) from None
 
 

@@ -15,7 +15,7 @@ def new_axes(width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("--html needs matplotlib: pip install 'pal-ds[viz]'") from None
+        raise ImportError("--html needs matplotlib: pip install matplotlib") from None
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)

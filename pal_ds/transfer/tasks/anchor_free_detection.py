@@ -11,7 +11,7 @@ from torch import Tensor
 from pal_ds.config.transfer import TransferConfig
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
-from pal_ds.transfer.heads.actionformer import ActionFormer, points
+from pal_ds.transfer.heads.actionformer import ActionFormerConfig, points
 from pal_ds.transfer.heads.anchor_free import MomentTargets, make_moment_targets, moment_loss, read_moments
 from pal_ds.transfer.metrics.tiou import Floats
 from pal_ds.transfer.tasks.base import Results, Task
@@ -26,7 +26,7 @@ ANY = "action"
 
 
 class MomentTask(Task):
-    """Trains an :class:`ActionFormer` and reads its moments.
+    """Trains ActionFormer and reads its moments.
 
     Args:
         config: of the run.
@@ -42,7 +42,8 @@ class MomentTask(Task):
 
     def __init__(self, config: TransferConfig, *, labelled: bool, device: torch.device) -> None:
         data, head = config.data, config.head
-        self.config, self.device = config, device
+        assert isinstance(head, ActionFormerConfig)
+        self.config, self.device, self.options = config, device, head
         self.head, self.tiou = head.name, config.tiou
         self.metric = "detection" if labelled else "proposals"
         self.truth, self.subset = data.evaluate_annotations or data.annotations, data.evaluate_subset
@@ -66,15 +67,7 @@ class MomentTask(Task):
             raise AnnotationError(data.annotations, "", "no training video shows an annotated segment")
         self.items = len(self.pieces)
         self.targets = [self._targets(piece) for piece in self.pieces]
-        self.model = ActionFormer(
-            self.pieces[0].values_tc.shape[1],
-            len(self.classes),
-            hidden=head.hidden,
-            levels=head.levels,
-            heads=head.attention_heads,
-            window=head.window,
-            dropout=head.dropout,
-        ).to(device)
+        self.model = head.network(self.pieces[0].values_tc.shape[1], len(self.classes)).to(device)
 
     def losses(self, items: list[int], generator: torch.Generator) -> dict[str, Tensor]:
         """See :class:`Task`."""
@@ -172,7 +165,7 @@ class MomentTask(Task):
             number_n[known],
             self.place_p,
             self.stride_p,
-            levels=self.config.head.levels,
+            levels=self.options.levels,
             classes=len(self.classes),
         )
 

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pal_ds.config.transfer import HeadConfig, TransferConfig
+from pal_ds.config.heads import MapHeadConfig
+from pal_ds.config.transfer import TransferConfig
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
 from pal_ds.transfer.datasets.detection import read_detection
-from pal_ds.transfer.heads.bmn import BMN
 from pal_ds.transfer.heads.boundary_loss import MapLoss, map_loss
 from pal_ds.transfer.heads.boundary_map import MapTargets, make_targets, valid_cells
-from pal_ds.transfer.heads.gtad import GTAD
 from pal_ds.transfer.heads.release_weights import load_release
 from pal_ds.transfer.metrics.tiou import Floats
 from pal_ds.transfer.tasks.base import Results, Task
@@ -40,9 +39,10 @@ class MapTask(Task):
     """
 
     def __init__(self, config: TransferConfig, *, labelled: bool, device: torch.device) -> None:
-        data = config.data
-        self.config, self.device = config, device
-        self.head, self.tiou = config.head.name, config.tiou
+        data, head = config.data, config.head
+        assert isinstance(head, MapHeadConfig)
+        self.config, self.device, self.options = config, device, head
+        self.head, self.tiou = head.name, config.tiou
         self.metric = "detection" if labelled else "proposals"
         self.truth, self.subset = data.evaluate_annotations or data.annotations, data.evaluate_subset
         self.store = FeatureStore(data.features)
@@ -57,7 +57,6 @@ class MapTask(Task):
             raise AnnotationError(data.annotations, "", "no training video shows an annotated segment")
         self.items = len(self.pieces)
         self.targets = [self._targets(piece) for piece in self.pieces]
-        head = config.head
         self.valid_dt = torch.from_numpy(valid_cells(head.durations, head.snippets).astype(np.float32)).to(
             device
         )
@@ -122,7 +121,7 @@ class MapTask(Task):
         )
 
     def _targets(self, piece: Piece) -> MapTargets:
-        head = self.config.head
+        head = self.options
         return make_targets(piece.segments_n2, head.durations, head.snippets, head.boundary_unit)
 
     def _input(self, pieces: list[Piece]) -> Tensor:
@@ -140,7 +139,7 @@ class MapTask(Task):
             for field in dataclasses.fields(MapTargets)
         }
         maps, start, end = self.model(self._input(pieces))
-        head = self.config.head
+        head = self.options
         return map_loss(
             maps,
             start,
@@ -165,8 +164,8 @@ class MapTask(Task):
         return shown
 
 
-def build_map_head(head: HeadConfig, feature_dim: int) -> torch.nn.Module:
-    """Build G-TAD or BMN from its options, with the weights of a release where ``head.weights`` names a file.
+def build_map_head(head: MapHeadConfig, feature_dim: int) -> torch.nn.Module:
+    """Build a head that scores a map, with the weights of a release where ``head.weights`` names a file.
 
     Args:
         head: its options.
@@ -175,29 +174,7 @@ def build_map_head(head: HeadConfig, feature_dim: int) -> torch.nn.Module:
     Raises:
         ConfigError: the weights don't fit.
     """
-    model: GTAD | BMN
-    if head.name == "gtad":
-        model = GTAD(
-            feature_dim,
-            snippets=head.snippets,
-            durations=head.durations,
-            hidden_1d=head.hidden_1d,
-            hidden_2d=head.hidden_2d,
-            hidden_3d=head.hidden_3d,
-            inner_bins=head.inner_bins,
-            context_bins=head.context_bins,
-            map_kernel=head.map_kernel,
-        )
-    else:
-        model = BMN(
-            feature_dim,
-            snippets=head.snippets,
-            durations=head.durations,
-            hidden_1d=head.hidden_1d,
-            hidden_2d=head.hidden_2d,
-            hidden_3d=head.hidden_3d,
-            layout=head.layout,
-        )
+    model: torch.nn.Module = head.network(feature_dim)
     if head.weights:
         load_release(model, head.weights)
     return model

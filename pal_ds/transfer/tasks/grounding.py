@@ -14,7 +14,7 @@ from pal_ds.config.transfer import TransferConfig
 from pal_ds.formats.feature_folder import FeatureStore, VideoFeatures
 from pal_ds.transfer.datasets.annotations import Query
 from pal_ds.transfer.datasets.grounding import read_queries
-from pal_ds.transfer.heads.lgi import LGI
+from pal_ds.transfer.heads.lgi import LgiConfig
 from pal_ds.transfer.heads.lgi_loss import GroundingLoss, grounding_loss
 from pal_ds.transfer.tasks.base import Results, Task
 from pal_ds.transfer.tasks.vocabulary import Vocabulary
@@ -25,6 +25,7 @@ class GroundingTask(Task):
 
     Args:
         config: of the run.
+        labelled: of no meaning here; every task takes it.
         device: where the head runs.
 
     Raises:
@@ -33,9 +34,12 @@ class GroundingTask(Task):
         FeatureError: a feature file is.
     """
 
-    def __init__(self, config: TransferConfig, *, device: torch.device) -> None:
+    def __init__(self, config: TransferConfig, *, labelled: bool, device: torch.device) -> None:
+        del labelled  # sentences stand for classes
         data, head = config.data, config.head
+        assert isinstance(head, LgiConfig)
         self.config, self.device, self.metric = config, device, "grounding"
+        self.options = head
         self.head, self.tiou = head.name, config.tiou
         self.truth, self.subset = data.evaluate_annotations or data.annotations, data.evaluate_subset
         store = FeatureStore(data.features)
@@ -49,16 +53,7 @@ class GroundingTask(Task):
         self.items = len(self.queries)
         self.vocabulary = Vocabulary.of(query.sentence for query in self.queries)
         feature_dim = self.features[self.queries[0].video].values_tc.shape[1]
-        self.model = LGI(
-            len(self.vocabulary),
-            feature_dim,
-            segments=head.snippets,
-            hidden=head.hidden,
-            word_dim=head.word_dim,
-            phrases=head.phrases,
-            kernel=head.kernel,
-            dropout=head.dropout,
-        ).to(device)
+        self.model = head.network(len(self.vocabulary), feature_dim).to(device)
 
     def losses(self, items: list[int], generator: torch.Generator) -> dict[str, Tensor]:
         """See :class:`Task`."""
@@ -125,7 +120,7 @@ class GroundingTask(Task):
             x[row, : len(values)] = torch.from_numpy(values)
             exists[row, : len(values)] = True
         words = torch.tensor(
-            [self.vocabulary.encode(query.sentence, self.config.head.words) for query in queries]
+            [self.vocabulary.encode(query.sentence, self.options.words) for query in queries]
         )
         return x.to(self.device), exists.to(self.device), words.to(self.device)
 

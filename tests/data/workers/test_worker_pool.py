@@ -177,3 +177,40 @@ def _alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_successor_starts_before_the_worn_worker_ends(shard_url):
+    loader = loader_started(loader_of(shard_url, worker_clips=12, prefetch=2, **FORK))
+    golden = global_batches(shard_url, 12)
+    overlaps, found = 0, []
+    for _ in range(12):
+        found += collect(loader, 1)
+        for state in loader._feed._source._workers:
+            if state.successor is not None:
+                overlaps += state.successor.process.is_alive()
+                assert not state.granted & state.successor.granted
+                assert len(state.granted) + len(state.held) + len(state.successor.granted) <= 5
+    assert found == golden
+    assert overlaps > 0
+    assert loader.stats().worker_restarts == 0
+    started = processes(loader)
+    loader.close()
+    assert not any(process.is_alive() for process in started)
+
+
+@pytest.mark.parametrize("victim", ["worn", "successor"])
+def test_a_worker_killed_while_it_is_replaced_costs_one_restart(shard_url, victim):
+    loader = loader_started(loader_of(shard_url, worker_clips=12, prefetch=2, **FORK))
+    golden, found, killed = global_batches(shard_url, 14), [], 0
+    for _ in range(14):
+        found += collect(loader, 1)
+        for state in loader._feed._source._workers:
+            if state.successor is not None and state.left > 0 and not killed:
+                process = state.process if victim == "worn" else state.successor.process
+                process.kill()
+                process.join()
+                killed += 1
+    assert killed == 1
+    assert found == golden
+    assert loader.stats().worker_restarts == 1
+    loader.close()

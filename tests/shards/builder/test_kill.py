@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 
 import pytest
 
@@ -42,7 +43,7 @@ def kill_until_done(
 
 @pytest.mark.slow
 def test_killed_at_random_moments_the_rerun_ends_in_the_same_bytes(corpus, tmp_path) -> None:
-    scratch = tmp_path / "scratch-of-this-test"
+    scratch = tmp_path / f"scratch-{uuid.uuid4().hex}"
     scratch.mkdir()
     env = {**os.environ, "TMPDIR": str(scratch)}
     whole, killed = (
@@ -70,7 +71,7 @@ def test_a_rerun_redoes_only_unfinished_shards(corpus, tmp_path, pal_shard) -> N
 
 @pytest.mark.slow
 def test_a_stop_signal_ends_all_tools_and_leaves_no_scratch(corpus, tmp_path) -> None:
-    scratch = tmp_path / "scratch-of-this-test"
+    scratch = tmp_path / f"scratch-{uuid.uuid4().hex}"
     scratch.mkdir()
     command = [
         sys.executable,

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def test_killed_in_work_and_in_uploads_the_rerun_leaves_the_same_objects_and_no_
 ) -> None:
     whole = tmp_path / "whole"
     subprocess.run(build_command(noisy, whole), check=True, capture_output=True)
-    scratch = tmp_path / "scratch-of-this-test"
+    scratch = tmp_path / f"scratch-{uuid.uuid4().hex}"
     scratch.mkdir()
     command = build_command(noisy, "s3://shards-kill/set")
     env = {**os.environ, **bucket.slow_env, "TMPDIR": str(scratch)}

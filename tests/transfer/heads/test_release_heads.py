@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.heads import HeadConfig
 from pal_ds.config.loading import build, load_tree
-from pal_ds.config.transfer import HeadConfig
 from pal_ds.transfer.heads.bmn import BMN, ReleaseLayoutError
 from pal_ds.transfer.heads.boundary_loss import balanced_log_loss, map_loss
 from pal_ds.transfer.heads.boundary_map import MapTargets, make_targets, valid_cells
@@ -179,11 +179,13 @@ def test_files_that_are_no_release_are_refused_in_one_line(tmp_path: Path) -> No
         {"name": "gtad", "map_kernel": 2},
         {"name": "gtad", "boundary_unit": (0.5, 0.5)},
         {"name": "bmn", "layout": "end-start"},
+        {"name": "gtad", "kernel": 3, "levels": 2, "phrases": 9},
+        {"name": "gtad", "phrases": 3},
     ],
 )
 def test_options_of_another_head_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        HeadConfig(**wrong)
+        build(HeadConfig, wrong, "head.")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Each head learns a small set by heart, through the trainer that users run."""
+"""Each head overfits to a small set, through the trainer that users run."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def config(folder, head, **sections):
             "annotations": str(folder / "truth.json"),
             **sections.get("data", {}),
         },
-        "head": {**SMALL, **sections.get("sizes", {}), "name": head},
+        "head": {**sections.get("sizes", SMALL), "name": head},
         "optimizer": {
             "lr": 3e-3,
             "weight_decay": 0.0,

@@ -1,0 +1,52 @@
+"""An objective in one file, and the real command: ``own_objective.py … objective.name=arrow_of_time``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.objective import ObjectiveConfig
+from pal_ds.config.objectives import OBJECTIVES, ObjectiveChoice
+from pal_ds.models.objectives.base import Objective, ObjectiveOutput, ViewBatch
+from pal_ds.models.objectives.supervised import ClassifierEncoder
+
+
+class ArrowOfTime(Objective):
+    """Does a clip play forwards or backwards? Both ways of every clip are classified."""
+
+    query_encoder: ClassifierEncoder
+
+    def __init__(self, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig) -> None:
+        super().__init__()
+        del queue
+        self.query_encoder = ClassifierEncoder(model, num_classes=2, dropout=objective.dropout)
+
+    def forward(self, batch: ViewBatch) -> ObjectiveOutput:
+        """Loss and accuracy of a micro-batch; only the query view is looked at."""
+        clips_bjcthw = torch.cat((batch.query_bjcthw, batch.query_bjcthw.flip(3)))
+        features_nc, logits_bjk = self.query_encoder(clips_bjcthw)
+        backwards_b = torch.arange(2, device=logits_bjk.device).repeat_interleave(len(batch.query_bjcthw))
+        target_bj = backwards_b[:, None].expand(logits_bjk.shape[:2])
+        loss = F.cross_entropy(logits_bjk.flatten(0, 1), target_bj.flatten())
+        top1 = (logits_bjk.detach().argmax(dim=2) == target_bj).float().mean()
+        features_bc = features_nc.detach().reshape(*logits_bjk.shape[:2], -1).mean(dim=1)
+        features_bc = features_bc[: len(batch.query_bjcthw)].float()
+        return ObjectiveOutput(
+            loss=loss, metrics={"top1": top1}, features=None if self.training else features_bc
+        )
+
+
+OBJECTIVES.add(
+    ObjectiveChoice(name="arrow_of_time", build=f"{__name__}:ArrowOfTime", options=("dropout",), views=(1, 1))
+)
+
+if __name__ == "__main__":
+    from pal_ds.cli.pretrain import main
+
+    sys.exit(main())
