@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-fast test check bench clean
+.PHONY: help setup demo demo-fast test check docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,10 +27,14 @@ test: $(STAMP)  ## all tests, fast ones first; trainings under the launcher one 
 	@$(BIN)/python -m pytest -q -n 2 -m slow --ignore=tests/training
 	@$(BIN)/python -m pytest -q -m slow tests/training
 
-check: $(STAMP)  ## ruff and mypy --strict
+check: docs  ## ruff, mypy --strict, and the documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(STAMP)  ## the site in build/site; a broken link, page or anchor is an error
+	@mkdir -p build
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict >build/docs.log 2>&1 || { cat build/docs.log; exit 1; }
 
 bench: $(STAMP)  ## the benchmarks, one after the other; figures go to their READMEs by hand
 	@for file in benchmarks/*/run.py; do \
