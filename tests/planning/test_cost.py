@@ -167,9 +167,9 @@ def test_a_dry_run_can_tell_the_cost_of_a_run_cut_short() -> None:
     assert estimate(whole).gpu_price == pytest.approx(100 * estimate(short).gpu_price)
     told = describe_cost(short)
     assert told["step time, estimated"] == "83 ms on 8 x H100 at 20% MFU (assumed); gpu is the limit"
-    assert told["decoding cores wanted per GPU"] == "13, if one decodes 65 videos/s"
-    assert told["price, estimated"] == "0.50 at 3.00 a GPU-hour, 0.03 for reads"
-    assert describe_cost(whole)["price, estimated"].startswith("50.30 at 3.00")
+    assert told["decoding cores wanted per GPU"] == "12, if one decodes 65 videos/s"
+    assert told["price, estimated"] == "0.52 at 3.00 a GPU-hour, 0.03 for reads"
+    assert describe_cost(whole)["price, estimated"].startswith("51.96 at 3.00")
 
 
 def test_the_command_prints_the_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
