@@ -13,13 +13,13 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.machine import cores, gpu, processor
 from pal_ds.formats import exit_status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,19 +204,8 @@ def commit() -> str:
 @functools.cache
 def machine() -> str:
     """Processor, cores this process may use, and GPU if there is one."""
-    import torch
-
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{model}, {len(os.sched_getaffinity(0))} cores{gpu}"
-
-
-def _lines(path: str) -> list[str]:
-    file = Path(path)
-    return file.read_text().splitlines() if file.exists() else []
+    parts = (processor(), f"{cores()} cores", gpu())
+    return ", ".join(part for part in parts if part)
 
 
 def _replace(path: Path, content: object) -> None:

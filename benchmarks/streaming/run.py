@@ -31,7 +31,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -42,6 +41,7 @@ from typing import Any
 import s3fs
 import torch
 
+from benchmarks.machine import commit, cores, processor
 from benchmarks.streaming import reading, sets, sides
 from benchmarks.streaming.shaped import ShapedServer
 from launch.demo.s3_server import S3Server
@@ -206,19 +206,11 @@ def use_environment(env: dict[str, str]) -> None:
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def machine() -> dict[str, Any]:
+def measured_on() -> dict[str, Any]:
     """Say where and on what this was measured."""
-    model = next(
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {model}, {platform.machine()}",
-        "commit": commit.stdout.strip(),
+        "machine": f"{cores()} cores, {processor()}, {platform.machine()}",
+        "commit": commit(),
         "torch": torch.__version__,
         "load_average_before": os.getloadavg()[0],
     }
@@ -235,7 +227,7 @@ def main() -> None:
         help=f"a folder of videos; the first {sets.DISTINCT} are used (default: made here)",
     )
     parser.add_argument("--clips", type=int, default=64, help="clips of a set (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--seconds", type=float, default=20.0, help="of each side and round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
@@ -251,7 +243,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    result: dict[str, Any] = {**machine(), "command": " ".join(["python", *sys.argv])}
+    result: dict[str, Any] = {**measured_on(), "command": " ".join(["python", *sys.argv])}
     result |= {"workers": options.workers, "seconds": options.seconds, "rounds": options.rounds}
     with contextlib.ExitStack() as stack:
         scratch = options.scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
