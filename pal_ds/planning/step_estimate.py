@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from pal_ds.planning.hardware import GPUS, Gpu
+from pal_ds.planning.hardware import DECODE_PER_CORE, GPUS, Gpu
 from pal_ds.planning.network_work import Network
 
 #: Kernels of a step by layer: forward twice (query, key), backward about twice forward, and the optimizer.
@@ -57,8 +57,7 @@ class Job:
         network_gbs: the same across nodes, GB/s (12.5 is 100 Gb/s).
         clip_kb: encoded bytes of a clip, kB.
         slice_mb: bytes of one range request, MB.
-        decode_per_core: videos one core decodes per second (65: 10 s clips at short side 128 made for fast
-            decoding, one core of an AMD EPYC, docs/sharding.md).
+        decode_per_core: videos one core decodes per second.
         cores_per_gpu: cores that decode for each GPU.
         request_price: money per 1,000 reads of the object store.
     """
@@ -90,7 +89,7 @@ class Job:
     network_gbs: float = 12.5
     clip_kb: float = 300.0
     slice_mb: float = 2.1
-    decode_per_core: float = 65.0
+    decode_per_core: float = DECODE_PER_CORE
     cores_per_gpu: float = 16.0
     request_price: float = 0.0004
 
