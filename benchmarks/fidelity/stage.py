@@ -19,6 +19,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.machine import cores, gpu, processor
 from pal_ds.formats import exit_status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,10 +204,8 @@ def commit() -> str:
 @functools.cache
 def machine() -> str:
     """Processor, cores this process may use, and GPU if there is one."""
-    from benchmarks.machine import machine as describe_machine
-
-    found = describe_machine()
-    return f"{found['processor']}, {found['cores']} cores" + (f", {found['gpu']}" if "gpu" in found else "")
+    parts = (processor(), f"{cores()} cores", gpu())
+    return ", ".join(part for part in parts if part)
 
 
 def _replace(path: Path, content: object) -> None:

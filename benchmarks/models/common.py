@@ -1,4 +1,4 @@
-"""What the benchmarks of this folder share: a batch of noise, where they run, how they call the trainer."""
+"""What the benchmarks of this folder share: a batch of noise, how they call the trainer."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import commit, processor
+
 #: 10 s of 340x256 with sound, some 800 kB: what the usual copies of Kinetics look like to a decoder.
 SOURCE = "testsrc2=s=340x256:r=30:d=10,hue=h={hue},noise=alls=14:allf=t"
 
@@ -73,17 +75,14 @@ def best(runs: Mapping[str, Sequence[Mapping[str, float]]], clips: int) -> dict[
 
 def document(what: str, **fields: Any) -> dict[str, Any]:
     """Return a result with where, how and from which commit it was measured."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     module = Path(sys.argv[0]).stem
     arguments = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]
     return {
         "what": what,
-        "machine": f"{os.cpu_count()}-core {_cpu_name()}",
+        "machine": f"{os.cpu_count()}-core {processor()} ({platform.machine()})",
         "load_average_before": round(os.getloadavg()[0], 2),
         "command": shlex.join(["python", "-m", f"benchmarks.sharding.{module}", *arguments]),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         **fields,
     }
 
@@ -94,13 +93,3 @@ def write(result: Mapping[str, Any], out: str | None) -> None:
     if out:
         Path(out).write_text(text)
     print(text, end="")
-
-
-def _cpu_name() -> str:
-    """The processor's maker and family, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
-    return f"{name} ({platform.machine()})"

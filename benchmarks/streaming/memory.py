@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.streaming import sets
-from benchmarks.streaming.run import machine, use_environment
+from benchmarks.streaming.run import measured_on, use_environment
 from launch.demo.s3_server import S3Server
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
@@ -104,7 +104,7 @@ def main() -> None:
         loader.close()
     judged = [row for row in rows if row["clips"] >= options.warm_up * options.clips]
     result = {
-        **machine(),
+        **measured_on(),
         "command": " ".join(["python", *sys.argv]),
         "clips_per_worker": options.clips,
         "worker_clips": options.worker_clips,

@@ -29,6 +29,7 @@ import collections
 import contextlib
 import json
 import os
+import platform
 import statistics
 import sys
 import tempfile
@@ -40,7 +41,7 @@ from typing import Any
 import s3fs
 import torch
 
-from benchmarks.machine import machine as describe_machine
+from benchmarks.machine import commit, cores, processor
 from benchmarks.streaming import reading, sets, sides
 from benchmarks.streaming.shaped import ShapedServer
 from launch.demo.s3_server import S3Server
@@ -205,9 +206,14 @@ def use_environment(env: dict[str, str]) -> None:
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def machine() -> dict[str, Any]:
-    """Say where and on what this was measured, and how busy the machine was."""
-    return {**describe_machine(), "load_average_before": os.getloadavg()[0]}
+def measured_on() -> dict[str, Any]:
+    """Say where and on what this was measured."""
+    return {
+        "machine": f"{cores()} cores, {processor()}, {platform.machine()}",
+        "commit": commit(),
+        "torch": torch.__version__,
+        "load_average_before": os.getloadavg()[0],
+    }
 
 
 def main() -> None:
@@ -221,7 +227,7 @@ def main() -> None:
         help=f"a folder of videos; the first {sets.DISTINCT} are used (default: made here)",
     )
     parser.add_argument("--clips", type=int, default=64, help="clips of a set (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--seconds", type=float, default=20.0, help="of each side and round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
@@ -237,7 +243,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    result: dict[str, Any] = {**machine(), "command": " ".join(["python", *sys.argv])}
+    result: dict[str, Any] = {**measured_on(), "command": " ".join(["python", *sys.argv])}
     result |= {"workers": options.workers, "seconds": options.seconds, "rounds": options.rounds}
     with contextlib.ExitStack() as stack:
         scratch = options.scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.streaming import memory, sets
-from benchmarks.streaming.run import machine
+from benchmarks.streaming.run import measured_on
 from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
 from pal_ds.data.order.epoch_order import EpochOrder
@@ -160,7 +160,7 @@ def main() -> None:
         return
     warnings.simplefilter("ignore")
     resumes = (0.01, 0.5, 0.99)
-    result: dict[str, Any] = {**machine(), "command": " ".join(["python", *sys.argv])}
+    result: dict[str, Any] = {**measured_on(), "command": " ".join(["python", *sys.argv])}
     with tempfile.TemporaryDirectory() as scratch:
         videos = Path(scratch) / "videos"
         videos.mkdir()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from corpora.mocap.encode import EncodeError
+from pal_ds.pages.stylesheet import stylesheet
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _HEIGHT, _COLUMNS, _ROWS, _TIMELINES = 96, 12, 3, 8
@@ -53,7 +54,7 @@ def write_page(root: Path) -> Path:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_TEMPLATE.read_text())
     page = root / "index.html"
-    page.write_text(template.render(corpus=corpus, sheets=sheets, timelines=timelines))
+    page.write_text(template.render(corpus=corpus, sheets=sheets, timelines=timelines, style=stylesheet()))
     return page
 
 

@@ -51,7 +51,7 @@ def apply_overrides(tree: dict[str, Any], words: Iterable[str]) -> dict[str, Any
         try:
             value = yaml.safe_load(text) if text else ""
         except yaml.YAMLError as error:
-            raise ConfigError(name, text, f"not readable as YAML: {_first_line(error)}") from error
+            raise ConfigError(name, text, f"not readable as YAML: {_in_one_line(error)}") from error
         node = result
         *sections, leaf = name.split(".")
         for section in sections:
@@ -149,7 +149,7 @@ def _load_tree(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError("--config", str(path), f"not readable as YAML: {_first_line(error)}") from error
+        raise ConfigError("--config", str(path), f"not readable as YAML: {_in_one_line(error)}") from error
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
@@ -254,5 +254,5 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _first_line(error: Exception) -> str:
+def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]

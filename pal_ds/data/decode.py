@@ -14,6 +14,7 @@ from pal_ds.config.data import DataConfig
 from pal_ds.data.errors import ClipDecodeError, DecoderUnavailableError
 from pal_ds.formats.shardset import SampleRecord
 from pal_ds.formats.video_file import HEAD_BYTES, is_container
+from pal_ds.storage.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def decode_frames(
             raise DecoderUnavailableError(
                 f"data.decode_device: this torchcodec can't decode on {device}: install a build with CUDA, or use cpu"
             ) from error
-        raise ClipDecodeError(record.key, f"{type(error).__name__}: {_first_line(error)}") from error
+        raise ClipDecodeError(record.key, first_line(error)) from error
     if tuple(frames.shape[1:]) != (record.height, record.width, 3):
         height, width = frames.shape[1:3]
         raise ClipDecodeError(
@@ -82,8 +83,3 @@ def decode_frames(
 def _warn_of_fallback(device: str, status: str) -> None:
     """Say once in a process that the CPU decodes what the GPU was to decode."""
     log.warning("data.decode_device = cuda: the CPU decodes in place of %s: %s", device, status)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "no message"

@@ -14,7 +14,7 @@ from pal_ds.data.decode import decode_device
 from pal_ds.data.errors import TooManyBadClipsError
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.order.group_schedule import Schedule
-from pal_ds.data.synthesis.slot_layout import slot_bytes
+from pal_ds.data.synthesis.slot_layout import slot_bytes, slot_count
 from pal_ds.data.workers.group_source import InProcess, Source, Taken
 from pal_ds.data.workers.worker_pool import WorkerPool
 from pal_ds.data.workers.worker_process import WorkerSpec
@@ -81,7 +81,7 @@ class GroupFeed:
             self._source = WorkerPool(
                 spec,
                 workers=min(data.processes, spec.schedule.most_workers),
-                slots=data.prefetch + in_use + 1,
+                slots=slot_count(data.prefetch, in_use),
                 slot_bytes=size,
                 start=start,
                 start_method=data.start_method,

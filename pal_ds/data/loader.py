@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from pal_ds.data.clip_stream import fits_whole_windows
 from pal_ds.data.group_feed import GroupFeed, LoaderStats, load_split, worker_spec
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.order.group_schedule import TrainSchedule
+from pal_ds.data.synthesis.slot_layout import most_in_use
 from pal_ds.storage import RetryPolicy
 
 __all__ = ["GroupLoader", "LoaderStats"]
@@ -122,7 +122,7 @@ class GroupLoader:
                 self._spec,
                 self._data,
                 group_clips=self.plan.group_size,
-                in_use=self._most_in_use(),
+                in_use=most_in_use(self.schedule.groups_per_micro_step, self._data.processes),
                 start=self._step * self.schedule.groups_per_step,
             )
         return self._feed
@@ -145,15 +145,3 @@ class GroupLoader:
         if self._feed is not None:
             self._feed.close()
             self._feed = None
-
-    def _most_in_use(self) -> int:
-        """Return the most groups of one worker in any micro-batch."""
-        count = self.schedule.groups_per_micro_step
-        workers = max(1, self._data.processes)
-        most = 0
-        for first in range(0, self.schedule.lanes, count):
-            owners = collections.Counter(
-                self.schedule.owner(number, workers) for number in range(first, first + count)
-            )
-            most = max(most, *owners.values())
-        return most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -20,6 +21,7 @@ from packaging.requirements import Requirement
 from pal_ds.doctor.finding import Finding, fail, ok, warn
 from pal_ds.planning.hardware import find_gpu
 from pal_ds.planning.step_estimate import gpu_videos_per_second
+from pal_ds.storage.errors import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +35,8 @@ _BUILDS = {
 }
 _CLIP = "testsrc2=size=176x128:rate=25:duration=10"
 _CLIP_FRAMES = 250
+#: A library's error in a table of findings.
+_told = functools.partial(first_line, most=200)
 
 
 def packages(importer: Callable[[str], object] = importlib.import_module) -> list[Finding]:
@@ -57,7 +61,7 @@ def packages(importer: Callable[[str], object] = importlib.import_module) -> lis
         try:
             importer(module)
         except Exception as error:
-            findings.append(fail(module, f"does not load: {_first_line(error)}", fix))
+            findings.append(fail(module, f"does not load: {_told(error)}", fix))
         else:
             findings.append(ok(module, importlib.metadata.version(module)))
     return findings
@@ -176,7 +180,7 @@ def video_engine() -> list[Finding]:
         decoder = VideoDecoder(_make_clip(), device="cuda:0")
         decoder[0]
     except (RuntimeError, ValueError) as error:
-        return [warn("video engine", f"torchcodec can't decode on the GPU: {_first_line(error)}", fix)]
+        return [warn("video engine", f"torchcodec can't decode on the GPU: {_told(error)}", fix)]
     return [fallback_finding(getattr(decoder, "cpu_fallback", None), fix)]
 
 
@@ -223,7 +227,7 @@ def communication() -> list[Finding]:
         ]
         said = f" ({', '.join(f'{name}={os.environ[name]}' for name in names)})" if names else ""
         fix = f"check the driver, that this host's name resolves, and NCCL_/GLOO_ variables{said}"
-        return [fail("communication", f"{backend} does not start: {_first_line(error)}", fix)]
+        return [fail("communication", f"{backend} does not start: {_told(error)}", fix)]
     if not right:
         return [fail("communication", f"{backend} reduces 1 to another number", "reinstall torch")]
     nccl = torch.cuda.nccl.version() if cuda else ()  # type: ignore[no-untyped-call]
@@ -335,8 +339,3 @@ def _make_clip() -> bytes:
 
 def _output(words: list[str]) -> str:
     return subprocess.run(words, capture_output=True, text=True, timeout=20, check=False).stdout
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -20,6 +20,7 @@ from pal_ds.config.data import automatic_workers
 from pal_ds.data.clip_stream import reading_threads
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.order.group_schedule import TrainSchedule
+from pal_ds.data.synthesis.slot_layout import most_in_use, slot_count
 from pal_ds.planning.hardware import DECODE_PER_CORE
 from pal_ds.planning.streaming_load import StreamingPlan, plan_streaming
 
@@ -194,7 +195,7 @@ class _Simulation:
         open_bytes = reading.lanes * reading.unit_bytes / 2 if reading.whole_windows else reading.unit_bytes
         room = int((data.worker_memory_mb * 1e6 - open_bytes) // reading.unit_bytes)
         self._ahead = max(1, min(2 * threads, room))
-        self._slots = data.prefetch + -(-schedule.groups_per_micro_step // workers) + 1
+        self._slots = slot_count(data.prefetch, most_in_use(schedule.groups_per_micro_step, workers))
         self._workers = [_Worker(threads=[0.0] * threads) for _ in range(workers)]
 
     def run(self, steps: int) -> tuple[float, float]:

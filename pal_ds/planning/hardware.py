@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-#: Videos that one core decodes per second: clips of 10 s at short side 128, made for fast decoding by pal-shard's
-#: default profile, one core of an AMD EPYC (docs/sharding.md).
-DECODE_PER_CORE = 65.0
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gpu:
@@ -25,6 +21,10 @@ class Gpu:
     bandwidth: float
     memory_gib: float
 
+
+#: Videos that one core decodes per second, in every forecast where no other figure is given: 10 s clips at short side
+#: 128 made for fast decoding, one core of an AMD EPYC (docs/scaling.md, "decoding").
+DECODE_PER_CORE = 65.0
 
 GPUS = {
     "h200": Gpu(name="H200", tflops=989, bandwidth=4.8, memory_gib=139.8),

@@ -10,7 +10,7 @@ import numpy as np
 from pal_ds.config import Config
 from pal_ds.data.clip_stream import fits_whole_windows
 from pal_ds.data.order.epoch_order import EpochOrder, EpochPlan, IntArray
-from pal_ds.data.synthesis.slot_layout import slot_bytes
+from pal_ds.data.synthesis.slot_layout import most_in_use, slot_bytes, slot_count
 
 #: Windows whose requests are counted to know the mean.
 _SAMPLED_WINDOWS = 64
@@ -62,8 +62,7 @@ def plan_streaming(config: Config, epoch: EpochPlan, world_size: int) -> Streami
     group_bytes = epoch.group_size * epoch.clip_bytes
     unit_bytes = epoch.window_bytes if whole else group_bytes
     micro_groups = epoch.groups_per_step // (data.accumulation * world_size)
-    in_use = -(-micro_groups // max(1, data.processes))
-    slots = (data.prefetch + in_use + 1) if data.processes else 1
+    slots = slot_count(data.prefetch, most_in_use(micro_groups, data.processes)) if data.processes else 1
     return StreamingPlan(
         lanes=lanes,
         whole_windows=whole,

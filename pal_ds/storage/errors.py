@@ -1,4 +1,4 @@
-"""How storage fails."""
+"""How storage fails, and errors of libraries in one line."""
 
 from __future__ import annotations
 
@@ -23,3 +23,14 @@ class StorageNotFoundError(StorageError):
 
 class StorageAccessError(StorageError):
     """Refused: wrong or missing credentials, no permission, or no such endpoint."""
+
+
+def first_line(error: BaseException, *, most: int | None = None) -> str:
+    """Return an error's type and the first line of its message that is not blank; its type alone without one.
+
+    Args:
+        error: the error, usually another library's.
+        most: characters of that line; None for all of them.
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip()[:most]}" if lines else type(error).__name__

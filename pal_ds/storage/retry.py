@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pal_ds.storage.backend import filesystem, read_without_keys, renew_credentials, without_keys
-from pal_ds.storage.errors import StorageAccessError, StorageError, StorageNotFoundError
+from pal_ds.storage.errors import StorageAccessError, StorageError, StorageNotFoundError, first_line
 from pal_ds.storage.urls import redact
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ def retrying(url: str, attempt: Callable[[Any, str], T], retry: RetryPolicy, cou
             ceiling = min(retry.max_delay, retry.first_delay * 2.0 ** min(failures - 1, 16))
             delay = ceiling * random.uniform(0.5, 1.0)
             counters.wait_seconds += delay
-            log.warning("%s: %s; retry %d in %.1f s", redact(url), _first_line(error), failures, delay)
+            log.warning("%s: %s; retry %d in %.1f s", redact(url), first_line(error), failures, delay)
             time.sleep(delay)
 
 
@@ -127,9 +127,4 @@ def _classify(error: Exception) -> type[StorageError] | None:
 def _reason(error: Exception, failures: int) -> str:
     tries = f" (after {failures + 1} tries)" if failures else ""
     keyless = " (asked without keys, as none were found)" if without_keys() else ""
-    return f"{_first_line(error)}{tries}{keyless}"
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return f"{first_line(error)}{tries}{keyless}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pal_ds import storage
+from pal_ds.pages.stylesheet import stylesheet
 from pal_ds.viz.curves import Chart, training_charts
 from pal_ds.viz.learning import Verdict
 from pal_ds.viz.style import data_uri
@@ -115,7 +116,11 @@ def render(data: ReportData) -> str:
     if replaced:
         timeline.append((None, "note", f"clips that could not be decoded and were replaced: {replaced}"))
     return environment.get_template("report.html").render(
-        data=data, charts=_charts(data), timeline=timeline, settings=list(_flat(data.config))
+        data=data,
+        charts=_charts(data),
+        timeline=timeline,
+        settings=list(_flat(data.config)),
+        style=stylesheet(),
     )
 
 

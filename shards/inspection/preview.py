@@ -13,6 +13,7 @@ from pal_ds.ffmpeg.process import run_tool
 from pal_ds.ffmpeg.reading import input_arguments
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import SampleEntry, SampleRecord
+from pal_ds.pages.stylesheet import stylesheet
 from pal_ds.storage.scratch import scratch_folder
 
 from ..errors import BuildError, UsageError
@@ -21,12 +22,13 @@ from ..tar_members import read_sample
 _FRAMES = 6
 _WIDTH, _HEIGHT = 160, 120
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2rem; background: #fff; color: #222 }}
-figure {{ margin: 0 0 1.2rem }} figcaption {{ color: #555; overflow-wrap: anywhere }} img {{ max-width: 100% }}
-</style></head><body><h1>{title}</h1><p>{count} of {total} clips, drawn with seed {seed}</p>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<style>{style}</style></head><body><main>
+<h1>{title}</h1><p class="lead">{count} of {total} clips, drawn with seed {seed}</p>
 {figures}
-</body></html>
+</main></body></html>
 """
 
 
@@ -93,7 +95,14 @@ def _picture(strips: list[Path], scratch: Path) -> bytes:
 
 def _page(title: str, strips: list[tuple[Path, SampleRecord]], total: int, seed: int) -> bytes:
     figures = "\n".join(_figure(path, record) for path, record in strips)
-    page = _PAGE.format(title=html.escape(title), count=len(strips), total=total, seed=seed, figures=figures)
+    page = _PAGE.format(
+        title=html.escape(title),
+        style=stylesheet(),
+        count=len(strips),
+        total=total,
+        seed=seed,
+        figures=figures,
+    )
     return page.encode("utf-8", "backslashreplace")
 
 
@@ -105,7 +114,8 @@ def _figure(path: Path, record: SampleRecord) -> str:
         f"{record.width}x{record.height} · {record.bytes} bytes"
     )
     text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+    picture = f'<img alt="{text}" src="data:image/png;base64,{data}">'
+    return f'<figure>{picture}<figcaption class="note">{text}</figcaption></figure>'
 
 
 def _draw(arguments: list[str], path: Path) -> None:

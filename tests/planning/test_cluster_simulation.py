@@ -9,6 +9,7 @@ from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 from pal_ds.planning.cluster_simulation import Cluster, describe_forecast, forecast, parse_cluster
 from pal_ds.planning.dry_run import dry_run
+from pal_ds.planning.step_estimate import Job
 from pal_ds.planning.streaming_load import describe_streaming, plan_streaming
 
 CLIP_BYTES = 190_000
@@ -132,6 +133,10 @@ def test_a_cluster_is_given_in_one_word():
     for wrong in ("node=4", "nodes", "nodes=x", "cores=0", "gpus=-1", "first_byte_ms=nan", ""):
         with pytest.raises(ConfigError, match="--cluster"):
             parse_cluster(wrong)
+
+
+def test_both_forecasts_take_a_core_to_decode_alike():
+    assert Cluster().decode_rate == Job().decode_per_core
 
 
 def test_the_dry_run_simulates_a_cluster(tmp_path, capsys):

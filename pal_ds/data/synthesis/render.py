@@ -22,6 +22,8 @@ from pal_ds.data.synthesis.batch_render import GREY, gaussian_matrices, numbers_
 from pal_ds.data.synthesis.slot_layout import resized
 
 
+# It restates fields of ``pal_ds.models.ViewBatch``, because data and models may not import each other
+# (tests/layout/test_imports.py). They do not drift apart: mypy checks ``ViewBatch(**render(...))`` in training.
 class Views(TypedDict):
     """What a model is given: the arguments of its ViewBatch.
 

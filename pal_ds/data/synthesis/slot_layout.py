@@ -1,4 +1,4 @@
-"""Where a group's sources lie in a worker's slot, and how a crop gets there."""
+"""How many slots a worker needs, where a group's sources lie in one, and how a crop gets there."""
 
 from __future__ import annotations
 
@@ -19,6 +19,26 @@ SHIP_AREA = 2
 
 #: Top, left, height and width in pixels.
 Crop = tuple[int, int, int, int]
+
+
+def most_in_use(micro_groups: int, workers: int) -> int:
+    """Return how many groups of one worker a micro-batch holds at most: its groups go to the workers in turn.
+
+    Args:
+        micro_groups: groups of the micro-batch.
+        workers: worker processes; 0 for none, where this process makes every group.
+    """
+    return -(-micro_groups // max(1, workers))
+
+
+def slot_count(prefetch: int, in_use: int) -> int:
+    """Return the slots of a worker: finished groups, groups in use, and the one that is written.
+
+    Args:
+        prefetch: finished groups kept ready, ``data.prefetch``.
+        in_use: groups of the worker that a consumer holds at once.
+    """
+    return prefetch + in_use + 1
 
 
 def slot_bytes(synthesis: SynthesisConfig, group_clips: int, resize: str) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
+from pal_ds.pages.stylesheet import stylesheet
 from pal_ds.transfer.metrics.detection import DetectionResult
 from pal_ds.transfer.metrics.detection_errors import (
     KINDS,
@@ -16,7 +17,7 @@ from pal_ds.transfer.metrics.detection_errors import (
     hit_rows,
     reliability,
 )
-from pal_ds.transfer.metrics.html_plain_page import STYLE, render_plain
+from pal_ds.transfer.metrics.html_plain_page import render_plain
 from pal_ds.transfer.metrics.svg_plots import new_axes, to_svg
 from pal_ds.transfer.metrics.tiou import threshold_name
 
@@ -24,32 +25,33 @@ if TYPE_CHECKING:
     from pal_ds.transfer.metrics.evaluate import Report
 
 COLOURS = ("#2a9d5c", "#8ab6d6", "#e0a030", "#c8553d", "#8d6a9f", "#9a9a9a")
-PAGE = (
-    """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>pal-eval: {{ average }} average mAP</title>
-"""
-    + STYLE
-    + """</head><body>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<style>{{ style | safe }}</style></head><body><main>
 <h1>Temporal action detection: average mAP {{ average }}</h1>
 <p class="note">{{ truths }} annotated instances of {{ classes }} classes in {{ videos }} videos;
 {{ predictions }} predictions. All figures in percent.</p>
 {% for warning in warnings %}<p class="warning">{{ warning }}</p>{% endfor %}
-<table><tr><th>tIoU</th>{% for name in thresholds %}<th>{{ name }}</th>{% endfor %}<th>average</th></tr>
-<tr><td>mAP</td>{% for value in means %}<td>{{ value }}</td>{% endfor %}<td>{{ average }}</td></tr></table>
+<div class="scroll figures"><table>
+<thead><tr><th>tIoU</th>{% for name in thresholds %}<th>{{ name }}</th>{% endfor %}<th>average</th></tr></thead>
+<tbody><tr><td>mAP</td>{% for value in means %}<td>{{ value }}</td>{% endfor %}<td>{{ average }}</td></tr></tbody>
+</table></div>
 <h2>What the best scored predictions are</h2>
 <p class="note">Ranks in multiples of the number of annotated instances, tIoU {{ at }}.</p>
-{{ errors_svg | safe }}
+<div class="plate">{{ errors_svg | safe }}</div>
 <h2>Do scores mean what they say?</h2>
 <p class="note">Precision at tIoU {{ at }} in ten bins of equal size;
 expected calibration error {{ calibration }}.</p>
-{{ reliability_svg | safe }}
+<div class="plate">{{ reliability_svg | safe }}</div>
 <h2>Classes</h2>
-<table><tr><th>class</th><th>instances</th><th>predictions</th><th>AP at {{ at }}</th><th>average AP</th></tr>
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-</body></html>
+<div class="scroll figures"><table>
+<thead><tr><th>class</th><th>instances</th><th>predictions</th><th>AP at {{ at }}</th><th>average AP</th></tr></thead>
+<tbody>{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>
+</main></body></html>
 """
-)
 
 
 def write_page(report: Report, path: str) -> None:
@@ -101,6 +103,7 @@ def render(report: Report) -> str:
             calibration=f"{calibrated.error:.1f}",
             reliability_svg=_draw_reliability(calibrated),
             rows=rows,
+            style=stylesheet(),
         )
     )
 

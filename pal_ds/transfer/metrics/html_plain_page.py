@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jinja2
 import numpy as np
 
+from pal_ds.pages.stylesheet import stylesheet
 from pal_ds.transfer.metrics.classification import ClassificationResult
 from pal_ds.transfer.metrics.grounding import GroundingResult
 from pal_ds.transfer.metrics.instances import Instances
@@ -19,34 +20,23 @@ from pal_ds.transfer.metrics.tiou import Floats, threshold_name
 if TYPE_CHECKING:
     from pal_ds.transfer.metrics.evaluate import Report
 
-#: What all pages of figures look like.
-STYLE = """<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
-table { border-collapse: collapse }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left }
-h2 { margin-top: 2.2rem }
-svg { max-width: 100%; height: auto }
-.note { color: #666 } .warning { background: #fff3d6; padding: .4rem .8rem }
-</style>"""
-PAGE = (
-    """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>pal-eval: {{ title }}</title>
-"""
-    + STYLE
-    + """</head><body>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<style>{{ style | safe }}</style></head><body><main>
 <h1>{{ title }}</h1>
 <p class="note">{{ note }} All figures in percent.</p>
 {% for warning in warnings %}<p class="warning">{{ warning }}</p>{% endfor %}
 {% for part in parts %}{% if part.title %}<h2>{{ part.title }}</h2>{% endif %}
 {% if part.note %}<p class="note">{{ part.note }}</p>{% endif %}
-{{ part.svg | safe }}
-{% if part.rows %}<table><tr>{% for cell in part.header %}<th>{{ cell }}</th>{% endfor %}</tr>
-{% for row in part.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>{% endif %}
-{% endfor %}</body></html>
+{% if part.svg %}<div class="plate">{{ part.svg | safe }}</div>{% endif %}
+{% if part.rows %}<div class="scroll figures"><table>
+<thead><tr>{% for cell in part.header %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in part.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>{% endif %}
+{% endfor %}</main></body></html>
 """
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +75,7 @@ def render_plain(report: Report) -> str:
     return (
         jinja2.Environment(autoescape=True)
         .from_string(PAGE)
-        .render(title=title, note=note, warnings=report.warnings, parts=parts)
+        .render(title=title, note=note, warnings=report.warnings, parts=parts, style=stylesheet())
     )
 
 
