@@ -27,7 +27,7 @@ from pal_ds.models import (
     batch_statistics,
     convert_sync_batchnorm,
 )
-from pal_ds.training.verdict import KnownVerdict, StepResult, Verdict
+from pal_ds.training.step_result import KnownVerdict, StepResult, Verdict
 
 _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 

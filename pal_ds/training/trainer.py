@@ -36,8 +36,8 @@ from pal_ds.training.label_probe import LabelProbe
 from pal_ds.training.logging.step_log import StepLog, StepRecord
 from pal_ds.training.lr_schedule import Schedule
 from pal_ds.training.profiler import StepProfiler
+from pal_ds.training.step_result import StepResult, Verdict
 from pal_ds.training.validation import validate
-from pal_ds.training.verdict import StepResult, Verdict
 
 log = logging.getLogger(__name__)
 

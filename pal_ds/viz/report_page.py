@@ -13,7 +13,7 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.pages.stylesheet import stylesheet
 from pal_ds.viz.curves import Chart, training_charts
-from pal_ds.viz.learning import Verdict
+from pal_ds.viz.learning_verdict import Verdict
 from pal_ds.viz.style import data_uri
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pal_ds import storage
-from pal_ds.viz.learning import judge
+from pal_ds.viz.learning_verdict import judge
 from pal_ds.viz.report_page import ReportData
 
 

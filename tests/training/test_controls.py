@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pal_ds.transfer.backbone_export import load_backbone
-from pal_ds.viz.learning import Verdict
+from pal_ds.viz.learning_verdict import Verdict
 from pal_ds.viz.run_facts import collect_run
 from tests.support.launching import COLOURS, Launcher, make_set, rows, words
 

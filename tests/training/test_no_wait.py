@@ -20,7 +20,7 @@ ON_THE_HOST = {
     "worker_pool.py",
     "device_feed.py to_views",
     "ranks.py any",
-    "verdict.py result",
+    "step_result.py result",
 }
 QUIET = ["run.max_steps=6", "log.every_steps=100", "validation.every_steps=0", "checkpoint.every_steps=100"]
 

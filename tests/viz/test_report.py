@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pal_ds.viz.curves import MOST_POINTS, series, training_charts
-from pal_ds.viz.learning import Finding, Verdict
+from pal_ds.viz.learning_verdict import Finding, Verdict
 from pal_ds.viz.report import main
 from pal_ds.viz.report_page import Picture, ReportData, Section, StepRun, Table, duration, render
 from pal_ds.viz.run_facts import collect_run

@@ -27,8 +27,8 @@ from pal_ds.training.engine import TrainEngine
 from pal_ds.training.logging.console import Console
 from pal_ds.training.logging.run_log import RunLog
 from pal_ds.training.logging.throughput import Meter
+from pal_ds.training.step_result import StepResult
 from pal_ds.training.validation import Validation
-from pal_ds.training.verdict import StepResult
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from pal_ds.planning.run_plan import plan_run
 from pal_ds.training.label_probe import LabelProbe
 from pal_ds.training.logging.run_log import RunLog
 from pal_ds.training.logging.step_log import StepLog, StepRecord
-from pal_ds.training.verdict import StepResult
+from pal_ds.training.step_result import StepResult
 
 ROOT = Path(__file__).resolve().parents[3]
 ALONE = Ranks(0, 1, 0, 1, torch.device("cpu"))

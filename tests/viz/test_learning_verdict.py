@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pal_ds.viz.learning import judge, margins
+from pal_ds.viz.learning_verdict import judge, margins
 
 GUESS = math.log(1 + 64)
 
