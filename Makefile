@@ -22,10 +22,9 @@ demo: $(STAMP)  ## real videos to a report.html through every command (about 10 
 demo-fast: $(STAMP)  ## the same steps with little training
 	@$(BIN)/python -m launch.demo --fast
 
-test: $(STAMP)  ## all tests, fast ones first; trainings under the launcher one by one at the end
+test: $(STAMP)  ## all tests, fast ones first
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
-	@$(BIN)/python -m pytest -q -n 2 -m slow --ignore=tests/training
-	@$(BIN)/python -m pytest -q -m slow tests/training
+	@$(BIN)/python -m pytest -q -n 2 -m slow
 
 check: docs  ## ruff, mypy --strict, and the documents
 	@$(BIN)/ruff check .

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -204,19 +203,10 @@ def commit() -> str:
 @functools.cache
 def machine() -> str:
     """Processor, cores this process may use, and GPU if there is one."""
-    import torch
+    from benchmarks.machine import machine as describe_machine
 
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{model}, {len(os.sched_getaffinity(0))} cores{gpu}"
-
-
-def _lines(path: str) -> list[str]:
-    file = Path(path)
-    return file.read_text().splitlines() if file.exists() else []
+    found = describe_machine()
+    return f"{found['processor']}, {found['cores']} cores" + (f", {found['gpu']}" if "gpu" in found else "")
 
 
 def _replace(path: Path, content: object) -> None:

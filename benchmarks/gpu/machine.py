@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.context import ROOT, Context
-from benchmarks.models.common import machine
+from benchmarks.machine import machine
 from pal_ds.planning.hardware import find_gpu
 from pal_ds.training.environment import versions
 

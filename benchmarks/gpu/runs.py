@@ -108,7 +108,7 @@ def steps_of(engine: TrainEngine, config: Config, context: Context, count: int) 
         engine.set_rate(1e-3)
         engine.begin_step()
         engine.micro_step(batch)
-        results.append(engine.finish_step())
+        results.append(engine.finish_step().result())
     return results
 
 

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models.common import ROOT, finite, machine, pretrain
+from benchmarks.machine import machine
+from benchmarks.models.common import ROOT, finite, pretrain
 
 SMALLER = (
     "model.width=0.125",

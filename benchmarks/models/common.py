@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -34,29 +32,6 @@ def noise_batch(config: Config, videos: int, device: torch.device | str = "cpu")
         key_region_b2=region if keys else None,
         more_keys=tuple(keys[1:]),
     )
-
-
-def machine() -> dict[str, Any]:
-    """Where a figure was taken: processor, cores, versions, commit."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], check=False, cwd=ROOT, capture_output=True, text=True
-    )
-    found: dict[str, Any] = {
-        "processor": models[0] if models else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-    }
-    if torch.cuda.is_available():
-        found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    return found
 
 
 def pretrain(

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.models.common import FOLDER, ROOT, machine, noise_batch
+from benchmarks.machine import machine
+from benchmarks.models.common import FOLDER, ROOT, noise_batch
 from pal_ds.config import load_config
 from pal_ds.models import build_objective
 

@@ -23,7 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models.common import FOLDER, ROOT, machine, pretrain
+from benchmarks.machine import machine
+from benchmarks.models.common import FOLDER, ROOT, pretrain
 
 WINDOW = 20
 RUNS = (("fp16", 4), ("fp32", 0), ("fp32", 1), ("fp32", 2), ("bf16", 3))

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.models.common import FOLDER, ROOT, machine, noise_batch
+from benchmarks.machine import machine
+from benchmarks.models.common import FOLDER, ROOT, noise_batch
 from pal_ds.config import Config, load_config
 from pal_ds.models import Objective, ViewBatch, build_objective
 

@@ -29,9 +29,7 @@ import collections
 import contextlib
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -42,6 +40,7 @@ from typing import Any
 import s3fs
 import torch
 
+from benchmarks.machine import machine as describe_machine
 from benchmarks.streaming import reading, sets, sides
 from benchmarks.streaming.shaped import ShapedServer
 from launch.demo.s3_server import S3Server
@@ -207,21 +206,8 @@ def use_environment(env: dict[str, str]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Say where and on what this was measured."""
-    model = next(
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {model}, {platform.machine()}",
-        "commit": commit.stdout.strip(),
-        "torch": torch.__version__,
-        "load_average_before": os.getloadavg()[0],
-    }
+    """Say where and on what this was measured, and how busy the machine was."""
+    return {**describe_machine(), "load_average_before": os.getloadavg()[0]}
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models.common import machine
+from benchmarks.machine import machine
 from benchmarks.training.tiny import make_set
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry

@@ -20,6 +20,7 @@ from pal_ds.config.data import automatic_workers
 from pal_ds.data.clip_stream import reading_threads
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.order.group_schedule import TrainSchedule
+from pal_ds.planning.hardware import DECODE_PER_CORE
 from pal_ds.planning.streaming_load import StreamingPlan, plan_streaming
 
 #: Doubling a part that helps less than this is not called a bottleneck.
@@ -34,7 +35,7 @@ class Cluster:
         nodes: machines.
         gpus: GPUs of a node, one rank each.
         cores: cores of a node that decode.
-        decode_rate: videos that a core decodes per second (docs/streaming.md has measured ones).
+        decode_rate: videos that a core decodes per second.
         train_rate: videos that a GPU trains per second when it never waits.
         first_byte_ms: wait before a store's answer begins.
         connection_mbs: bytes of one connection, MB/s.
@@ -44,7 +45,7 @@ class Cluster:
     nodes: int = 1
     gpus: int = 8
     cores: int = 96
-    decode_rate: float = 55.0
+    decode_rate: float = DECODE_PER_CORE
     train_rate: float = 900.0
     first_byte_ms: float = 30.0
     connection_mbs: float = 90.0

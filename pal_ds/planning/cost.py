@@ -119,6 +119,8 @@ def markdown(estimates: Sequence[Estimate]) -> str:
     return "\n".join(lines) + "\n"
 
 
+#: Numbers of :data:`_NUMBERS` that a run may have none of.
+_MAY_BE_ZERO = ("waits",)
 _NUMBERS = {
     "price": "money per GPU and hour",
     "videos": "clips of the training split",
@@ -162,8 +164,9 @@ def main(words: list[str] | None = None) -> int:
     args = parser.parse_args(words)
     numbers = {name: getattr(args, name) for name in _NUMBERS}
     for name, value in {**numbers, "gpus": min(args.gpus)}.items():
-        if not (value > 0 and math.isfinite(value)):
-            parser.error(f"--{name.replace('_', '-')} {value}: use a number above 0")
+        least = "0 or more" if name in _MAY_BE_ZERO else "above 0"
+        if not math.isfinite(value) or value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
+            parser.error(f"--{name.replace('_', '-')} {value}: use a number {least}")
     if args.mfu > 1 or args.videos < args.global_batch:
         parser.error("use --mfu up to 1 and --videos of at least --global-batch")
     job = dataclasses.replace(

@@ -1,8 +1,12 @@
-"""Data sheets: what accelerators can do."""
+"""Data sheets: what accelerators and cores can do."""
 
 from __future__ import annotations
 
 import dataclasses
+
+#: Videos that one core decodes per second: clips of 10 s at short side 128, made for fast decoding by pal-shard's
+#: default profile, one core of an AMD EPYC (docs/sharding.md).
+DECODE_PER_CORE = 65.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import torch
 from pal_ds.config import Config, ConfigError
 from pal_ds.config.model import ModelConfig
 from pal_ds.data.order.epoch_order import allowed_world_sizes
+from pal_ds.data.synthesis.render import views_dtype
 from pal_ds.models.backbones import backbone_of
 from pal_ds.planning.activations import ClipMemory, clip_memory
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 GIB = 2**30
 #: CUDA's context, cuBLAS, cuDNN and NCCL (assumed).
 _LIBRARIES = 2 * GIB
-#: Working space of convolutions and of pools' indices (assumed).
+#: Working space of convolutions, and of rendering 32 views at a time (assumed).
 _WORKSPACE = 2 * GIB
 #: Share of what is asked for that the allocator loses to pieces (assumed).
 _LOST = 0.05
@@ -76,11 +77,13 @@ def memory_need(config: Config, world_size: int) -> MemoryNeed:
         world_size: ranks; some of the optimizer's state may be divided among them.
     """
     synthesis, model = config.synthesis, config.model
-    clip = clip_memory(model, config.precision, frames=synthesis.clip_frames, size=synthesis.size)
-    clip_bytes = 3 * synthesis.clip_frames * synthesis.size**2 * 4.0
+    dtype = views_dtype(config.precision, differences=model.differences, device="cuda")
+    clip = clip_memory(
+        model, config.precision, frames=synthesis.clip_frames, size=synthesis.size, clip_dtype=dtype
+    )
+    # Written once, in the type and layout that the backbone takes.
+    clip_bytes = 3.0 * synthesis.clip_frames * synthesis.size**2 * dtype.itemsize
     keys = synthesis.views - 1
-    # A copy of the view under way, laid out channels-last.
-    views = synthesis.views + (1 if model.channels_last else 0)
     negatives = 0.0 if not keys else 1.0 + config.queue.size * (config.objective.negatives != "batch")
     fixed = _state_bytes(config, world_size) | {
         "CUDA and libraries (assumed)": _LIBRARIES + _decoder_bytes(config),
@@ -89,7 +92,7 @@ def memory_need(config: Config, world_size: int) -> MemoryNeed:
     per_video = {
         "activations": synthesis.view_clips
         * float(_activation_bytes(clip, queries=2 if model.symmetric else 1)),
-        "views": synthesis.view_clips * views * clip_bytes,
+        "views": synthesis.view_clips * synthesis.views * clip_bytes,
         "sources": _SOURCES * _source_bytes(config),
         "logits": _LOGITS * 4.0 * negatives * (2 if model.symmetric else 1),
     }

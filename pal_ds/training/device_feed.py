@@ -13,7 +13,7 @@ from pal_ds.config import Config
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.loader import GroupLoader, LoaderStats
 from pal_ds.data.synthesis.batch_render import to_device
-from pal_ds.data.synthesis.render import render
+from pal_ds.data.synthesis.render import render, views_dtype
 from pal_ds.data.validation_set import ValidationSet
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ViewBatch
@@ -113,22 +113,11 @@ class Feed:
 def to_views(micro: MicroBatch, config: Config) -> ViewBatch:
     """Render a micro-batch into the views that an objective contrasts, and say where its clips come from."""
     micro.await_copies()
-    dtype = views_dtype(config, micro.device)
+    dtype = views_dtype(config.precision, differences=config.model.differences, device=micro.device.type)
     batch = ViewBatch(**render(micro, config.synthesis, config.augment, dtype))
     if not config.objective.same_recording_negatives:
         batch.recordings_b = to_device({"recordings": micro.recordings_b.numpy()}, micro.device)["recordings"]
     return batch
-
-
-def views_dtype(config: Config, device: torch.device) -> torch.dtype:
-    """Return the type that views are written in: what the backbone would cast them to first of all.
-
-    A CPU gets float32, since its convolutions may be taken out of autocast; so does a backbone that looks at
-    differences of frames, which would mostly see rounding.
-    """
-    if device.type == "cpu" or config.model.differences:
-        return torch.float32
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision, torch.float32)
 
 
 class ValidationFeed:

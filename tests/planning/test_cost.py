@@ -58,16 +58,17 @@ def test_one_gpu_by_hand() -> None:
     found = estimate(Job(gpus=1))
     assert found.compute_seconds == pytest.approx(110.0 / (989 * 0.2), rel=1e-3)
     assert (found.syncbn_seconds, found.gradient_seconds, found.other_seconds) == (0, 0, 0)
-    # 160 MB of traffic a video at 3.35 TB/s, and twice 0.3 ms of waiting
-    assert found.render_seconds == pytest.approx(512 * 160e6 / 3.35e12)
-    assert found.wait_seconds == pytest.approx(0.6e-3)
+    # 330 MB of traffic a video at 3.35 TB/s; a wait is 0.3 ms
+    assert found.render_seconds == pytest.approx(512 * 330e6 / 3.35e12)
+    assert found.wait_seconds == 0
+    assert estimate(Job(gpus=1, waits=2)).wait_seconds == pytest.approx(0.6e-3)
     assert found.copy_seconds == pytest.approx(512 * 8.7e6 / 25e9)
     assert found.step_seconds == found.compute_seconds + found.render_seconds + found.wait_seconds
-    assert found.videos_per_second == pytest.approx(881, abs=1)
+    assert found.videos_per_second == pytest.approx(844, abs=1)
     assert found.hours == pytest.approx(468 * 200 * found.step_seconds / 3600)
     assert found.gpu_price == pytest.approx(3.0 * found.hours)
-    assert found.cores_needed == pytest.approx(881 / 65, rel=0.01)
-    assert found.read_mbs == pytest.approx(881 * 0.3, rel=0.01)
+    assert found.cores_needed == pytest.approx(844 / 65, rel=0.01)
+    assert found.read_mbs == pytest.approx(844 * 0.3, rel=0.01)
     # 47,923,200 videos of 300 kB in requests of 2.1 MB
     requests = 468 * 200 * 512 * 0.3 / 2.1
     assert found.request_price == pytest.approx(requests / 1000 * 0.0004)
@@ -165,10 +166,10 @@ def test_a_dry_run_can_tell_the_cost_of_a_run_cut_short() -> None:
     whole, short = Job(gpus=8), Job(gpus=8, steps=936)
     assert estimate(whole).gpu_price == pytest.approx(100 * estimate(short).gpu_price)
     told = describe_cost(short)
-    assert told["step time, estimated"] == "81 ms on 8 x H100 at 20% MFU (assumed); gpu is the limit"
-    assert told["decoding cores wanted per GPU"] == "13, if one decodes 65 videos/s"
-    assert told["price, estimated"] == "0.50 at 3.00 a GPU-hour, 0.03 for reads"
-    assert describe_cost(whole)["price, estimated"].startswith("50.30 at 3.00")
+    assert told["step time, estimated"] == "83 ms on 8 x H100 at 20% MFU (assumed); gpu is the limit"
+    assert told["decoding cores wanted per GPU"] == "12, if one decodes 65 videos/s"
+    assert told["price, estimated"] == "0.52 at 3.00 a GPU-hour, 0.03 for reads"
+    assert describe_cost(whole)["price, estimated"].startswith("51.96 at 3.00")
 
 
 def test_the_command_prints_the_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,11 +14,11 @@ pytestmark = pytest.mark.slow
 SCRIPT = "tests/support/pretrain_counted.py"
 #: Calls that read what lies in the host's memory all along, by file and function; and the verdict, which has arrived.
 ON_THE_HOST = {
-    "augment.py",
+    "render.py",
     "batch_render.py",
     "batch.py",
-    "pool.py",
-    "feed.py to_views",
+    "worker_pool.py",
+    "device_feed.py to_views",
     "ranks.py any",
     "verdict.py result",
 }
@@ -64,7 +64,7 @@ def test_a_wait_would_be_seen(tiny_set: Path, launcher: Launcher, tmp_path: Path
     run = words(tiny_set, tmp_path / "run", *QUIET, "log.every_steps=4")
     done = launcher.run_ranks(1, run, script=SCRIPT, **watched)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert any("steplog.py" in name for name in waits(out, 1))
+    assert any("step_log.py" in name for name in waits(out, 1))
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -145,3 +145,19 @@ def _source(group: Group, row: int, size: int, blurs: Tensor, into: Tensor, spar
         torch.matmul(blurs[row], mixed.view(-1, size, size), out=planar.view(-1, size, size))
         torch.mm(planar.view(-1, size), blurs[row].T, out=mixed.view(-1, size))
     return mixed.view(shape)
+
+
+def views_dtype(precision: str, *, differences: bool, device: str) -> torch.dtype:
+    """Return the type that views are written in: what the backbone would cast them to first of all.
+
+    A CPU gets float32, since its convolutions may be taken out of autocast; so does a backbone that looks at
+    differences of frames, which would mostly see rounding.
+
+    Args:
+        precision: of the run: fp32, bf16 or fp16.
+        differences: whether the backbone sees differences of frames.
+        device: ``cpu`` or ``cuda``.
+    """
+    if device == "cpu" or differences:
+        return torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)

@@ -32,9 +32,12 @@ class Backbone(nn.Module, ABC):
     def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume before pooling, [B, C, T', H', W']."""
 
-    @abstractmethod
     def stages(self) -> Sequence[Sequence[nn.Module]]:
-        """The network in parts that follow one another, cut where the volume between two parts is small."""
+        """The network in parts that follow one another, cut where the volume between two parts is small.
+
+        None by default: then ``model.recompute_stages`` is refused.
+        """
+        return ()
 
     def run_stage(self, number: int, x: Tensor, *arguments: Any) -> Tensor:
         """Run one of :meth:`stages`; each of its modules gets ``arguments`` behind the volume."""
