@@ -11,8 +11,10 @@ is held up by its memory: it renders one view at a time in a work space that sta
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,7 +90,9 @@ def render_one_by_one(
     work = torch.empty(3, clips * length * 3 * size * size, device=device)
     sample = 0
     for group in groups:
-        blurs = gaussian_matrices(torch.from_numpy(group.blur), size)
+        blurred = np.flatnonzero(group.blur)
+        matrices = gaussian_matrices(torch.from_numpy(group.blur[blurred]), size)
+        blurs = dict(zip(blurred.tolist(), matrices, strict=True))
         for video in range(len(group)):
             for number in range(synthesis.views):
                 synthetic = _synthetic(group, video, number, blurs, synthesis, work)
@@ -103,7 +107,7 @@ def render_one_by_one(
 
 
 def _synthetic(
-    group: Group, video: int, view: int, blurs: Tensor, synthesis: SynthesisConfig, work: Tensor
+    group: Group, video: int, view: int, blurs: Mapping[int, Tensor], synthesis: SynthesisConfig, work: Tensor
 ) -> Tensor:
     """Return one synthetic video: float32 [3, J * T, H, W] in 0..1, in ``work``.
 
@@ -111,7 +115,7 @@ def _synthetic(
         group: its group.
         video: the video whose region is pasted.
         view: 0 query, 1 and up keys.
-        blurs: a matrix for every source, [S, H, H].
+        blurs: a matrix [H, H] for every source that is blurred, by its row.
         synthesis: geometry.
         work: three buffers of the size of a view.
     """
@@ -128,7 +132,9 @@ def _synthetic(
     return synthetic
 
 
-def _source(group: Group, row: int, size: int, blurs: Tensor, into: Tensor, spare: Tensor) -> Tensor:
+def _source(
+    group: Group, row: int, size: int, blurs: Mapping[int, Tensor], into: Tensor, spare: Tensor
+) -> Tensor:
     """Return a source resized, flipped, coloured and blurred: float32 [3, its frames, size, size] in 0..1.
 
     The result lies in ``into``; ``spare`` is overwritten.
