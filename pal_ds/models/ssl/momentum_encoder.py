@@ -49,17 +49,15 @@ class MomentumUpdate(nn.Module):
         keys = [parameter.data for parameter in key_encoder.parameters()]
         queries = [parameter.data for parameter in query_encoder.parameters()]
         assert len(keys) == len(queries), "query and key encoder differ"
-        if not self.steps and applied is None:
-            torch._foreach_lerp_(keys, queries, 1.0 - self.momentum)
-            return
-        # The rate stays a device tensor, so that the host need not know it.
         rate: Tensor | float = 1.0 - self.momentum
         if self.steps:
             progress = (self.updates / self.steps).clamp(max=1.0)
             rate = rate * (torch.cos(math.pi * progress) + 1.0) / 2.0
         rate = rate if applied is None else rate * applied
-        moves = torch._foreach_sub(queries, keys)
-        torch._foreach_mul_(moves, rate)
-        torch._foreach_add_(keys, moves)
+        if isinstance(rate, Tensor):
+            # On the device, so that the host need not know it; one pass, and at rate 1 the queries to the last bit.
+            torch._foreach_lerp_(keys, queries, [rate.to(key.dtype) for key in keys])
+        else:
+            torch._foreach_lerp_(keys, queries, rate)
         if self.steps:
             self.updates.add_(1 if applied is None else applied.to(torch.int64))
