@@ -166,3 +166,6 @@ if __name__ == "__main__":
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
         sys.stderr.write(f"\ndemo: failed: {error}\n")
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ndemo: stopped\n")
+        sys.exit(130)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 QUIET_SECONDS = 20.0
 #: Lines of a failed command that are shown.
 TAIL = 15
-_COUNT = re.compile(r"\b(\d+)/(\d+)\b")
+_COUNT = re.compile(r"(?:^|\s)(\d+)/(\d+)(?=\s|$)")
 _TRAINING = re.compile(r"loss (\S+)\s+top1 (\S+ %)")
 
 
@@ -128,6 +128,7 @@ class Console:
                         on_line(process, line)
             except BaseException:
                 process.send_signal(signal.SIGTERM)
+                process.wait()
                 raise
             status = process.wait()
             out.seek(0)
