@@ -6,6 +6,7 @@ an unknown key.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -102,7 +103,7 @@ class HeadConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MapHeadConfig(HeadConfig):
+class MapHeadConfig(HeadConfig, abc.ABC):
     """Options of heads that score a map of all candidate segments."""
 
     durations: int = option(100, "D: longest candidate in snippets; ActivityNet 100, THUMOS'14 64")
@@ -143,9 +144,14 @@ class MapHeadConfig(HeadConfig):
         for name in ("overlap_weight", "match_weight", "match_prior"):
             check(getattr(self, name) >= 0, f"head.{name}", getattr(self, name), "use 0 or more")
 
+    @abc.abstractmethod
     def network(self, feature_dim: int) -> Any:
         """Make the network: features [B, C, T] in; maps [B, 2, D, T], starts and ends [B, T] out."""
-        raise NotImplementedError
+
+    def map_sizes(self) -> dict[str, int]:
+        """Return the sizes that every network of this kind takes, by argument."""
+        names = ("snippets", "durations", "hidden_1d", "hidden_2d", "hidden_3d")
+        return {name: getattr(self, name) for name in names}
 
 
 def check_head(head: HeadConfig, sections: Mapping[str, Any]) -> None:

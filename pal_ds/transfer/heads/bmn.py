@@ -43,15 +43,7 @@ class BmnConfig(MapHeadConfig):
 
     def network(self, feature_dim: int) -> BMN:
         """See :class:`MapHeadConfig`."""
-        return BMN(
-            feature_dim,
-            snippets=self.snippets,
-            durations=self.durations,
-            hidden_1d=self.hidden_1d,
-            hidden_2d=self.hidden_2d,
-            hidden_3d=self.hidden_3d,
-            layout=self.layout,
-        )
+        return BMN(feature_dim, layout=self.layout, **self.map_sizes())
 
 
 class BMN(nn.Module):

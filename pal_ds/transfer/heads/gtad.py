@@ -83,11 +83,7 @@ class GtadConfig(MapHeadConfig):
         """See :class:`MapHeadConfig`."""
         return GTAD(
             feature_dim,
-            snippets=self.snippets,
-            durations=self.durations,
-            hidden_1d=self.hidden_1d,
-            hidden_2d=self.hidden_2d,
-            hidden_3d=self.hidden_3d,
+            **self.map_sizes(),
             inner_bins=self.inner_bins,
             context_bins=self.context_bins,
             map_kernel=self.map_kernel,
