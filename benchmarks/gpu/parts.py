@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import multiprocessing
 import tempfile
 from collections.abc import Callable
@@ -64,8 +65,10 @@ def rendering(context: Context) -> dict[str, Any]:
     expected, found = render(micro, synthesis, augment), render(moved, synthesis, augment)
     std = torch.tensor(augment.std).view(3, 1, 1, 1)
     grey: list[Tensor] = []
-    for name in ("query_bjcthw", "key_bjcthw"):
-        one, two = (views[name].float().cpu() for views in (found, expected))  # type: ignore[literal-required]
+    pairs = [(found["query_bjcthw"], expected["query_bjcthw"]), (found["key_bjcthw"], expected["key_bjcthw"])]
+    for here, on_cpu in pairs:
+        assert here is not None and on_cpu is not None
+        one, two = here.float().cpu(), on_cpu.float()
         grey.append(((one - two) * std * 255).abs().flatten())
     off = torch.cat(grey)
     seconds = context.seconds(lambda: render(moved, synthesis, augment))
@@ -165,13 +168,13 @@ def _pooled(context: Context, window: tuple[Any, ...]) -> dict[str, Any]:
         return pooled.detach()
 
     ways = {"torch": (theirs, False), "light": (ours, False), "ordered": (ours, True)}
-    pooled, grads, row = {}, {}, {"window": str(window[:3])}
+    pooled, grads, row = {}, {}, dict[str, Any](window=str(window[:3]))
     for way, (action, ordered) in ways.items():
         torch.use_deterministic_algorithms(ordered)
         pooled[way] = step(action)
         assert x.grad is not None
         grads[way] = x.grad.clone()
-        row[f"{way} ms"] = 1e3 * context.seconds(lambda action=action: step(action))  # type: ignore[assignment, misc]
+        row[f"{way} ms"] = 1e3 * context.seconds(functools.partial(step, action))
         torch.use_deterministic_algorithms(False)
     equal = torch.equal(pooled["light"], pooled["torch"]) and torch.equal(pooled["ordered"], pooled["torch"])
     off = {f"{way} gradient off": difference(grads[way], grads["torch"]) for way in ("light", "ordered")}

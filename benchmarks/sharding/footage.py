@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
-from corpora.footage import Say, fetch
+from corpora.footage import fetch
 from corpora.mocap.corpus_plan import SIZES
 from corpora.mocap.corpus_plan import plan as mocap_plan
 from corpora.mocap.video import make
@@ -29,7 +30,7 @@ def gather(folder: Path) -> dict[str, list[Path]]:
         RuntimeError: a package of recordings can't be downloaded.
     """
     recordings = folder / "recordings"
-    fetch(recordings, Say())
+    fetch(recordings, lambda text: print(text, file=sys.stderr))
     found: dict[str, list[Path]] = {}
     for kind, clips in REAL.items():
         if all((recordings / name).exists() for name, _ in clips):

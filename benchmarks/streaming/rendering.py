@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Rendering before and now: operators and host time a video, the two forms in turns in one process.
 
 The form before is the oracle that the tests keep. Operators are counted by a dispatch mode (views and allocations
@@ -9,34 +8,28 @@ operators as a single one (a test holds it to that), so their time is taken from
 have least to compute, and that of the tables on the host from all videos. It is what torch needs to dispatch; what a
 driver needs to launch a kernel comes on top. The last row renders full pictures on this CPU, one by one in both.
 
-    python benchmarks/streaming/rendering.py --out benchmarks/streaming/rendering.json
+    python -m benchmarks.streaming.rendering --out benchmarks/streaming/rendering.json
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "data")]
+import torch
 
-import torch  # noqa: E402
+from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.data.batch import MicroBatch
+from pal_ds.data.synthesis import batch_render
+from pal_ds.data.synthesis.batch_render import VIEWS_AT_ONCE, render_together
+from pal_ds.data.synthesis.render import render
+from tests.support import made_groups, old_render
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig  # noqa: E402
-from pal_ds.data.batch import MicroBatch  # noqa: E402
-from pal_ds.data.synthesis import batch_render  # noqa: E402
-from pal_ds.data.synthesis.batch_render import VIEWS_AT_ONCE, render_together  # noqa: E402
-from pal_ds.data.synthesis.render import render  # noqa: E402
-
-_made: Any = importlib.import_module("made_groups")
-_old: Any = importlib.import_module("old_render")
 AUGMENT = AugmentConfig()
 FULL = SynthesisConfig()
 SMALL = SynthesisConfig(size=8, clips=2, clip_frames=2, region_max=2)
@@ -45,10 +38,10 @@ GROUP = 8
 
 def operators(videos: int) -> dict[str, float]:
     """Return kernels and all operators a video, before and now, on the device ``meta``."""
-    micro = _made.made_batch(videos // GROUP, GROUP, FULL, AUGMENT).to("meta")
+    micro = made_groups.made_batch(videos // GROUP, GROUP, FULL, AUGMENT).to("meta")
     found = {}
     for name, form in _forms(micro, FULL).items():
-        with torch.no_grad(), _made.Operators() as counted:
+        with torch.no_grad(), made_groups.Operators() as counted:
             form()
         found[f"kernels_{name}"] = counted.kernels / videos
         found[f"operators_{name}"] = sum(counted.counts.values()) / videos
@@ -76,13 +69,13 @@ def host_milliseconds(videos: int, rounds: int) -> dict[str, float]:
         tables()
         launches()
 
-    before = _made.as_before(micro)
-    forms = {"before": lambda: _old.render(before, SMALL, AUGMENT), "now": now}
+    before = made_groups.as_before(micro)
+    forms = {"before": lambda: old_render.render(before, SMALL, AUGMENT), "now": now}
     return milliseconds(videos, forms, rounds, time.process_time)
 
 
 def _small(groups: int, clips: int) -> MicroBatch:
-    micro: MicroBatch = _made.made_batch(groups, clips, SMALL, AUGMENT, height=9, width=9)
+    micro: MicroBatch = made_groups.made_batch(groups, clips, SMALL, AUGMENT, height=9, width=9)
     return micro.clone()
 
 
@@ -93,7 +86,7 @@ def milliseconds(
     taken: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
         # No blur is drawn twice in a run, so that the old form's cache never helped.
-        _old._gaussian_matrix.cache_clear()
+        old_render._gaussian_matrix.cache_clear()
         for name, form in forms.items():
             begun = clock()
             form()
@@ -104,9 +97,9 @@ def milliseconds(
 
 
 def _forms(micro: MicroBatch, synthesis: SynthesisConfig) -> dict[str, Callable[[], Any]]:
-    before = _made.as_before(micro)
+    before = made_groups.as_before(micro)
     return {
-        "before": lambda: _old.render(before, synthesis, AUGMENT),
+        "before": lambda: old_render.render(before, synthesis, AUGMENT),
         "now": lambda: render_together(micro.groups, synthesis, AUGMENT, torch.float16),
     }
 
@@ -121,7 +114,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     result: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
     result["operators"] = {videos: operators(videos) for videos in args.videos}
-    full = _made.made_batch(1, GROUP, FULL, AUGMENT)
+    full = made_groups.made_batch(1, GROUP, FULL, AUGMENT)
     forms = {**_forms(full, FULL), "now": lambda: render(full, FULL, AUGMENT)}
     result["cpu_ms"] = milliseconds(len(full), forms, args.rounds, time.perf_counter)
     torch.set_num_threads(1)

@@ -61,9 +61,10 @@ def rewrite(markdown: str, page: str, publish: Callable[[str], None]) -> str:
     lines, fenced = [], False
     for line in markdown.splitlines():
         fenced ^= bool(_FENCE.match(line))
-        if not fenced:
-            line = _LINK.sub(lambda found: f"]({_target(found['target'], page, publish)})", line)  # noqa: PLW2901
-        lines.append(line)
+        linked = (
+            line if fenced else _LINK.sub(lambda found: f"]({_target(found['target'], page, publish)})", line)
+        )
+        lines.append(linked)
     return "\n".join(lines) + "\n"
 
 
