@@ -5,12 +5,9 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pal_ds import storage
 from pal_ds.formats.feature_folder import FeatureStore

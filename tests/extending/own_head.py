@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pal_ds.config.base import check, option
 from pal_ds.config.heads import HEADS, HeadChoice, MapHeadConfig

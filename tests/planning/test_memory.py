@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gc
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 from pal_ds.config import Config, ConfigError, load_config
 from pal_ds.config.backbones import BACKBONES
 from pal_ds.config.model import ModelConfig

@@ -12,8 +12,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 WAITS = {
     "_local_scalar_dense",
     "item",
