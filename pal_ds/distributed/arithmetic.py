@@ -24,9 +24,8 @@ def set_arithmetic(run: RunSection) -> None:
     torch.backends.cudnn.deterministic = run.deterministic
     torch.backends.cudnn.allow_tf32 = run.tf32
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # torch announces another spelling, which the oldest supported one lacks
+        # torch announces another spelling, which the oldest supported one lacks.
+        warnings.simplefilter("ignore")
         torch.backends.cuda.matmul.allow_tf32 = run.tf32
     if run.deterministic:
         os.environ.setdefault(*_CUBLAS)

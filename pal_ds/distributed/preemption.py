@@ -11,8 +11,6 @@ import signal
 from pathlib import Path
 from types import FrameType
 
-#: Exit status of a run that was preempted: run it again (EX_TEMPFAIL).
-
 
 class PreemptionWatch:
     """Collects reasons to stop: SIGTERM, SIGINT, or a changed parent of the rank or of its launcher.
