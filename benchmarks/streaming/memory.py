@@ -26,7 +26,8 @@ from typing import Any
 from benchmarks.streaming import sets
 from benchmarks.streaming.run import measured_on, use_environment
 from launch.demo.s3_server import S3Server
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.config.data import DataConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.synthesis import batch_render
 from pal_ds.data.synthesis.batch_render import VIEWS_AT_ONCE, render_together

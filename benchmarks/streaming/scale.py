@@ -22,7 +22,8 @@ from typing import Any
 
 from benchmarks.streaming import memory, sets
 from benchmarks.streaming.run import measured_on
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.config.data import DataConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
 from pal_ds.data.order.epoch_order import EpochOrder
 from pal_ds.formats import shardset

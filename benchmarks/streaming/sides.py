@@ -15,7 +15,8 @@ import torch
 
 from benchmarks.streaming.peer import PairDataset
 from pal_ds import storage
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.config.data import DataConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.loader import GroupLoader
 from pal_ds.data.synthesis.render import render

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pal_ds.config.base import ConfigError, check, option
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.config.data import DataConfig
 from pal_ds.config.loading import apply_overrides, build, describe, load_tree, to_tree, to_yaml
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig, check_objective, check_views
@@ -24,6 +24,7 @@ from pal_ds.config.run import (
     ScheduleConfig,
     ValidationConfig,
 )
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 
 __all__ = [
     "AugmentConfig",

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pal_ds.config.base import ConfigError, check, option
-from pal_ds.config.data import SynthesisConfig
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objectives import OBJECTIVES
 from pal_ds.config.registry import refuse_set
+from pal_ds.config.synthesis import SynthesisConfig
 
 NEGATIVES = ("queue", "batch", "both")
 

@@ -8,7 +8,8 @@ import time
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.config.data import DataConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.decode import decode_device
 from pal_ds.data.errors import TooManyBadClipsError

@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.config.data import DataConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.clip_stream import fits_whole_windows
 from pal_ds.data.group_feed import GroupFeed, LoaderStats, load_split, worker_spec

@@ -3,7 +3,8 @@ import warnings
 import pytest
 
 from pal_ds.config.base import ConfigError
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.config.data import DataConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 
 
 @pytest.mark.parametrize(

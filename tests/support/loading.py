@@ -3,7 +3,8 @@
 import hashlib
 import warnings
 
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.config.data import DataConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
 
 SYNTHESIS = SynthesisConfig(size=24)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.synthesis.group_builder import colour_matrices
 from pal_ds.data.synthesis.sampling import draw_clip, draw_pairs

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.synthesis.slot_layout import resized
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group, joined_pixels
 
 #: Weights of R, G and B in a grey.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group
 from pal_ds.data.clip_stream import Clip
 from pal_ds.data.decode import decode_frames

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.synthesis.batch_render import GREY, gaussian_matrices, numbers_on, render_together, to_device
 from pal_ds.data.synthesis.slot_layout import resized

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pal_ds.config.data import SynthesisConfig
+from pal_ds.config.synthesis import SynthesisConfig
 from pal_ds.data.batch import SourceRow
 from pal_ds.data.synthesis.sampling import ClipDraws
 

@@ -20,7 +20,7 @@ import torch
 import webdataset
 from torch import Tensor
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.clip_stream import ClipStream
 from pal_ds.data.order.group_schedule import Schedule
 from pal_ds.data.synthesis.group_builder import Built, GroupBuilder

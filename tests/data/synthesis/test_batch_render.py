@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import joined_pixels
 from pal_ds.data.synthesis import render, slot_layout
 from pal_ds.data.synthesis.batch_render import VIEWS_AT_ONCE, gaussian_matrices, render_together, to_device

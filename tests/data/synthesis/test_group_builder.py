@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import SourceRow
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.errors import ClipCorruptError, TooManyBadClipsError

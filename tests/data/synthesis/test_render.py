@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.synthesis.render import render
 from pal_ds.data.synthesis.slot_layout import resized

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.rng import Draws
 from pal_ds.data.synthesis.sampling import clamp_stride, draw_background, draw_clip, draw_look, draw_pairs
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.synthesis.render import render
 from pal_ds.data.synthesis.sampling import draw_clip

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pal_ds.config.base import ConfigError
-from pal_ds.config.data import AugmentConfig, SynthesisConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.synthesis.render import render
 from pal_ds.data.synthesis.sampling import draw_clip, draw_pairs

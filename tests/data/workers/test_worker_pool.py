@@ -136,7 +136,8 @@ import sys, time
 from pathlib import Path
 Path(sys.argv[2]).open("a").write("imported\\n")   # once: workers must not run this file again
 sys.modules["deepspeed_was_imported_here"] = sys
-from pal_ds.config.data import AugmentConfig, DataConfig, SynthesisConfig
+from pal_ds.config.data import DataConfig
+from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.loader import GroupLoader
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pal_ds.config.base import ConfigError
-from pal_ds.config.data import SynthesisConfig
 from pal_ds.config.objective import ObjectiveConfig, check_views
+from pal_ds.config.synthesis import SynthesisConfig
 from pal_ds.models.layers.numerics import unit
 from pal_ds.models.objectives.rspnet import speed_ranking
 from pal_ds.models.objectives.speed import speed_classes
