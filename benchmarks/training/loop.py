@@ -85,6 +85,8 @@ class TurnsFeed(MadeFeed):
     Attributes:
         ours: seconds of each of the trainer's blocks.
         bare: seconds of each of the bare loop's.
+        ours_processor: processor seconds of this process in each of the trainer's blocks.
+        bare_processor: the same of the bare loop's.
     """
 
     def __init__(self, config: Config, ranks: Ranks, *, step: int, block: int) -> None:
@@ -92,27 +94,31 @@ class TurnsFeed(MadeFeed):
         self._block = block
         self._bare_loop = BareLoop(config, ranks)
         self._count = 0
-        self._since = 0.0
+        self._since = (0.0, 0.0)
         self.ours: list[float] = []
         self.bare: list[float] = []
+        self.ours_processor: list[float] = []
+        self.bare_processor: list[float] = []
 
     def next(self) -> tuple[MadeBatch | None, Exception | None]:
         """Return the next batch; at the end of a block, after a block of the bare loop."""
         if self._count % self._block == 0:
             started = self._now()
             if self._count:
-                self.ours.append(started - self._since)
+                self.ours.append(started[0] - self._since[0])
+                self.ours_processor.append(started[1] - self._since[1])
             for number in range(self._block):
                 self._bare_loop.step(self.batch(number).views)
             self._since = self._now()
-            self.bare.append(self._since - started)
+            self.bare.append(self._since[0] - started[0])
+            self.bare_processor.append(self._since[1] - started[1])
         self._count += 1
         return self.batch(self._count), None
 
-    def _now(self) -> float:
+    def _now(self) -> tuple[float, float]:
         if self._ranks.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return time.perf_counter(), time.process_time()
 
 
 class BareLoop:
@@ -191,7 +197,8 @@ def main() -> int:
         feed = feeds[0]
         figures: dict[str, Any] = {"asked": feed.asked, "threads": torch.get_num_threads()}
         if isinstance(feed, TurnsFeed):
-            figures |= {"ours": feed.ours, "bare": feed.bare}
+            names = ("ours", "bare", "ours_processor", "bare_processor")
+            figures |= {name: getattr(feed, name) for name in names}
         if place[0].device.type == "cuda":
             figures["device"] = torch.cuda.get_device_name()
         args.out.write_text(json.dumps(figures))

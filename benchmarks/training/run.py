@@ -5,7 +5,9 @@
 
 Loop and bare loop take turns in one process, block by block, so that what else the machine does falls on both. Each
 block of ours is compared with the mean of the bare blocks on its two sides, so that a machine that grows slower or
-faster favours neither; the figure is the median. A setting, section.key=value, changes the measured run.
+faster favours neither; the figure is the median. Processor seconds of the process stand beside it: with one thread
+(OMP_NUM_THREADS=1) other programs on the machine hardly touch them. A setting, section.key=value, changes the
+measured run.
 """
 
 from __future__ import annotations
@@ -91,9 +93,8 @@ def loop(folder: Path, ranks: int, settings: list[str], *, pairs: int, block: in
     steps = block * (pairs + 1) + 1
     found = _measure(folder / f"loop{ranks}", ranks, [*settings, f"run.max_steps={steps}"], block=block)
     ours, bare = found["ours"][1:], found["bare"][1:]
-    sides = itertools.pairwise(bare)
-    ratios = [(before + after) / 2 / taken for taken, (before, after) in zip(ours, sides, strict=True)]
-    quarters = statistics.quantiles(ratios, n=4)
+    ratios = _beside(ours, bare)
+    processor = _beside(found["ours_processor"][1:], found["bare_processor"][1:])
     return {
         "ranks": ranks,
         "threads per rank": found["threads"],
@@ -103,9 +104,22 @@ def loop(folder: Path, ranks: int, settings: list[str], *, pairs: int, block: in
         "bare ms per step": round(1000 * statistics.median(bare) / block, 1),
         "ours ms per step": round(1000 * statistics.median(ours) / block, 1),
         "ours / bare steps per second": round(statistics.median(ratios), 4),
-        "quartiles": [round(quarters[0], 4), round(quarters[2], 4)],
+        "quartiles": _quartiles(ratios),
         "ratios": [round(ratio, 4) for ratio in ratios],
+        "ours / bare steps per processor second": round(statistics.median(processor), 4),
+        "processor quartiles": _quartiles(processor),
     }
+
+
+def _beside(ours: list[float], bare: list[float]) -> list[float]:
+    """Return the mean of the two bare blocks around each of ours, over ours."""
+    sides = itertools.pairwise(bare)
+    return [(before + after) / 2 / taken for taken, (before, after) in zip(ours, sides, strict=True)]
+
+
+def _quartiles(ratios: list[float]) -> list[float]:
+    quarters = statistics.quantiles(ratios, n=4)
+    return [round(quarters[0], 4), round(quarters[2], 4)]
 
 
 def checkpoint(folder: Path, settings: list[str], *, saves: int) -> dict[str, Any]:

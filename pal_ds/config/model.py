@@ -68,7 +68,7 @@ class ModelConfig:
     symmetric: bool = option(False, "contrast both ways round and average; twice the compute of a step")
     channels_last: bool = option(True, "run convolutions in channels-last memory format", fixed=False)
     compile: bool = option(
-        False, "torch.compile the backbone as one graph; one rank only, slow first step", fixed=False
+        False, "torch.compile the backbone as one graph; minutes for the first step", fixed=False
     )
     recompute_stages: int = option(
         0,

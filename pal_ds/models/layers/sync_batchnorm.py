@@ -2,8 +2,8 @@
 
 ``torch.nn.SyncBatchNorm`` refuses CPU tensors as soon as a process group exists, and on CUDA it leaves out ranks
 without samples by a boolean index, for which the host waits three times a layer. The class here takes the same
-kernels on CUDA and lets such a rank count next to nothing instead; elsewhere it is written in plain torch. Statistics
-are at least fp32.
+kernels on CUDA and lets such a rank count next to nothing instead; elsewhere, and under ``torch.compile``, it is
+written in plain torch. Statistics are at least fp32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pal_ds.distributed.collectives import all_gather_flat
 from pal_ds.models.layers.numerics import at_least_fp32
-from pal_ds.models.layers.torch_compile import is_compiled
 
 
 def convert_sync_batchnorm(module: nn.Module, process_group: dist.ProcessGroup | None = None) -> nn.Module:
@@ -32,23 +31,11 @@ def convert_sync_batchnorm(module: nn.Module, process_group: dist.ProcessGroup |
 
     Returns:
         The converted module.
-
-    Raises:
-        ValueError: several ranks and a compiled backbone, whose one graph collectives would break.
     """
-    if _ranks(process_group) > 1 and is_compiled(module):
-        raise ValueError(
-            "model.compile = True: BatchNorm synchronised over several ranks can't be compiled; "
-            "set model.compile=false"
-        )
-    return _convert(module, process_group)
-
-
-def _convert(module: nn.Module, process_group: dist.ProcessGroup | None) -> nn.Module:
     if isinstance(module, _BatchNorm) and not isinstance(module, (AllReduceBatchNorm, nn.SyncBatchNorm)):
         return AllReduceBatchNorm.from_batch_norm(module, process_group)
     for name, child in list(module.named_children()):
-        converted = _convert(child, process_group)
+        converted = convert_sync_batchnorm(child, process_group)
         if converted is not child:
             setattr(module, name, converted)
     return module
@@ -137,7 +124,8 @@ class AllReduceBatchNorm(_BatchNorm):
 
 
 def _has_kernels(x: Tensor) -> bool:
-    return x.is_cuda
+    # A compiler joins the plain form with the operators around it, which it can't with finished kernels.
+    return x.is_cuda and not torch.compiler.is_compiling()
 
 
 #: Samples of a rank that has none: the kernels divide by counts, so that 0 would be NaN.

@@ -1,16 +1,18 @@
-"""Compilation: one graph, equal results, refused where it can't work."""
+"""Compilation: one graph, equal results, on several ranks too."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from pal_ds.models import build_backbone, convert_sync_batchnorm
+from pal_ds.models import BatchNormGuard, batch_statistics, build_backbone, convert_sync_batchnorm
 from pal_ds.models.layers.torch_compile import compile_backbone, is_compiled
 from tests.support.rank_pool import RankPool
-from tests.support.tiny_models import tiny_objective
+from tests.support.tiny_models import tiny_batch, tiny_objective
 
 
 @pytest.mark.slow
@@ -39,14 +41,41 @@ def test_both_encoders_are_compiled_when_asked() -> None:
     assert list(objective.state_dict()) == list(tiny_objective().state_dict())
 
 
-def convert_compiled(rank: int) -> str:
-    del rank
-    try:
-        convert_sync_batchnorm(tiny_objective(compile=True))
-    except ValueError as error:
-        return str(error)
-    return "converted"
+def two_steps_on_rank(rank: int, compiled: bool) -> dict[str, Any]:
+    """A step that calibrates, two that train and one that validates, with statistics guarded as in a run."""
+    torch.compiler.reset()
+    objective = tiny_objective(width=1 / 8, backbone="tsm_resnet8")
+    convert_sync_batchnorm(objective)
+    if compiled:
+        compile_backbone(objective.query_encoder.get_submodule("backbone"), backend="aot_eager")
+        compile_backbone(objective.key_encoder.get_submodule("backbone"), backend="aot_eager")
+    guard = BatchNormGuard(objective)
+    adam = torch.optim.Adam([each for each in objective.parameters() if each.requires_grad])
+    with batch_statistics(objective):
+        objective(tiny_batch(3, seed=10 + rank))
+    losses = []
+    for step in range(2):
+        guard.save()
+        output = objective(tiny_batch(3, seed=2 * step + rank))
+        output.loss.backward()
+        for parameter in objective.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+        adam.step()
+        adam.zero_grad()
+        objective.after_step(output.staged)
+        losses.append(float(output.loss.detach()))
+    objective.eval()
+    with torch.no_grad():
+        losses.append(float(objective(tiny_batch(3, seed=rank)).loss))
+    return {"losses": losses, "means": objective.state_dict()["query_encoder.backbone.bn.running_mean"]}
 
 
-def test_several_ranks_refuse_a_compiled_backbone(rank_pool: RankPool) -> None:
-    assert all("set model.compile=false" in answer for answer in rank_pool.run(convert_compiled))
+@pytest.mark.slow
+def test_two_ranks_compute_the_same_compiled(rank_pool: RankPool) -> None:
+    plain = rank_pool.run(two_steps_on_rank, False)
+    compiled = rank_pool.run(two_steps_on_rank, True)
+    for expected, found in zip(plain, compiled, strict=True):
+        assert found["losses"] == pytest.approx(expected["losses"], rel=1e-4)
+        torch.testing.assert_close(found["means"], expected["means"], rtol=1e-4, atol=1e-5)
+    assert plain[0]["losses"] != pytest.approx(plain[1]["losses"], rel=1e-4)
