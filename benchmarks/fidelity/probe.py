@@ -109,13 +109,17 @@ def main(argv: list[str] | None = None) -> int:
         "scene_share": scene_share(store),
         "same_video": same_video(val_videos),
     }
-    for suffix, train_nc, val_mc in (
-        ("", *(np.stack([rows.mean(axis=0) for rows in videos]) for videos in (train_videos, val_videos))),
-        ("_changes", *(changes(videos, length) for videos in (train_videos, val_videos))),
-    ):
-        split = (train_nc, train, val_mc, val)
-        found["knn" + suffix] = knn_accuracy(*split, classes=len(numbers))
-        found["linear" + suffix] = linear_accuracy(*split, classes=len(numbers))
+
+    def means(videos: list[Floats]) -> Floats:
+        return np.stack([rows.mean(axis=0) for rows in videos])
+
+    def moves(videos: list[Floats]) -> Floats:
+        return changes(videos, length)
+
+    for suffix, seen in (("", means), ("_changes", moves)):
+        train_nc, val_mc = seen(train_videos), seen(val_videos)
+        found["knn" + suffix] = knn_accuracy(train_nc, train, val_mc, val, classes=len(numbers))
+        found["linear" + suffix] = linear_accuracy(train_nc, train, val_mc, val, classes=len(numbers))
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "probe.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found))

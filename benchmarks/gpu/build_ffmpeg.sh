@@ -6,10 +6,26 @@ set -euo pipefail
 out=$(realpath -m "$1")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+missing=$(for tool in gcc make nasm; do command -v "$tool" >/dev/null || echo "$tool"; done)
+[ -e /usr/include/x264.h ] || missing="$missing libx264-dev"
+if [ -n "${missing// /}" ]; then
+    echo "build_ffmpeg: missing:" $missing "; run: sudo apt-get install -y gcc make nasm libx264-dev, or give --ffmpeg FOLDER" >&2
+    exit 1
+fi
 if [ -z "${FFMPEG_SOURCE:-}" ]; then
     cd "$scratch"
-    apt-get source --download-only ffmpeg
-    tar -xf ffmpeg_*.orig.tar.*
+    # Debian's images list binary packages alone: the same places, asked for sources, in lists of this script's own.
+    mkdir -p lists/partial sources
+    for file in /etc/apt/sources.list.d/*.sources; do
+        [ -e "$file" ] && sed 's/^Types:.*/Types: deb-src/' "$file" >"sources/$(basename "$file")"
+    done
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+        [ -e "$file" ] && sed -n 's/^deb\(-src\)\? /deb-src /p' "$file" >"sources/$(basename "$file")"
+    done
+    apt="-o APT::Sandbox::User=root -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts=$scratch/sources -o Dir::State::Lists=$scratch/lists"
+    apt-get $apt -qq update
+    apt-get $apt -qq source --download-only ffmpeg
+    tar -xf "$(find . -maxdepth 1 -name "ffmpeg_*.orig.tar.*" ! -name "*.asc")"
     FFMPEG_SOURCE=$(find "$scratch" -maxdepth 1 -type d -name 'ffmpeg-*' | head -n 1)
 fi
 mkdir -p "$scratch/build" && cd "$scratch/build"

@@ -23,7 +23,8 @@ _ASKED = "name,driver_version,memory.total,clocks.max.sm,power.limit,mig.mode.cu
 
 def facts(context: Context) -> dict[str, Any]:
     """Return processor, card, driver and versions."""
-    found: dict[str, Any] = {**machine(), "versions": versions(), "cudnn": torch.backends.cudnn.version()}
+    cudnn: Any = torch.backends.cudnn
+    found: dict[str, Any] = {**machine(), "versions": versions(), "cudnn": cudnn.version()}
     found["shm_mb"] = round(shutil.disk_usage("/dev/shm").total / 2**20)
     if shutil.which("nvidia-smi"):
         said = subprocess.run(

@@ -150,7 +150,7 @@ def pack_clips(target: Path) -> None:
     """Make a shard set of real clips out of the demonstration's footage, transcoded as for training."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recordings = footage.fetch(folder / "footage", footage.Say())
+        recordings = footage.fetch(folder / "footage", print)
         footage.write_csv(footage.clips(recordings, folder / "footage"), folder / "clips.csv")
         words = [
             "build",

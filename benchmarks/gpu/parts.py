@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._autograd import DeviceType
 from torch.nn import functional as F
 
 from benchmarks.gpu.clips import set_of
@@ -83,9 +84,7 @@ def rendering(context: Context) -> dict[str, Any]:
         with torch.profiler.profile(activities=activities) as profile:
             render(moved, synthesis, augment)
             context.wait()
-        on_device = [
-            event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA
-        ]
+        on_device = [event for event in profile.events() if event.device_type == DeviceType.CUDA]
         result["kernels a video"] = len(on_device) / len(micro)
     return result
 
@@ -131,14 +130,14 @@ def _normalise(rank: int, folder: str, device: str, pipe: Any) -> None:
         expected = plain(whole)
         expected.backward(slope.double())
         mine = slice(0, 2) if rank == 0 else slice(2, 5)
-        layer = convert_sync_batchnorm(nn.Sequential(nn.BatchNorm3d(16)).to(device))
+        layer = convert_sync_batchnorm(nn.BatchNorm3d(16).to(device))
         part = batch[mine].to(device).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
         output = layer(part)
         output.backward(slope[mine].to(device))
         assert whole.grad is not None and part.grad is not None and plain.running_var is not None
         found[f"{name} output"] = difference(output, expected[mine])
         found[f"{name} gradient"] = difference(part.grad, whole.grad[mine])
-        found[f"{name} running variance"] = difference(layer[0].running_var, plain.running_var)
+        found[f"{name} running variance"] = difference(layer.get_buffer("running_var"), plain.running_var)
     pipe.send(found)
 
 
@@ -164,7 +163,7 @@ def _pooled(context: Context, window: tuple[Any, ...]) -> dict[str, Any]:
     def step(pool: Callable[[], Tensor]) -> Tensor:
         x.grad = None
         pooled = pool()
-        pooled.backward(torch.ones_like(pooled))
+        torch.autograd.backward(pooled, torch.ones_like(pooled))
         return pooled.detach()
 
     ways = {"torch": (theirs, False), "light": (ours, False), "ordered": (ours, True)}
@@ -192,12 +191,11 @@ def queue(context: Context) -> dict[str, Any]:
         here.enqueue(keys.to(context.device))
         there.enqueue(keys)
     same = all(torch.equal(one.cpu(), two) for one, two in zip(here.buffers(), there.buffers(), strict=True))
-    encoders = [nn.Conv3d(3, 64, 3), nn.Conv3d(3, 64, 3)]
-    moved = [copy.deepcopy(encoder).to(context.device) for encoder in encoders]
-    update = MomentumUpdate(0.99, steps=10)
-    update.update(*encoders)
-    MomentumUpdate(0.99, steps=10).to(context.device).update(*moved)
-    off = difference(moved[0].weight, encoders[0].weight)
+    key, query = nn.Conv3d(3, 64, 3), nn.Conv3d(3, 64, 3)
+    moved, followed = (copy.deepcopy(encoder).to(context.device) for encoder in (key, query))
+    MomentumUpdate(0.99, steps=10).update(key, query)
+    MomentumUpdate(0.99, steps=10).to(context.device).update(moved, followed)
+    off = difference(moved.weight, key.weight)
     return {"queue equal": same, "moving average off": off}
 
 

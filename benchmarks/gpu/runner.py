@@ -72,7 +72,7 @@ class Runner:
         ]
         ends = began + PHASE_SECONDS * len(phases)
         with ThreadPoolExecutor(jobs) as pool:
-            return sound & all(list(pool.map(lambda pair: self._done(*pair, ends), rest)))
+            return sound & all(list(pool.map(lambda pair: self._done(pair[0], pair[1], ends), rest)))
 
     def _done(self, phase: str, step: Step, ends: float) -> bool:
         """Run a step, write its result, and tell whether it was sound."""

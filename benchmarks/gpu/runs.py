@@ -22,7 +22,8 @@ from pal_ds.distributed import ranks as rank_room
 from pal_ds.distributed.arithmetic import set_arithmetic
 from pal_ds.formats import checkpoint
 from pal_ds.models import build_objective
-from pal_ds.training.engine import StepResult, TrainEngine
+from pal_ds.training.engine import TrainEngine
+from pal_ds.training.step_result import StepResult
 
 _PREEMPTED = 75
 
@@ -82,7 +83,7 @@ def rank_of(started: int) -> int:
     """Return the process id of the training rank: what was started, or the one below the launcher."""
     import psutil
 
-    found = []
+    found: list[int] = []
     process = psutil.Process(started)
     for child in (process, *process.children(recursive=True)):
         with contextlib.suppress(psutil.Error):

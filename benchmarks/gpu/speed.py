@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import torch
+from torch._C._autograd import DeviceType
 
 from benchmarks.gpu.context import LETTER, ROOT, Context
 from benchmarks.models.gpu import DTYPES, flops_of, make_step
@@ -106,7 +107,7 @@ def kernels(context: Context) -> dict[str, Any]:
         for _ in range(steps):
             step()
         context.wait()
-    kind = torch.autograd.DeviceType.CUDA if context.cuda else torch.autograd.DeviceType.CPU
+    kind = DeviceType.CUDA if context.cuda else DeviceType.CPU
     rows, by_kind, count = [], dict.fromkeys([*_CATEGORIES, "other"], 0.0), 0
     for event in profile.key_averages():
         if event.device_type != kind:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from shards.encoding.profiles import PROFILES, Profile
 
@@ -61,7 +62,7 @@ def variants() -> list[Variant]:
 
 
 _QUALITIES = {"fast": (20, 23, 26, 29), "compact": (20, 23, 26), "no fastdecode": (20, 23, 26)}
-_X264: dict[str, dict[str, object]] = {
+_X264: dict[str, dict[str, Any]] = {
     "fast": {},
     "compact": {"gop": 32, "preset": "medium", "tune": ""},
     "GOP 1": {"gop": 1},

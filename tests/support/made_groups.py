@@ -25,7 +25,7 @@ class Operators(TorchDispatchMode):
         self.counts: collections.Counter[str] = collections.Counter()
         self.kernels = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.counts[str(func)] += 1
         looks = any(back.alias_info and not back.alias_info.is_write for back in func._schema.returns)
         self.kernels += not looks and "empty" not in str(func) and "_unsafe_view" not in str(func)
