@@ -12,8 +12,11 @@ import argparse
 import logging
 import os
 import sys
+import warnings
+from typing import Any
 
 from pal_ds import __version__
+from pal_ds.formats.closed_pipe import listing
 
 EPILOG = """
 settings:
@@ -44,9 +47,9 @@ def main(words: list[str] | None = None) -> int:
     if words[:1] == ["export"]:
         return _export(words[1:])
     if words[:1] == ["options"]:
-        return _options()
+        return listing(_options)
     if words[:1] == ["configs"]:
-        return _configs()
+        return listing(_configs)
     if words[:1] == ["doctor"]:
         from pal_ds.doctor.checkup import doctor
 
@@ -188,6 +191,16 @@ def _prepare_process(rank: int) -> None:
     )
     for name in ("botocore", "aiobotocore", "s3fs", "fsspec", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warned: set[str] = set()
+
+    def warn(message: Warning | str, *_: Any, **__: Any) -> None:
+        # All ranks read the same config, several times over: one of them says once what it thinks of it.
+        text = " ".join(str(message).split())
+        if rank == 0 and text not in warned:
+            warned.add(text)
+            sys.stderr.write(f"warning: {text}\n")
+
+    warnings.showwarning = warn
     import torch
 
     if not torch.cuda.is_available():

@@ -22,7 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "pal_ds.distributed": {"pal_ds.config"},
     "pal_ds.data": {"pal_ds.config", "pal_ds.formats", "pal_ds.storage"},
     "pal_ds.models": {"pal_ds.config", "pal_ds.distributed"},
-    "pal_ds.planning": {"pal_ds.config", "pal_ds.data", "pal_ds.formats", "pal_ds.models"},
+    "pal_ds.planning": {"pal_ds.config", "pal_ds.data", "pal_ds.formats", "pal_ds.models", "pal_ds.storage"},
     "pal_ds.doctor": {
         *("pal_ds", "pal_ds.data", "pal_ds.formats", "pal_ds.models", "pal_ds.planning", "pal_ds.storage"),
     },
