@@ -254,7 +254,11 @@ def _open_log(
     storage.write_bytes(
         storage.join(config.run.dir, "environment.json"), (json.dumps(environment, indent=1) + "\n").encode()
     )
-    details: Mapping[str, Any] = {"world_size": ranks.world_size, "changes": changes}
+    details: Mapping[str, Any] = {
+        "world_size": ranks.world_size,
+        "total_steps": plan.total_steps,
+        "changes": changes,
+    }
     runlog.event("resume" if snapshot is not None else "start", step, **details)
     runlog.status("running", step)
     sys.stderr.writelines(f"{line}\n" for line in plan_lines(config, plan, step=step))
