@@ -29,8 +29,10 @@ import torch.nn.functional as F
 from torchcodec.decoders import VideoDecoder
 
 from pal_ds.transfer.backbone_export import load_backbone
-from pal_ds.transfer.extraction.extractor import ExtractOptions, claim_destination, extract_videos
+from pal_ds.transfer.extraction.destination import claim_destination
+from pal_ds.transfer.extraction.extractor import extract_videos
 from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.options import ExtractOptions
 from pal_ds.transfer.extraction.video_source import list_videos
 
 ROOT = Path(__file__).resolve().parents[2]

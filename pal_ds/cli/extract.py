@@ -19,17 +19,12 @@ from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.formats.shardset import ShardSetError
 from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.transfer.datasets.annotation_rows import read_database
-from pal_ds.transfer.extraction.extractor import (
-    ExtractOptions,
-    Tally,
-    VideoFailure,
-    claim_destination,
-    extract_videos,
-    finished_videos,
-    write_errors,
-)
+from pal_ds.transfer.extraction.destination import claim_destination, finished_videos, write_errors
+from pal_ds.transfer.extraction.extractor import extract_videos
 from pal_ds.transfer.extraction.frozen_encoder import CROPS, ClipEncoder
+from pal_ds.transfer.extraction.options import ExtractOptions
 from pal_ds.transfer.extraction.progress import ExtractProgress
+from pal_ds.transfer.extraction.tally import Tally, VideoFailure
 from pal_ds.transfer.extraction.video_source import VideoSourceError, deal_videos, list_videos
 from pal_ds.transfer.feature_formats import FORMATS
 

@@ -7,154 +7,26 @@ extracted, on the number of ranks, or on interruptions.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pal_ds import storage
-from pal_ds.config.base import ConfigError, check, option
 from pal_ds.ffmpeg import process
-from pal_ds.formats.feature_sidecar import FORMAT, Sidecar, array_name, sidecar_name
-from pal_ds.formats.shardset import dump_json
+from pal_ds.formats.feature_sidecar import Sidecar, array_name, sidecar_name
 from pal_ds.transfer.extraction.ffmpeg_fallback import with_frames
 from pal_ds.transfer.extraction.frame_stream import FrameStream, prefetched
-from pal_ds.transfer.extraction.frozen_encoder import CROPS, ClipEncoder
+from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.options import ExtractOptions
+from pal_ds.transfer.extraction.tally import Tally, VideoFailure
 from pal_ds.transfer.extraction.video_source import VideoRef, open_video
-
-SETTINGS_NAME = "extract.json"
-ERRORS_NAME = "errors.jsonl"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExtractOptions:
-    """How videos are sampled and encoded.
-
-    Raises:
-        ConfigError: a value out of its range.
-    """
-
-    clip_frames: int = option(0, "sampled frames per clip; 0 takes what the backbone was trained on (8)")
-    stride: int = option(0, "sampled frames between clips; 0 is clip_frames, so clips don't overlap")
-    fps: float = option(0.0, "sample so many frames per second by time stamp; 0 takes every frame")
-    size: int = option(0, "side of the square input in pixels; 0 takes what the backbone was trained on")
-    short_side: int = option(0, "frames are resized to it before cropping; 0 is size * 8/7 (128 for 112)")
-    crop: str = option("centre", "centre, or three crops along the longer side with averaged features")
-    batch: int = option(16, "clips per forward pass")
-    workers: int = option(1, "videos a rank works on at a time")
-    threads: int = option(1, "FFmpeg decoding threads per video")
-
-    def __post_init__(self) -> None:
-        for name in ("clip_frames", "stride", "size", "short_side"):
-            check(getattr(self, name) >= 0, f"--{name}", getattr(self, name), "use 0 (automatic) or more")
-        check(0 <= self.fps < 1000 and math.isfinite(self.fps), "--fps", self.fps, "use native or up to 1000")
-        check(self.crop in CROPS, "--crop", self.crop, f"use one of {', '.join(CROPS)}")
-        for name in ("batch", "workers", "threads"):
-            check(getattr(self, name) >= 1, f"--{name}", getattr(self, name), "use at least 1")
-
-    def resolved(self, encoder: ClipEncoder) -> ExtractOptions:
-        """Return the same with every 0 that means "automatic" replaced (fps stays 0 for native)."""
-        clip_frames = self.clip_frames or encoder.spec.clip_frames
-        return dataclasses.replace(
-            self,
-            clip_frames=clip_frames,
-            stride=self.stride or clip_frames,
-            size=encoder.size,
-            short_side=encoder.short_side,
-        )
-
-    def settings(self, encoder: ClipEncoder) -> dict[str, Any]:
-        """Return what decides the values of features, as ``extract.json`` keeps it."""
-        full = self.resolved(encoder)
-        return {
-            "format": FORMAT,
-            "checkpoint": encoder.spec.digest,
-            "backbone": encoder.spec.backbone,
-            "feature_dim": encoder.feature_dim,
-            "clip_frames": full.clip_frames,
-            "stride": full.stride,
-            "fps": full.fps or "native",
-            "size": full.size,
-            "short_side": full.short_side,
-            "crop": full.crop,
-        }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class VideoFailure:
-    """One line of ``errors.jsonl``: a video without features, and why."""
-
-    id: str
-    source: str
-    stage: str
-    error: str
-
-
-@dataclasses.dataclass
-class Tally:
-    """What one rank did: videos written, already there, failed; clips; warnings for people."""
-
-    written: int = 0
-    skipped: int = 0
-    clips: int = 0
-    failures: list[VideoFailure] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
-
-
-def claim_destination(url: str, settings: dict[str, Any], *, overwrite: bool = False) -> None:
-    """Bind a destination to one set of settings, so that it never holds features of two kinds.
-
-    One rank does this before any rank asks for :func:`finished_videos`. With ``overwrite``, features made with
-    other settings are deleted first; the settings file goes before them and comes back after them, so that an
-    interruption leaves a folder that is refused, not one that looks finished.
-
-    Raises:
-        ConfigError: features made with other or unknown settings are there and ``overwrite`` is not given.
-        StorageError: it can't be read or written.
-    """
-    storage.make_folder(url)
-    names = set(storage.list_names(url, retry=storage.AT_START))
-    target = storage.join(url, SETTINGS_NAME)
-    old = sorted(name for name in names if name.startswith("v_") and name.endswith((".npy", ".json")))
-    changed = "settings" if old else None
-    found: dict[str, Any] = {}
-    if SETTINGS_NAME in names:
-        try:
-            found = dict(json.loads(storage.read_bytes(target)))
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                "--out", storage.redact(url), f"its {SETTINGS_NAME} is damaged: {error}"
-            ) from error
-        changed = next((name for name in settings if found.get(name) != settings[name]), None)
-        if changed is None:
-            return
-    if changed and not overwrite:
-        raise ConfigError(
-            f"{changed} of --out {storage.redact(url)}",
-            settings.get(changed, "unknown"),
-            f"features with {changed}={found.get(changed)!r} are there; choose another folder or --overwrite",
-        )
-    if changed:
-        storage.remove(target)
-        for name in old:
-            storage.remove(storage.join(url, name))
-    storage.write_bytes(target, dump_json(settings))
-
-
-def finished_videos(url: str) -> set[str]:
-    """Return the ids whose array and sidecar both exist in a claimed destination."""
-    names = set(storage.list_names(url))
-    stems = {name.removesuffix(".json") for name in names if name.startswith("v_") and name.endswith(".json")}
-    return {stem.removeprefix("v_") for stem in stems if f"{stem}.npy" in names}
 
 
 def extract_videos(
@@ -234,17 +106,6 @@ def encode_stream(
 def count_clips(frames: int, clip_frames: int, stride: int) -> int:
     """Return T: whole clips that fit in ``frames``, at least 1."""
     return max(0, frames - clip_frames) // stride + 1
-
-
-def write_errors(out_url: str, failures: Sequence[VideoFailure]) -> None:
-    """Write ``errors.jsonl`` sorted by id, or remove an older one where nothing failed."""
-    target = storage.join(out_url, ERRORS_NAME)
-    if failures:
-        ordered = sorted(failures, key=lambda failure: failure.id)
-        lines = [json.dumps(dataclasses.asdict(failure)) for failure in ordered]
-        storage.write_bytes(target, ("\n".join(lines) + "\n").encode())
-    else:
-        storage.remove(target)
 
 
 def _results(

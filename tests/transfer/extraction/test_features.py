@@ -14,9 +14,10 @@ from torchcodec.decoders import VideoDecoder
 from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.transfer.extraction import frame_stream as frames_module
-from pal_ds.transfer.extraction.extractor import ExtractOptions, count_clips, encode_stream, extract_videos
+from pal_ds.transfer.extraction.extractor import count_clips, encode_stream, extract_videos
 from pal_ds.transfer.extraction.frame_stream import FrameStream
 from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.options import ExtractOptions
 from pal_ds.transfer.extraction.video_source import list_videos
 from tests.support.extract_fixtures import ffmpeg, make_video, write_checkpoint
 
