@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torchcodec.decoders import VideoDecoder
 
 from pal_ds.transfer.backbone_export import load_backbone
-from pal_ds.transfer.extraction.destination import claim_destination
+from pal_ds.transfer.extraction.destination import claim_destinations
 from pal_ds.transfer.extraction.extractor import extract_videos
 from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
 from pal_ds.transfer.extraction.options import ExtractOptions
@@ -90,7 +90,7 @@ def bare_loop(folder: Path, encoder: ClipEncoder, backbone: torch.nn.Module, *, 
 def ours(folder: Path, encoder: ClipEncoder, out: Path, *, batch: int) -> int:
     """Extract the same videos as the command does; returns the number of clips."""
     options = ExtractOptions(batch=batch)
-    claim_destination(str(out), options.settings(encoder))
+    claim_destinations(str(out), options.settings(encoder))
     tally = extract_videos(list_videos(str(folder)), encoder, str(out), options)
     assert not tally.failures, tally.failures
     return tally.clips

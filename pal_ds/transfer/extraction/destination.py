@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.formats.shardset import dump_json
+from pal_ds.transfer.extraction.options import ExtractOptions
+from pal_ds.transfer.extraction.readouts import Readout
 from pal_ds.transfer.extraction.tally import VideoFailure
 
 SETTINGS_NAME = "extract.json"
@@ -40,20 +42,46 @@ def claim_destination(url: str, settings: dict[str, Any], *, overwrite: bool = F
             raise ConfigError(
                 "--out", storage.redact(url), f"its {SETTINGS_NAME} is damaged: {error}"
             ) from error
-        changed = next((name for name in settings if found.get(name) != settings[name]), None)
+        names_of_both = [*settings, *(name for name in found if name not in settings)]
+        changed = next((name for name in names_of_both if found.get(name) != settings.get(name)), None)
         if changed is None:
             return
     if changed and not overwrite:
         raise ConfigError(
             f"{changed} of --out {storage.redact(url)}",
-            settings.get(changed, "unknown"),
-            f"features with {changed}={found.get(changed)!r} are there; choose another folder or --overwrite",
+            settings.get(changed, "not set" if found else "unknown"),
+            f"features with {changed}={found.get(changed, 'not set' if found else None)!r} are there; choose another "
+            "folder or --overwrite",
         )
     if changed:
         storage.remove(target)
         for name in old:
             storage.remove(storage.join(url, name))
     storage.write_bytes(target, dump_json(settings))
+
+
+def claim_destinations(url: str, settings: Mapping[str, dict[str, Any]], *, overwrite: bool = False) -> None:
+    """Claim the folder of every readout below a destination (see :func:`claim_destination`).
+
+    Args:
+        url: the destination.
+        settings: by folder below it, as :meth:`ExtractOptions.settings` gives them.
+        overwrite: delete features made with other settings.
+    """
+    for folder, own in settings.items():
+        claim_destination(storage.join(url, folder) if folder else url, own, overwrite=overwrite)
+
+
+def finished_everywhere(url: str, folders: Sequence[str]) -> set[str]:
+    """Return the ids that are finished in all of these folders below a destination."""
+    found = [finished_videos(storage.join(url, folder) if folder else url) for folder in folders]
+    return set.intersection(*found)
+
+
+def readout_url(url: str, readout: Readout, options: ExtractOptions) -> str:
+    """Return where the features of a readout go."""
+    folder = options.folder_of(readout)
+    return storage.join(url, folder) if folder else url
 
 
 def finished_videos(url: str) -> set[str]:
