@@ -14,7 +14,7 @@ from pal_ds.formats.backbone_file import BackboneSpec, backbone_bytes
 from pal_ds.formats.shardset import dump_json
 from pal_ds.transfer.backbone_export import HUB_FORMAT, is_hub_folder, load_backbone
 from pal_ds.transfer.export.model_card import UNKNOWN, model_card
-from pal_ds.transfer.export.run_record import RunRecord, read_record
+from pal_ds.transfer.export.run_record import Figure, RunRecord, read_record
 
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
@@ -86,13 +86,19 @@ def hub_config(backbone: nn.Module, spec: BackboneSpec, record: RunRecord | None
             "objective": record.config.get("objective", {}).get("name"),
             "dataset": record.dataset,
             "manifest_sha256": record.manifest,
-            "splits": {split.name: dataclasses.asdict(split) for split in record.splits},
+            "splits": {split.name: {"clips": split.clips, "hours": split.hours} for split in record.splits},
             "steps": record.step,
             "global_batch": record.config.get("data", {}).get("global_batch"),
             "validated_at_step": record.validated,
-            "figures": {figure.name: dataclasses.asdict(figure) for figure in record.figures},
+            "figures": {figure.name: _figure(figure) for figure in record.figures},
         }
     return found
+
+
+def _figure(figure: Figure) -> dict[str, float | None]:
+    values = dataclasses.asdict(figure)
+    del values["name"]
+    return values
 
 
 def _written_before(source_url: str) -> tuple[bytes, bytes] | None:
