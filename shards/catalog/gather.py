@@ -238,7 +238,8 @@ class Catalog:
             )
         for split, entry in sorted(manifest.splits.items()):
             for shard in entry.shards:
-                for sample in shardset.load_index(url, shard.name).samples:
+                index = shardset.load_index(url, shard.name)
+                for sample in index.samples:
                     row = Row(
                         source=sample.key,
                         root=root,
@@ -250,8 +251,9 @@ class Catalog:
                     )
                     if self.options.read_records:
                         end = sample.offset + sample.size
-                        data = storage.read_range(storage.join(url, shard.name), sample.offset, end)
-                        row = dataclasses.replace(row, group=recording_of(read_sample(data).record.source))
+                        data = storage.read_range(index.tar(url), sample.offset, end)
+                        source = read_sample(data, sample).record.source
+                        row = dataclasses.replace(row, group=recording_of(source))
                     yield row, None, None
 
     def _mark_duplicates(self) -> None:

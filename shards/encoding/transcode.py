@@ -183,7 +183,7 @@ class Transcoder:
             raise Rejected(
                 "verify", "B-frames in AVI fail at the tail in decoders: use a transcoding profile"
             )
-        extension = fetched.extension or extension_of(row.location)
+        extension = fetched.extension or extension_of(row.file_name)
         path = stem.with_suffix("." + extension)
         try:
             shutil.copyfile(fetched.path, path)

@@ -84,7 +84,7 @@ def listing(dest: str, shard: str | None) -> dict[str, Any]:
     if name not in entries:
         raise shardset.ShardSetError(f"{storage.redact(dest)}: has no shard {shard!r}")
     index = shardset.load_index(dest, name)
-    rows = [{field: getattr(sample, field) for field in type(sample).__slots__} for sample in index.samples]
+    rows = [sample.to_row() for sample in index.samples]
     return {"dest": storage.redact(dest), "shard": name, "samples": rows}
 
 

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 from pal_ds import storage
-from pal_ds.formats.shardset import MANIFEST_NAME, load_index, load_manifest
-from pal_ds.formats.tar_samples import split_samples
+from pal_ds.formats.shardset import MANIFEST_NAME, SampleEntry, load_index, load_manifest
+from pal_ds.formats.tar_samples import SampleMembers, sample_in
 from pal_ds.formats.video_file import VIDEO_EXTENSIONS, is_video_name
 
 #: A remote video is read in blocks of this many bytes, of which the newest few are kept.
@@ -43,6 +43,7 @@ class VideoRef:
         url: the video file, or the tar that holds it.
         bytes: size of the file, or of all tar members of the sample.
         offset: first byte of the sample in the tar; None for a plain file.
+        entry: the sample's row in its shard's index; None for a plain file.
     """
 
     id: str
@@ -50,6 +51,7 @@ class VideoRef:
     url: str
     bytes: int
     offset: int | None = None
+    entry: SampleEntry | None = None
 
 
 def list_videos(url: str, *, split: str | None = None) -> list[VideoRef]:
@@ -110,10 +112,19 @@ def open_video(video: VideoRef) -> str | bytes | IO[bytes]:
             return str(storage.local_path(video.url).absolute())
         return io.BufferedReader(RangeFile(video.url, 0, video.bytes), buffer_size=1 << 16)
     if video.bytes <= _WHOLE_SAMPLE_BYTES:
-        data = storage.read_range(video.url, video.offset, video.offset + video.bytes)
-        (sample,) = split_samples(data)
-        return sample.video
+        return read_sample(video).video
     return _open_large_sample(video)
+
+
+def read_sample(video: VideoRef) -> SampleMembers:
+    """Read one sample of a shard set.
+
+    Raises:
+        StorageError: it can't be read.
+        ShardSetError: the range holds no whole sample.
+    """
+    assert video.offset is not None and video.entry is not None
+    return sample_in(storage.read_range(video.url, video.offset, video.offset + video.bytes), video.entry)
 
 
 class RangeFile(io.RawIOBase):
@@ -172,7 +183,10 @@ class RangeFile(io.RawIOBase):
 
 
 def _open_large_sample(video: VideoRef) -> IO[bytes]:
-    assert video.offset is not None
+    assert video.offset is not None and video.entry is not None
+    if video.entry.video is not None:
+        place = video.entry.video
+        return io.BufferedReader(RangeFile(video.url, place.offset, place.record.bytes), buffer_size=1 << 16)
     archive = tarfile.open(fileobj=RangeFile(video.url, video.offset, video.bytes), mode="r:")  # noqa: SIM115 (the member below lives on it)
     for member in archive:
         if member.isfile() and not member.name.endswith(".json"):
@@ -189,17 +203,19 @@ def _list_shard_set(url: str, split: str | None) -> list[VideoRef]:
             f"--split {split}: {storage.redact(url)} has {', '.join(sorted(manifest.splits))}"
         )
     names = [split] if split is not None else sorted(manifest.splits)
+    indexes = (load_index(url, shard.name) for name in names for shard in manifest.splits[name].shards)
     return [
         VideoRef(
             id=sample.key,
-            source=f"{shard.name}/{sample.key}",
-            url=storage.join(url, shard.name),
+            source=f"{index.shard}/{sample.key}",
+            url=index.tar(url),
             bytes=sample.size,
             offset=sample.offset,
+            entry=sample,
         )
-        for name in names
-        for shard in manifest.splits[name].shards
-        for sample in load_index(url, shard.name).samples
+        for index in indexes
+        for sample in index.samples
+        if not sample.is_removed
     ]
 
 
