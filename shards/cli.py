@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from pal_ds import __version__
 from pal_ds.ffmpeg.process import ToolError
 
+from .adoption import command as adopt_command
 from .errors import BuildError, UsageError
 from .options import add_build_arguments, as_reshard, build_options, default_workers
 
@@ -25,6 +26,7 @@ examples:
   pal-shard build videos/ shards/ --num-tasks 8 --task-index $SLURM_ARRAY_TASK_ID, then: pal-shard finish shards/
   pal-shard verify shards/ --decode                            read all of it again
   pal-shard reshard shards/ smaller/ --shard-bytes 32MiB       deal the same clips anew, bytes unchanged
+  pal-shard adopt s3://old/tars/ s3://bucket/set               point at tars that exist, nothing is copied
   pal-shard preview shards/ --out sheet.html
   pal-shard retry videos/ shards/ --timeout 1800 --only transcode     try rejects again, of one stage or error
   pal-shard stats shards/ ; pal-shard ls shards/ --shard train-000000.tar
@@ -99,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="retry the rejects of this stage, or with this in their error, whatever the cause (repeatable)",
     )
+    adopt_command.add_arguments(
+        _command(commands, "adopt", "make a set of tars that exist, where they lie", _adopt)
+    )
     finish = _command(commands, "finish", "check that all tasks are done and write the manifest", _finish)
     verify = _command(commands, "verify", "read a set again: checksums, indexes, counts", _verify)
     verify.add_argument("--decode", action="store_true", help="decode every clip too")
@@ -143,6 +148,17 @@ def _build(arguments: argparse.Namespace) -> int:
         arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
     )
     return result.exit_status if result.state != "planned" else 0
+
+
+def _adopt(arguments: argparse.Namespace) -> int:
+    from .adoption.adopt import adopt
+    from .inspection import console_report
+
+    result = adopt(adopt_command.adopt_options(arguments))
+    _print(
+        arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
+    )
+    return result.exit_status
 
 
 def _retry(arguments: argparse.Namespace) -> int:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pal_ds import storage
 from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
+from pal_ds.formats.shardset import Manifest
 from pal_ds.storage.scratch import scratch_folder
 
 from ..catalog.dedupe import mark_equal_content
 from ..catalog.gather import Catalog, CatalogOptions
+from ..catalog.rows import Reject
 from ..encoding import ffmpeg_info
 from ..encoding.profiles import Profile
 from ..encoding.transcode import ClipLimits
@@ -137,25 +139,49 @@ def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dic
 def _prepare(
     options: BuildOptions, journal: Journal, record: PlanRecord, plan: Plan, scratch: Path
 ) -> BuildResult | None:
-    """Compare DEST with what is wanted. Returns the result where nothing is left to do."""
+    return prepare(
+        journal,
+        record,
+        begin=lambda: write_begin(journal, record, plan.catalog.rejects(), scratch),
+        overwrite=options.overwrite,
+        is_task=options.task is not None,
+    )
+
+
+def prepare(
+    journal: Journal, record: PlanRecord, *, begin: Callable[[], None], overwrite: bool, is_task: bool
+) -> BuildResult | None:
+    """Compare DEST with what is wanted. Returns the result where nothing is left to do.
+
+    Args:
+        journal: of DEST.
+        record: what is wanted.
+        begin: publishes the plan where nothing was begun there.
+        overwrite: remove what lies there first.
+        is_task: this run is one of several.
+
+    Raises:
+        UsageError: something else lies there.
+    """
     journal.check_bucket()
-    if options.overwrite:
-        if options.task is not None:
+    if overwrite:
+        if is_task:
             raise UsageError(
                 "--overwrite with --task-index would remove other tasks' work: run it without tasks"
             )
         journal.clear()
     names = journal.names()
-    where = f"DEST {storage.redact(options.dest)}"
+    where = f"DEST {storage.redact(journal.dest)}"
     foreign = journal.foreign()
     # Other tools leave files beside a finished set; only a new one is not begun among them.
     if foreign and shardset.MANIFEST_NAME not in names:
         raise UsageError(f"{where}: is no shard set (it holds {foreign[0]!r}): use an empty folder")
     if shardset.MANIFEST_NAME in names:
-        manifest = shardset.load_manifest(options.dest)
+        manifest = shardset.load_manifest(journal.dest)
         _refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)
-        journal.remove()
-        return result_of(options.dest, manifest, read_stages(options.dest))
+        if begun_append(journal, manifest) is None:
+            journal.remove()
+        return result_of(journal.dest, manifest, read_stages(journal.dest, manifest))
     begun = journal.read_plan()
     if begun is not None:
         _refuse_difference(f"{where} was begun with another recipe", begun.recipe, record.recipe)
@@ -164,17 +190,23 @@ def _prepare(
         raise UsageError(
             f"{where}: holds {names[0]!r} of an unknown build: use another folder or --overwrite"
         )
-    write_begin(journal, record, plan, scratch)
+    begin()
     return None
 
 
-def write_begin(journal: Journal, record: PlanRecord, plan: Plan, scratch: Path) -> None:
+def begun_append(journal: Journal, manifest: Manifest) -> PlanRecord | None:
+    """Return the plan of what is being appended to a finished set; None where nothing is."""
+    begun = journal.read_plan()
+    return begun if begun is not None and begun.recipe != manifest.recipe else None
+
+
+def write_begin(journal: Journal, record: PlanRecord, rejects: Iterable[Reject], scratch: Path) -> None:
     """Publish the plan: from here on DEST holds a build under way."""
-    rejects = scratch / "catalog-rejects.jsonl"
-    with rejects.open("wb") as file:
-        file.writelines(reject_line(reject) for reject in plan.catalog.rejects())
+    path = scratch / "catalog-rejects.jsonl"
+    with path.open("wb") as file:
+        file.writelines(reject_line(reject) for reject in rejects)
     storage.make_folder(journal.dest)
-    journal.write_plan(record, rejects)
+    journal.write_plan(record, path)
 
 
 def _refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -251,8 +283,9 @@ def finish_tasks(dest: str) -> BuildResult:
     journal = Journal(dest)
     if shardset.MANIFEST_NAME in journal.names():
         manifest = shardset.load_manifest(dest)
-        journal.remove()
-        return result_of(dest, manifest, read_stages(dest))
+        if begun_append(journal, manifest) is None:
+            journal.remove()
+        return result_of(dest, manifest, read_stages(dest, manifest))
     record = journal.read_plan()
     if record is None:
         raise UsageError(f"DEST {storage.redact(dest)}: no build was begun there")

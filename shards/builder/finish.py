@@ -88,7 +88,7 @@ def finish(journal: Journal, plan: PlanRecord, scratch: Path, *, redone: int = 0
     labels = tuple(sorted(merger.labels)) if plan.recipe.get("with_labels") else None
     rejected = merger.count()
     clips = sum(split.clips for split in splits.values())
-    if clips + rejected != plan.inputs:
+    if plan.inputs is not None and clips + rejected != plan.inputs:
         raise BuildError(f"{plan.inputs} inputs, but {clips} clips and {rejected} rejects: use --overwrite")
     storage.upload_file(rejects_path, storage.join(journal.dest, shardset.REJECTS_NAME))
     manifest = Manifest(recipe=plan.recipe, splits=splits, labels=labels, rejected=rejected)
@@ -139,24 +139,26 @@ def reject_line(reject: Reject) -> bytes:
     return (json.dumps(dataclasses.asdict(reject), ensure_ascii=True) + "\n").encode()
 
 
-def read_stages(dest: str) -> dict[str, int]:
+def read_stages(dest: str, manifest: Manifest) -> dict[str, int]:
     """Count a finished set's rejects by stage."""
-    return dict(sorted(collections.Counter(reject.stage for reject in read_rejects(dest)).items()))
+    stages = collections.Counter(reject.stage for reject in read_rejects(dest, manifest))
+    return dict(sorted(stages.items()))
 
 
-def read_rejects(dest: str) -> Iterator[Reject]:
-    """Yield the rejects of a finished set.
+def read_rejects(dest: str, manifest: Manifest) -> Iterator[Reject]:
+    """Yield the rejects of a finished set, as of a generation.
 
     Raises:
         ShardSetError: a line is no reject.
         StorageError: the file can't be read.
     """
-    data = storage.read_bytes(storage.join(dest, shardset.REJECTS_NAME), retry=storage.AT_START)
+    name = manifest.rejects_file
+    data = storage.read_bytes(storage.join(dest, name), retry=storage.AT_START)
     for line in data.splitlines():
         try:
             yield Reject(**json.loads(line))
         except (ValueError, TypeError) as error:
-            raise shardset.ShardSetError(f"{shardset.REJECTS_NAME}: malformed line: {error}") from error
+            raise shardset.ShardSetError(f"{name}: malformed line: {error}") from error
 
 
 def _name(shard: Any) -> str:

@@ -80,10 +80,16 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanRecord:
-    """The plan as it lies at DEST: what must be equal for a build to go on."""
+    """The plan as it lies at DEST: what must be equal for a build to go on.
+
+    Attributes:
+        recipe: everything that decides the bytes of the set.
+        inputs: their number; None where only the shards will tell.
+        shards: the shards to be made.
+    """
 
     recipe: dict[str, Any]
-    inputs: int
+    inputs: int | None
     shards: tuple[PlannedShard, ...]
 
 

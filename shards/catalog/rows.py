@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from pal_ds.formats.shardset import sample_key
 
+_EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 WHOLE, CUT, AUTO = "whole", "cut", "auto"
 
 
@@ -50,9 +52,12 @@ class Row:
         return self.offset >= 0 and self.member is None
 
     @property
-    def file_name(self) -> str:
-        """The name whose ending tells what kind of file the video is."""
-        return self.location if self.member is None else self.member
+    def extension(self) -> str:
+        """The ending of its video in lower case, without the dot."""
+        if self.member is None:
+            return extension_of(self.location)
+        extension = extension_of(self.member)
+        return extension if _EXTENSION.fullmatch(extension) else "video"
 
     @property
     def key(self) -> str:

@@ -54,7 +54,7 @@ def statistics(dest: str) -> dict[str, Any]:
             "fps": [[rate, count] for rate, count in sorted(rates.items())],
             "shard_bytes": _histogram([float(entry.bytes) for entry in split.shards]),
         }
-    stages = read_stages(dest) if manifest.rejected else {}
+    stages = read_stages(dest, manifest) if manifest.rejected else {}
     return {
         "dest": storage.redact(dest),
         "clips": sum(split["clips"] for split in splits.values()),

@@ -131,7 +131,7 @@ def _check_folder(dest: str, manifest: Manifest) -> list[str]:
     unexpected = set(journal.names()) - expected - set(journal.foreign())
     problems = [f"{name}: is no part of the set" for name in sorted(unexpected)]
     try:
-        rejects = list(read_rejects(dest))
+        rejects = list(read_rejects(dest, manifest))
     except storage.StorageNotFoundError:
         return [*problems, f"{shardset.REJECTS_NAME}: missing"]
     except ShardSetError as error:
