@@ -13,6 +13,8 @@ from pal_ds import storage
 MANIFEST_NAME = "manifest.json"
 REJECTS_NAME = "rejects.jsonl"
 REMOVALS_NAME = "removals.jsonl"
+#: Lies there only while clips are being taken down.
+INTENT_NAME = "_removal.json"
 SHARD_NAME = re.compile(r"(?P<split>[A-Za-z0-9_]+)-(?P<number>\d{6})\.tar")
 _HISTORY_NAME = re.compile(r"manifest-(\d{6})\.json")
 

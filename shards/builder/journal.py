@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 FOLDER = "_unfinished"
 _PLAN = "plan.json"
 _REJECTS = "catalog-rejects.jsonl"
-_OURS = re.compile(r"[A-Za-z0-9_]+-\d{6}\.(tar|index\.json)|manifest\.json|rejects\.jsonl|_unfinished")
-_TEMPORARY = re.compile(r"\.(?:[A-Za-z0-9_]+-\d{6}\.(?:tar|index\.json)|manifest\.json|rejects\.jsonl)\..+")
+_FILE = r"(?:[A-Za-z0-9_]+-\d{6}\.(?:tar|index\.json)|(?:manifest(?:-\d{6})?|_removal)\.json" + (
+    r"|(?:rejects(?:-\d{6})?|removals)\.jsonl)"
+)
+_OURS = re.compile(rf"{_FILE}|_unfinished")
+_TEMPORARY = re.compile(rf"\.{_FILE}\..+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
