@@ -227,7 +227,7 @@ def _preview(arguments: argparse.Namespace) -> int:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
-    from .builder.journal import clean
+    from .lifecycle.cleaning import clean
 
     removed = clean(arguments.dest, unfinished=arguments.unfinished)
     _print(

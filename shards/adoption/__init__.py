@@ -1,1 +1,1 @@
-"""Tars that other tools wrote: what is in them, and sets that point at them."""
+"""Shard sets that point at tars of other tools."""

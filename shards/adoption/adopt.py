@@ -31,11 +31,11 @@ from ..encoding import ffmpeg_info
 from ..encoding.profiles import PROFILES
 from ..encoding.transcode import Clip, ClipLimits
 from ..errors import UsageError
+from ..foreign_tars.finding import ForeignTar, LocalTar, TarShelf, find_tars
+from ..foreign_tars.label_member import LabelMember
+from ..foreign_tars.tar_listing import TarSample
+from ..foreign_tars.video_member import VideoMember
 from ..progress import Progress
-from .foreign_tars import ForeignTar, LocalTar, TarShelf, find_tars
-from .label_member import LabelMember
-from .tar_listing import TarSample
-from .video_member import VideoMember
 
 _SPLIT = re.compile(r"[A-Za-z0-9_]{1,64}")
 
@@ -276,7 +276,8 @@ class _Adopter:
         source = f"{tar.relative}/{video.name}"
         label = None
         if self._labels is not None:
-            label = self._labels.read(local.path, sample)
+            with local.path.open("rb") as file:
+                label = self._labels.read(file, sample)
             if label is None:
                 return Reject(source, "label", f"no label in its sample ({self._labels})")
         return Row(

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..options import default_workers
+from ..options import add_member_arguments, default_workers
 
 if TYPE_CHECKING:
     from .adopt import AdoptOptions
@@ -69,21 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 
-def add_member_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare how the members of foreign tars are read."""
-    parser.add_argument(
-        "--video-member",
-        metavar="PATTERN",
-        help="which member is the video: an ending, as mp4 or left.mp4, or a whole name with {key} in it, as "
-        "'{key}/video.mp4'; * stands for anything (default: any ending of a video file)",
-    )
-    parser.add_argument(
-        "--label-member",
-        metavar="ENDING[:FIELD]",
-        help="which member tells the class, as cls, or json:label for a field of it (default: no labels)",
-    )
-
-
 def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
     """Turn parsed arguments into options.
 
@@ -91,9 +76,9 @@ def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
         UsageError: they contradict each other or are out of range.
     """
     from ..encoding.transcode import ClipLimits
+    from ..foreign_tars.label_member import LabelMember
+    from ..foreign_tars.video_member import VideoMember
     from .adopt import AdoptOptions
-    from .label_member import LabelMember
-    from .video_member import VideoMember
 
     if len(arguments.places) < 2:
         raise UsageError("give at least one SOURCE and then DEST")

@@ -108,12 +108,14 @@ def remove(options: RemoveOptions) -> ChangeResult:
                 f"{unknown[0]!r}: mend the list, or give --ignore-unknown"
             )
         entries = {entry.name: entry for entry in manifest.shards()}
+        deleted: list[str] = []
         if found:
             changes = _changes(dest, manifest, found, is_rewritten=not options.now)
             intent = Intent(changes=changes, time=_now(), reason=options.reason, purge=options.purge)
             write_intent(dest, intent)
-            finish_change(dest, scratch, workers=options.workers, quiet=options.quiet)
-        deleted = purge(dest) if options.purge else []
+            deleted = finish_change(dest, scratch, workers=options.workers, quiet=options.quiet)
+        elif options.purge:
+            deleted = purge(dest)
         return dataclasses.replace(
             _result(dest),
             removed=sum(map(len, found.values())),
@@ -138,13 +140,17 @@ def compact(dest: str, *, workers: int = 1, quiet: bool = False) -> ChangeResult
         if holey:
             changes = _changes(dest, manifest, holey, is_rewritten=True)
             write_intent(dest, Intent(changes=changes, time=_now(), reason="", purge=True))
-            finish_change(dest, scratch, workers=workers, quiet=quiet)
-        deleted = purge(dest)
+            deleted = finish_change(dest, scratch, workers=workers, quiet=quiet)
+        else:
+            deleted = purge(dest)
         return dataclasses.replace(_result(dest), shards=len(holey), deleted=len(deleted))
 
 
-def finish_change(dest: str, scratch: Path, *, workers: int = 1, quiet: bool = False) -> bool:
-    """Do what the intent at DEST says, wherever it was interrupted; False where there is none.
+def finish_change(dest: str, scratch: Path, *, workers: int = 1, quiet: bool = False) -> list[str]:
+    """Do what the intent at DEST says, wherever it was interrupted; nothing where there is none.
+
+    Returns:
+        The names of the tars that were deleted.
 
     Raises:
         ShardSetError: the set can't be understood.
@@ -152,7 +158,7 @@ def finish_change(dest: str, scratch: Path, *, workers: int = 1, quiet: bool = F
     """
     intent = read_intent(dest)
     if intent is None:
-        return False
+        return []
     manifest = shardset.load_manifest(dest)
     present = {entry.name for entry in manifest.shards()}
     if any(change.old in present for change in intent.changes):
@@ -163,10 +169,9 @@ def finish_change(dest: str, scratch: Path, *, workers: int = 1, quiet: bool = F
     _leave_tombstones(dest, intent)
     if intent.keys:
         add_removals(dest, [Removal(key, intent.time, intent.reason) for key in intent.keys])
-    if intent.purge:
-        purge(dest)
+    deleted = purge(dest) if intent.purge else []
     drop_intent(dest)
-    return True
+    return deleted
 
 
 def _locate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
-from pathlib import Path
+from typing import IO
 
 from ..errors import UsageError
 from .tar_listing import TarSample
@@ -43,14 +43,13 @@ class LabelMember:
     def __str__(self) -> str:
         return self.ending if self.field is None else f"{self.ending}:{self.field}"
 
-    def read(self, tar: Path, sample: TarSample) -> str | None:
-        """Return the label of a sample; None where it has none."""
+    def read(self, tar: IO[bytes], sample: TarSample) -> str | None:
+        """Return the label of a sample of an open tar; None where it has none."""
         for member in sample.others:
             ending = member.name[len(sample.key) :].lstrip("./_-").lower()
             if fnmatch.fnmatchcase(ending, self.ending.lower()) and member.size <= _MOST:
-                with tar.open("rb") as file:
-                    file.seek(member.offset)
-                    return self._label(file.read(member.size))
+                tar.seek(member.offset)
+                return self._label(tar.read(member.size))
         return None
 
     def _label(self, data: bytes) -> str | None:
