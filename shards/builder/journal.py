@@ -210,6 +210,10 @@ class Journal:
         """Remove the unfinished state and what interrupted writes left behind."""
         self.try_to_abort_uploads()
         storage.remove(self._folder, recursive=True)
+        self.remove_temporaries()
+
+    def remove_temporaries(self) -> None:
+        """Remove what interrupted writes to a disk left behind; nobody else may be writing."""
         for name in storage.list_names(self.dest):
             if _TEMPORARY.fullmatch(name):
                 storage.remove(storage.join(self.dest, name))

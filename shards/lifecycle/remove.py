@@ -15,7 +15,7 @@ from pal_ds.formats.shard_index import taken_down
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry, sample_key
 from pal_ds.storage.scratch import scratch_folder
 
-from ..builder.journal import Journal
+from ..builder.journal import FOLDER, Journal
 from ..errors import UsageError
 from ..progress import Progress
 from .audit import Removal, add_removals, read_removals
@@ -170,6 +170,10 @@ def finish_change(dest: str, scratch: Path, *, workers: int = 1, quiet: bool = F
     if intent.keys:
         add_removals(dest, [Removal(key, intent.time, intent.reason) for key in intent.keys])
     deleted = purge(dest) if intent.purge else []
+    journal = Journal(dest)
+    if FOLDER not in journal.names():
+        # An append under way writes, too, and removes them at its end.
+        journal.remove_temporaries()
     drop_intent(dest)
     return deleted
 
@@ -225,6 +229,7 @@ def _rewrite_all(
 ) -> dict[str, Rewritten]:
     entries = {entry.name: entry for entry in manifest.shards()}
     made: dict[str, Rewritten] = {}
+    Journal(dest).try_to_abort_uploads({change.new for change in intent.changes if change.new is not None})
     with (
         Progress(len(intent.changes), label="shards", quiet=quiet) as progress,
         ThreadPoolExecutor(workers, "rewrite") as pool,

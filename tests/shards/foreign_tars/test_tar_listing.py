@@ -53,7 +53,7 @@ def test_a_samples_range_holds_its_members_and_its_video_lies_where_it_says(samp
         ("left.mp4", ["a.left.mp4", "a.right.mp4", "a.json"], {"a": "a.left.mp4"}),
         ("*.MP4", ["a.left.mp4"], {"a": "a.left.mp4"}),
         ("bin", ["a.bin", "a.mp4"], {"a": "a.bin"}),
-        ("{key}/video.mp4", ["x/1/cap.txt", "x/1/video.mp4", "y/video.mp4"], {"x/1": "x/1/video.mp4", "y": "y/video.mp4"}),
+        ("{key}/video.mp4", ["x/cap.txt", "x/video.mp4", "y/video.mp4"], {"x": "x/video.mp4", "y": "y/video.mp4"}),
         ("{key}.mp4", ["A.S01.mp4", "A.S02.mp4"], {"A.S01": "A.S01.mp4", "A.S02": "A.S02.mp4"}),
         ("video_{key}", ["video_1", "meta_1", "video_2"], {"1": "video_1", "2": "video_2"}),
     ],
