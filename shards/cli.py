@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 from pal_ds import __version__
 from pal_ds.ffmpeg.process import ToolError
 
+from .adoption import command as adopt_command
 from .errors import BuildError, UsageError
+from .lifecycle import command as change_command
 from .options import add_build_arguments, as_reshard, build_options, default_workers
 
 _EPILOG = """\
@@ -25,6 +27,9 @@ examples:
   pal-shard build videos/ shards/ --num-tasks 8 --task-index $SLURM_ARRAY_TASK_ID, then: pal-shard finish shards/
   pal-shard verify shards/ --decode                            read all of it again
   pal-shard reshard shards/ smaller/ --shard-bytes 32MiB       deal the same clips anew, bytes unchanged
+  pal-shard adopt s3://old/tars/ s3://bucket/set               point at tars that exist, nothing is copied
+  pal-shard append more/ shards/                               new clips, as a new generation
+  pal-shard remove shards/ --keys takedown.txt --now           take clips down; 'compact' frees their bytes
   pal-shard preview shards/ --out sheet.html
   pal-shard retry videos/ shards/ --timeout 1800 --only transcode     try rejects again, of one stage or error
   pal-shard stats shards/ ; pal-shard ls shards/ --shard train-000000.tar
@@ -99,6 +104,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="retry the rejects of this stage, or with this in their error, whatever the cause (repeatable)",
     )
+    adopt_command.add_arguments(
+        _command(commands, "adopt", "make a set of tars that exist, where they lie", _adopt)
+    )
+    append = _command(commands, "append", "put new clips into a finished set", _append)
+    append.description = change_command.APPEND
+    add_build_arguments(append)
+    remove = _command(commands, "remove", "take clips down", _remove)
+    change_command.add_remove_arguments(remove)
+    compact = _command(
+        commands, "compact", "move the clips that stay out of tars with removed ones, delete those", _compact
+    )
+    for command in (remove, compact):
+        change_command.add_change_arguments(command)
     finish = _command(commands, "finish", "check that all tasks are done and write the manifest", _finish)
     verify = _command(commands, "verify", "read a set again: checksums, indexes, counts", _verify)
     verify.add_argument("--decode", action="store_true", help="decode every clip too")
@@ -114,10 +132,10 @@ def _parser() -> argparse.ArgumentParser:
         commands, "clean", "remove what interrupted builds left behind, unfinished uploads too", _clean
     )
     clean.add_argument("--unfinished", action="store_true", help="remove an unfinished build as a whole")
-    for command in (finish, verify, stats, ls, preview, clean):
+    for command in (finish, verify, stats, ls, preview, clean, remove, compact):
         command.add_argument("dest", metavar="DEST", help="the shard set's folder")
         command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    for command in (finish, verify):
+    for command in (finish, verify, remove, compact):
         command.add_argument("--quiet", action="store_true", help="no progress on stderr")
     return parser
 
@@ -145,6 +163,50 @@ def _build(arguments: argparse.Namespace) -> int:
     return result.exit_status if result.state != "planned" else 0
 
 
+def _adopt(arguments: argparse.Namespace) -> int:
+    from .adoption.adopt import adopt
+    from .inspection import console_report
+
+    result = adopt(adopt_command.adopt_options(arguments))
+    _print(
+        arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
+    )
+    return result.exit_status
+
+
+def _append(arguments: argparse.Namespace) -> int:
+    from pal_ds.formats.shardset import load_manifest
+
+    from .inspection import console_report
+    from .lifecycle import append
+
+    if len(arguments.places) < 2:
+        raise UsageError("give at least one SOURCE and then DEST")
+    append.inherit(arguments, load_manifest(arguments.places[-1]))
+    result = append.append(build_options(arguments))
+    _print(
+        arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
+    )
+    return result.exit_status if result.state != "planned" else 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from .lifecycle.remove import remove
+
+    result = remove(change_command.remove_options(arguments))
+    _print(arguments, result.to_json(), change_command.change_lines(result))
+    return 0
+
+
+def _compact(arguments: argparse.Namespace) -> int:
+    from .lifecycle.remove import compact
+
+    workers = change_command.workers_of(arguments)
+    result = compact(arguments.dest, workers=workers, quiet=arguments.quiet or arguments.json)
+    _print(arguments, result.to_json(), change_command.change_lines(result))
+    return 0
+
+
 def _retry(arguments: argparse.Namespace) -> int:
     from .builder.retry_rejects import retry
     from .inspection import console_report
@@ -165,7 +227,7 @@ def _preview(arguments: argparse.Namespace) -> int:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
-    from .builder.journal import clean
+    from .lifecycle.cleaning import clean
 
     removed = clean(arguments.dest, unfinished=arguments.unfinished)
     _print(
@@ -177,10 +239,10 @@ def _clean(arguments: argparse.Namespace) -> int:
 
 
 def _finish(arguments: argparse.Namespace) -> int:
-    from .builder.build import finish_tasks
     from .inspection import console_report
+    from .lifecycle.append import finish
 
-    result = finish_tasks(arguments.dest)
+    result = finish(arguments.dest)
     _print(
         arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
     )

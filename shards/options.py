@@ -38,7 +38,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         "places",
         nargs="+",
         metavar="SOURCE… DEST",
-        help="folders, URL prefixes, CSVs or shard sets, then the new set",
+        help="folders, URL prefixes, CSVs, tars or shard sets, then the new set",
     )
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument(
@@ -54,6 +54,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         default="identity",
         help="what makes two inputs duplicates: the same name and span (default), or equal bytes too",
     )
+    add_member_arguments(parser.add_argument_group("tars as SOURCE"))
     dealing = parser.add_argument_group("splits and shards")
     dealing.add_argument("--split", metavar="NAME", help="name of the one split (default: train)")
     dealing.add_argument("--split-column", action="store_true", help="follow the CSV's split column")
@@ -77,6 +78,21 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_encoding_arguments(parser)
     _add_running_arguments(parser)
+
+
+def add_member_arguments(parser: argparse._ActionsContainer) -> None:
+    """Declare how the members of foreign tars are read."""
+    parser.add_argument(
+        "--video-member",
+        metavar="PATTERN",
+        help="which member is the video: an ending, as mp4 or left.mp4, or a whole name with {key} in it, as "
+        "'{key}/video.mp4'; * stands for anything (default: any ending of a video file)",
+    )
+    parser.add_argument(
+        "--label-member",
+        metavar="ENDING[:FIELD]",
+        help="which member tells the class, as cls, or json:label for a field of it (default: no labels)",
+    )
 
 
 def _add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,12 +163,16 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
     from .builder.shard_plan import PlanOptions
     from .catalog.gather import CatalogOptions
     from .encoding.transcode import ClipLimits
+    from .foreign_tars.label_member import LabelMember
+    from .foreign_tars.video_member import VideoMember
 
     if len(arguments.places) < 2:
         raise UsageError("give at least one SOURCE and then DEST")
     if (arguments.num_tasks is None) != (arguments.task_index is None):
         raise UsageError("--num-tasks and --task-index go together")
     *sources, dest = arguments.places
+    if arguments.label_member is not None and not arguments.with_labels:
+        raise UsageError("--label-member has no effect without --with-labels: add it")
     for name in ("max_seconds", "timeout"):
         if not getattr(arguments, name) > 0:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give a number above 0")
@@ -168,6 +188,8 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
             read_records=arguments.val_fraction is not None or arguments.keep_recordings,
             keep_recordings=arguments.keep_recordings,
             sets_only=arguments.command == "reshard",
+            videos=None if arguments.video_member is None else VideoMember(arguments.video_member),
+            labels=None if arguments.label_member is None else LabelMember.parse(arguments.label_member),
         ),
         plan=PlanOptions(
             shard_bytes=arguments.shard_bytes,

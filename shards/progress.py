@@ -15,7 +15,7 @@ class Progress:
     """Counts clips, bytes and rejects; safe to call from every thread.
 
     Args:
-        total: clips to be made.
+        total: clips to be made; 0 where nobody knows.
         label: what is counted, for the line's beginning.
         quiet: say nothing.
     """
@@ -30,6 +30,8 @@ class Progress:
         self._done = 0
         self._bytes = 0
         self._rejects: collections.Counter[str] = collections.Counter()
+        #: What is said beside the counts.
+        self.context = ""
         self._bar: Any = None
         self._task: Any = None
         if not quiet and sys.stderr.isatty():
@@ -80,15 +82,19 @@ class Progress:
     def _detail(self) -> str:
         seconds = max(1e-3, time.monotonic() - self._started)
         rejects = ", ".join(f"{stage} {count}" for stage, count in sorted(self._rejects.items()))
-        return f"{self._done / seconds:.1f} {self._label}/s  {self._bytes / seconds / 1e6:.2f} MB/s" + (
-            f"  rejected: {rejects}" if rejects else ""
+        return (
+            f"{self._done / seconds:.1f} {self._label}/s  {self._bytes / seconds / 1e6:.2f} MB/s"
+            + (f"  rejected: {rejects}" if rejects else "")
+            + (f"  {self.context}" if self.context else "")
         )
 
     def _say(self) -> None:
         seconds = max(1e-3, time.monotonic() - self._started)
         remaining = (self._total - self._done) * seconds / max(1, self._done)
+        known = self._total > 0
         print(
-            f"{self._done}/{self._total} {self._label}  {self._detail()}  ETA {remaining:.0f} s",
+            f"{self._done}{f'/{self._total}' if known else ''} {self._label}  {self._detail()}"
+            f"{f'  ETA {remaining:.0f} s' if known else ''}",
             file=sys.stderr,
             flush=True,
         )
@@ -108,4 +114,4 @@ def _rich_bar(total: int, label: str) -> tuple[Any, Any]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-    return bar, bar.add_task(label, total=total, detail="")
+    return bar, bar.add_task(label, total=total or None, detail="")

@@ -9,16 +9,22 @@ from __future__ import annotations
 import io
 import tarfile
 
-from pal_ds.formats.shardset import SampleRecord, ShardSetError
-from pal_ds.formats.tar_samples import SampleMembers
+from pal_ds.formats.shardset import SampleEntry, SampleRecord, ShardSetError
+from pal_ds.formats.tar_samples import SampleMembers, sample_in
 
 
-def read_sample(data: bytes) -> SampleMembers:
+def read_sample(data: bytes, entry: SampleEntry | None = None) -> SampleMembers:
     """Return the one sample that lies in ``data``.
+
+    Args:
+        data: a range of a tar.
+        entry: the sample's row in the index, where it may lie in an adopted tar.
 
     Raises:
         ShardSetError: the bytes are not exactly one video and its record.
     """
+    if entry is not None and entry.video is not None:
+        return sample_in(data, entry)
     found: dict[str, bytes] = {}
     keys: set[str] = set()
     try:

@@ -14,10 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pal_ds import storage
 from pal_ds.formats.feature_folder import FeatureStore
-from pal_ds.formats.tar_samples import split_samples
-from pal_ds.transfer.extraction.video_source import list_videos
+from pal_ds.transfer.extraction.video_source import list_videos, read_sample
 from pal_ds.transfer.tasks.class_scores import fit_softmax
 
 #: Neighbours, and the temperature of their votes (Wu et al., CVPR 2018).
@@ -30,8 +28,7 @@ def read_split(features: FeatureStore, shards: str, split: str) -> tuple[list[Fl
     rows: list[Floats] = []
     labels: list[str] = []
     for video in list_videos(shards, split=split):
-        assert video.offset is not None
-        (sample,) = split_samples(storage.read_range(video.url, video.offset, video.offset + video.bytes))
+        sample = read_sample(video)
         if sample.record.label is None:
             raise ValueError(f"{video.source}: has no label; build the set --with-labels")
         rows.append(features.load(video.id).values_tc)

@@ -9,28 +9,23 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import dataclasses
 import hashlib
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from pal_ds import storage
-from pal_ds.data.errors import ClipCorruptError, ClipError
+from pal_ds.data.clip_index import ClipIndex, joined
+from pal_ds.data.errors import ClipCorruptError, ClipError, ClipRemovedError
 from pal_ds.data.order.epoch_order import ClipPosition, IntArray
 from pal_ds.data.order.group_schedule import GroupTask
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import ShardIndex, ShardSetError
-from pal_ds.formats.tar_samples import SampleMembers, split_samples
-from pal_ds.storage import ReadCounters, RetryPolicy
+from pal_ds.formats.tar_samples import SampleMembers
+from pal_ds.storage import ReadCounters, RetryPolicy, StorageNotFoundError
 
-#: Samples closer than this are read in one range; the gap is thrown away (bytes).
-GAP_BYTES = 64 << 10
-#: A range is not made longer than this by joining samples (bytes).
-RANGE_BYTES = 16 << 20
 #: Shard indexes kept in memory by a worker (bytes): those of 400,000 clips.
 INDEX_BYTES = 16 << 20
 #: Read threads where groups are read one by one, by those where windows are read whole.
@@ -40,20 +35,6 @@ INDEX_READS = 4
 log = logging.getLogger(__name__)
 
 Clip = SampleMembers | ClipError
-
-
-@dataclasses.dataclass(frozen=True)
-class _Index:
-    """A shard's index in few bytes: 10M-clip sets touch many of them."""
-
-    keys: npt.NDArray[np.bytes_]
-    offsets: IntArray
-    sizes: IntArray
-
-    @property
-    def bytes(self) -> int:
-        """Memory it takes."""
-        return self.keys.nbytes + self.offsets.nbytes + self.sizes.nbytes
 
 
 class _Unit:
@@ -119,8 +100,9 @@ class ClipStream:
         self._threads = reading_threads(threads, whole_windows=whole_windows)
         self._retry = retry
         self._lock = threading.Lock()
-        self._indexes: collections.OrderedDict[int, _Index] = collections.OrderedDict()
+        self._indexes: collections.OrderedDict[int, ClipIndex] = collections.OrderedDict()
         self._index_bytes = 0
+        self._sized: set[str] = set()
         self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="pal-read")
         self._units: dict[tuple[int, ...], _Unit] = {}
 
@@ -146,7 +128,7 @@ class ClipStream:
 
     def fetch(self, position: ClipPosition) -> Clip:
         """Read one clip now: the stand-in of a broken one."""
-        return self._read_one(position, self._index(position.shard))
+        return self._read(np.array([position], dtype=np.int64))[position]
 
     def close(self) -> None:
         """Drop what is under way."""
@@ -178,39 +160,49 @@ class ClipStream:
         """Read clips with as few ranges as their places allow."""
         found: dict[ClipPosition, Clip] = {}
         for shard in sorted({int(row[0]) for row in rows}):
-            index = self._index(shard)
             clips = np.sort(rows[rows[:, 0] == shard, 1])
-            if clips[-1] >= len(index.sizes):
-                raise ShardSetError(
-                    f"{shardset.index_name(self._shard_names[shard])}: fewer samples than in the manifest"
-                )
-            for run in _joined(clips, index):
-                found.update(self._read_run(shard, run, index))
+            try:
+                found.update(self._read_shard(shard, clips, self._index(shard)))
+            except StorageNotFoundError:
+                # The set was compacted since its index was read: the new one says where the clips are now.
+                self._forget(shard)
+                found.update(self._read_shard(shard, clips, self._index(shard)))
         return found
 
-    def _read_run(self, shard: int, run: IntArray, index: _Index) -> dict[ClipPosition, Clip]:
+    def _read_shard(self, shard: int, clips: IntArray, index: ClipIndex) -> dict[ClipPosition, Clip]:
+        name = self._shard_names[shard]
+        if clips[-1] >= len(index.sizes):
+            raise ShardSetError(f"{shardset.index_name(name)}: fewer samples than in the manifest")
+        found: dict[ClipPosition, Clip] = {}
+        for clip in clips[index.sizes[clips] == 0].tolist():
+            found[ClipPosition(shard, clip)] = ClipRemovedError(index.key(clip), f"{name}: was taken down")
+        for run in joined(clips[index.sizes[clips] > 0], index):
+            found.update(self._read_run(shard, run, index))
+        return found
+
+    def _read_run(self, shard: int, run: IntArray, index: ClipIndex) -> dict[ClipPosition, Clip]:
         start = int(index.offsets[run[0]])
-        data = self._range(shard, start, int(index.offsets[run[-1]] + index.sizes[run[-1]]))
+        data = self._range(index, start, int(index.offsets[run[-1]] + index.sizes[run[-1]]))
         try:
-            samples = {sample.key: sample for sample in split_samples(data)}
+            samples = {sample.key: sample for sample in index.samples(data, start, run.tolist())}
         except ShardSetError:
             samples = {}
         found: dict[ClipPosition, Clip] = {}
         for clip in run.tolist():
             position = ClipPosition(shard, clip)
-            sample = samples.get(bytes(index.keys[clip]).decode())
+            sample = samples.get(index.key(clip))
             # Bytes that are wrong once may be right the second time: a proxy's fault, not the shard's.
             good = sample is not None and _is_sound(sample)
             found[position] = sample if sample is not None and good else self._read_one(position, index)
         return found
 
-    def _read_one(self, position: ClipPosition, index: _Index) -> Clip:
-        key = bytes(index.keys[position.clip]).decode()
+    def _read_one(self, position: ClipPosition, index: ClipIndex) -> Clip:
+        key = index.key(position.clip)
         start = int(index.offsets[position.clip])
-        data = self._range(position.shard, start, start + int(index.sizes[position.clip]))
+        data = self._range(index, start, start + int(index.sizes[position.clip]))
         name = self._shard_names[position.shard]
         try:
-            samples = list(split_samples(data))
+            samples = list(index.samples(data, start, [position.clip]))
         except ShardSetError as error:
             return ClipCorruptError(key, f"{name}: {error}")
         if len(samples) != 1 or samples[0].key != key:
@@ -218,28 +210,27 @@ class ClipStream:
                 key, f"{name}: another sample than its index says: the shard was overwritten"
             )
         if not _is_sound(samples[0]):
-            return ClipCorruptError(key, f"{name}: bytes differ from the record's length or SHA-256")
+            changed = (
+                f": {storage.redact(index.tar)} has changed since it was adopted" if index.videos else ""
+            )
+            return ClipCorruptError(key, f"{name}: bytes differ from the record's length or SHA-256{changed}")
         return samples[0]
 
-    def _range(self, shard: int, start: int, end: int) -> bytes:
+    def _range(self, index: ClipIndex, start: int, end: int) -> bytes:
         counters = ReadCounters()
-        url = storage.join(self._url, self._shard_names[shard])
         try:
-            return storage.read_range(url, start, end, retry=self._retry, counters=counters)
+            return storage.read_range(index.tar, start, end, retry=self._retry, counters=counters)
         finally:
             self._count(counters)
 
-    def _index(self, shard: int) -> _Index:
+    def _index(self, shard: int) -> ClipIndex:
         with self._lock:
             if shard in self._indexes:
                 self._indexes.move_to_end(shard)
                 return self._indexes[shard]
         document = self._read_index(self._shard_names[shard])
-        index = _Index(
-            keys=np.array([sample.key.encode() for sample in document.samples], dtype=np.bytes_),
-            offsets=np.array([sample.offset for sample in document.samples], dtype=np.int64),
-            sizes=np.array([sample.size for sample in document.samples], dtype=np.int64),
-        )
+        index = ClipIndex.of(document, self._url)
+        self._check_adopted(document, index.tar)
         with self._lock:
             if shard not in self._indexes:
                 self._indexes[shard] = index
@@ -247,6 +238,29 @@ class ClipStream:
             while self._index_bytes > INDEX_BYTES and len(self._indexes) > 1:
                 self._index_bytes -= self._indexes.popitem(last=False)[1].bytes
         return index
+
+    def _forget(self, shard: int) -> None:
+        with self._lock:
+            index = self._indexes.pop(shard, None)
+            self._index_bytes -= index.bytes if index is not None else 0
+
+    def _check_adopted(self, document: ShardIndex, tar: str) -> None:
+        """Refuse an adopted tar of another size than when it was adopted: no place in it can be trusted.
+
+        Raises:
+            ShardSetError: naming it.
+            StorageError: its size can't be asked for.
+        """
+        if document.tar_bytes is None or tar in self._sized:
+            return
+        found = storage.size(tar, retry=self._retry)
+        if found != document.tar_bytes:
+            raise ShardSetError(
+                f"{document.shard}: {storage.redact(tar)} has changed since it was adopted: {found} bytes, "
+                f"were {document.tar_bytes}: put it back, or adopt it again into another set"
+            )
+        with self._lock:
+            self._sized.add(tar)
 
     def _read_index(self, name: str) -> ShardIndex:
         """Read an index; one that makes no sense is read again, since a wrong Content-Length cuts it silently."""
@@ -275,20 +289,6 @@ def reading_threads(threads: int, *, whole_windows: bool) -> int:
 def fits_whole_windows(*, open_windows: int, window_bytes: int, budget_bytes: int) -> bool:
     """Tell whether a worker may read whole windows: all it has open, and one more to read ahead."""
     return (open_windows + 1) * window_bytes <= budget_bytes
-
-
-def _joined(clips: IntArray, index: _Index) -> Iterator[IntArray]:
-    """Cut clips (sorted) into runs that one range request reads well."""
-    first = 0
-    for number in range(1, len(clips) + 1):
-        if number < len(clips):
-            end = index.offsets[clips[number - 1]] + index.sizes[clips[number - 1]]
-            gap = index.offsets[clips[number]] - end
-            length = index.offsets[clips[number]] + index.sizes[clips[number]] - index.offsets[clips[first]]
-            if 0 <= gap <= GAP_BYTES and length <= RANGE_BYTES:
-                continue
-        yield clips[first:number]
-        first = number
 
 
 def _is_sound(sample: SampleMembers) -> bool:

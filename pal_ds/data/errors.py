@@ -24,6 +24,10 @@ class ClipCorruptError(ClipError):
     """The bytes in the shard are not those that the set's index and record describe."""
 
 
+class ClipRemovedError(ClipError):
+    """The clip was taken down since the generation of the set that the run reads."""
+
+
 class ClipDecodeError(ClipError):
     """The decoder fails, or yields other frames than the record says."""
 

@@ -18,7 +18,7 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.doctor.finding import Finding, fail, ok, warn
 from pal_ds.formats import shardset
-from pal_ds.formats.tar_samples import split_samples
+from pal_ds.formats.tar_samples import sample_in
 
 #: What a store says, and what is meant. The first that fits is told; needles are looked for in code and message.
 _EXPLANATIONS: tuple[tuple[str, str], ...] = (
@@ -181,10 +181,11 @@ def shards(url: str) -> list[Finding]:
             text = f"{shown}: no train split, it has {', '.join(sorted(manifest.splits)) or 'none'}"
             return [fail("shards", text, "build one with pal-shard build … --split train")]
         first = split.shards[0]
-        sample = shardset.load_index(url, first.name).samples[0]
+        index = shardset.load_index(url, first.name)
+        sample = index.samples[0]
         started = time.perf_counter()
         data = storage.read_range(
-            storage.join(url, first.name), sample.offset, sample.offset + sample.size, retry=storage.AT_START
+            index.tar(url), sample.offset, sample.offset + sample.size, retry=storage.AT_START
         )
         seconds = time.perf_counter() - started
     except shardset.ShardSetError as error:
@@ -193,7 +194,7 @@ def shards(url: str) -> list[Finding]:
         ]
     except storage.StorageError as error:
         return [fail("shards", _one_line(error), explain(error, "s3:GetObject"))]
-    member = next(iter(split_samples(data)))
+    member = sample_in(data, sample)
     decode_frames(member.video, member.record, [0, member.record.frames - 1])
     speed = f"{len(data) / 1e3:.0f} kB in {seconds * 1e3:.0f} ms"
     findings = [

@@ -1,33 +1,63 @@
-"""The shard-set format: manifest, shard index and sample records (docs/formats.md, "Shard set").
+"""The shard-set format: the manifest, and how a set is read (docs/formats.md, "Shard set").
 
 A shard set is a folder URL that holds ``<split>-<6 digits>.tar`` (plain POSIX tar in webdataset
 convention), an index of byte offsets beside each tar, ``rejects.jsonl`` and, written last,
-``manifest.json``. The read side and the write side share the types below; all JSON is written
+``manifest.json``. The read side and the write side share these types; all JSON is written
 deterministically, so that equal content is equal bytes.
+
+A set that has grown or shrunk has generations: ``manifest.json`` is the newest, ``manifest-<6 digits>.json`` are the
+ones before.
 """
 
 from __future__ import annotations
 
-import builtins
 import dataclasses
 import hashlib
-import json
-import re
-from collections.abc import Mapping
 from typing import Any
 
 from pal_ds import storage
+from pal_ds.formats.sample_record import SampleRecord
+from pal_ds.formats.shard_files import (
+    MANIFEST_NAME,
+    REJECTS_NAME,
+    ShardSetError,
+    checked_shard_name,
+    dump_json,
+    history_name,
+    index_name,
+    parse_json,
+    rejects_name,
+    sample_key,
+    shard_name,
+    tar_url,
+)
+from pal_ds.formats.shard_index import INDEX_FORMAT, SampleEntry, ShardIndex
 from pal_ds.storage import ReadCounters, RetryPolicy
 
+__all__ = [
+    "FORMAT",
+    "INDEX_FORMAT",
+    "MANIFEST_NAME",
+    "REJECTS_NAME",
+    "Manifest",
+    "SampleEntry",
+    "SampleRecord",
+    "ShardEntry",
+    "ShardIndex",
+    "ShardSetError",
+    "SplitEntry",
+    "dump_json",
+    "index_name",
+    "load_index",
+    "load_manifest",
+    "pin",
+    "sample_key",
+    "shard_name",
+    "tar_url",
+    "unpin",
+]
+
 FORMAT = "pal-shardset/1"
-INDEX_FORMAT = "pal-shard-index/1"
-MANIFEST_NAME = "manifest.json"
-REJECTS_NAME = "rejects.jsonl"
-_SHARD_NAME = re.compile(r"(?P<split>[A-Za-z0-9_]+)-(?P<number>\d{6})\.tar")
-
-
-class ShardSetError(ValueError):
-    """A folder that is no shard set, or one whose files contradict each other."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +65,9 @@ class ShardEntry:
     """One shard as the manifest lists it: file name, number of clips, size in bytes, SHA-256 of the tar.
 
     ``copied`` counts the clips packed as their sources were; None, and left out, where the recipe leaves no choice.
+    ``url`` says where the tar lies, if not under ``name`` in the set: the URL of an adopted tar, or the name of
+    another tar of the set, some of whose clips were taken down. ``replaces`` is the shard of the generation before
+    whose clips these are.
     """
 
     name: str
@@ -42,6 +75,13 @@ class ShardEntry:
     bytes: int
     sha256: str
     copied: int | None = None
+    url: str | None = None
+    replaces: str | None = None
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the tar is not the set's own."""
+        return self.url is not None and "/" in self.url
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,13 +103,32 @@ class Manifest:
         recipe: everything needed to make the same set again.
         splits: the splits by name.
         labels: sorted class names, or None where the set has no labels.
-        rejected: the number of inputs listed in ``rejects.jsonl``.
+        rejected: the number of inputs listed in the rejects' file.
+        generation: 1, and one more for each append and removal.
+        previous: SHA-256 of the manifest of the generation before.
+        appended: the recipes of what was appended.
+        removed: clips that were taken down.
+        rejects_generation: the generation that wrote the rejects' file.
     """
 
     recipe: dict[str, Any]
     splits: dict[str, SplitEntry]
     labels: tuple[str, ...] | None = None
     rejected: int = 0
+    generation: int = 1
+    previous: str | None = None
+    appended: tuple[dict[str, Any], ...] = ()
+    removed: int = 0
+    rejects_generation: int = 1
+
+    @property
+    def rejects_file(self) -> str:
+        """Name of the file that lists the rejects."""
+        return rejects_name(self.rejects_generation)
+
+    def shards(self) -> list[ShardEntry]:
+        """Return all shards, split by split."""
+        return [shard for name in sorted(self.splits) for shard in self.splits[name].shards]
 
     def to_json(self) -> bytes:
         """Return the file's bytes; equal manifests give equal bytes."""
@@ -81,6 +140,12 @@ class Manifest:
         }
         if self.labels is not None:
             document["labels"] = list(self.labels)
+        if self.generation > 1:
+            document["generation"] = self.generation
+            document["previous"] = self.previous
+            document["appended"] = list(self.appended)
+            document["removed"] = self.removed
+            document["rejects_generation"] = self.rejects_generation
         return dump_json(document)
 
     @classmethod
@@ -90,33 +155,19 @@ class Manifest:
         Raises:
             ShardSetError: no JSON, another format or version, or missing fields.
         """
-        document = _parse(data, MANIFEST_NAME, FORMAT)
+        document = parse_json(data, MANIFEST_NAME, FORMAT)
         try:
-            splits = {
-                name: SplitEntry(
-                    clips=int(split["clips"]),
-                    frames=int(split["frames"]),
-                    seconds=float(split["seconds"]),
-                    bytes=int(split["bytes"]),
-                    shards=tuple(
-                        ShardEntry(
-                            name=_checked_shard_name(shard["name"]),
-                            clips=int(shard["clips"]),
-                            bytes=int(shard["bytes"]),
-                            sha256=str(shard["sha256"]),
-                            copied=shard.get("copied"),
-                        )
-                        for shard in split["shards"]
-                    ),
-                )
-                for name, split in document["splits"].items()
-            }
             labels = document.get("labels")
             return cls(
                 recipe=dict(document["recipe"]),
-                splits=splits,
+                splits={name: _split_of(split) for name, split in document["splits"].items()},
                 labels=None if labels is None else tuple(str(label) for label in labels),
                 rejected=int(document.get("rejected", 0)),
+                generation=int(document.get("generation", 1)),
+                previous=document.get("previous"),
+                appended=tuple(dict(recipe) for recipe in document.get("appended", ())),
+                removed=int(document.get("removed", 0)),
+                rejects_generation=int(document.get("rejects_generation", 1)),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ShardSetError(f"{MANIFEST_NAME}: missing or malformed field: {error}") from error
@@ -127,155 +178,61 @@ class Manifest:
         return hashlib.sha256(self.to_json()).hexdigest()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class SampleEntry:
-    """Where one sample lies in its tar.
+#: Generations that this process reads, by the set's URL: what was planned on is what is read, whoever appends.
+_pinned: dict[str, str] = {}
 
-    Attributes:
-        key: the sample's key.
-        offset: first byte of the sample's first tar header.
-        size: bytes of all its members, headers and padding included: one range request reads the sample.
-        frames: decodable frames of the clip.
-        fps: frames per second of the clip.
+
+def pin(url: str, digest: str) -> None:
+    """Make this process read one generation of a set from now on, whatever is appended or removed meanwhile.
+
+    Args:
+        url: the set.
+        digest: of the generation's manifest.
     """
-
-    key: str
-    offset: int
-    size: int
-    frames: int
-    fps: float
+    _pinned[url.rstrip("/")] = digest
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardIndex:
-    """The samples of one shard in the order of the tar."""
-
-    shard: str
-    samples: tuple[SampleEntry, ...]
-
-    def to_json(self) -> bytes:
-        """Return the file's bytes: one sample a line, for people and for diffs."""
-        rows = ",\n".join(
-            json.dumps({field: getattr(sample, field) for field in SampleEntry.__slots__}, ensure_ascii=True)
-            for sample in self.samples
-        )
-        head = json.dumps({"format": INDEX_FORMAT, "shard": self.shard})[:-1]
-        return f'{head}, "samples": [\n{rows}\n]}}\n'.encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> ShardIndex:
-        """Parse an index.
-
-        Raises:
-            ShardSetError: no JSON, another format or version, or missing fields.
-        """
-        document = _parse(data, "shard index", INDEX_FORMAT)
-        try:
-            samples = tuple(
-                SampleEntry(
-                    key=str(row["key"]),
-                    offset=int(row["offset"]),
-                    size=int(row["size"]),
-                    frames=int(row["frames"]),
-                    fps=float(row["fps"]),
-                )
-                for row in document["samples"]
-            )
-            return cls(shard=_checked_shard_name(document["shard"]), samples=samples)
-        except (KeyError, TypeError) as error:
-            raise ShardSetError(f"shard index: missing or malformed field: {error}") from error
+def unpin(url: str) -> None:
+    """Make this process read the newest generation of a set again."""
+    _pinned.pop(url.rstrip("/"), None)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SampleRecord:
-    """The ``<key>.json`` member: what is known of one clip.
+def load_manifest(url: str, *, digest: str | None = None, retry: RetryPolicy = storage.AT_START) -> Manifest:
+    """Read the manifest of a shard set: the newest, or that of the generation asked for.
 
-    Attributes:
-        key: the sample's key.
-        source: path relative to the SOURCE root, or id and span for rows of a CSV.
-        start: where the clip starts in its source, in seconds.
-        end: where it ends, in seconds.
-        duration: length of the packed clip in seconds.
-        fps: frames per second of the packed clip.
-        frames: frames that a decoder really yields.
-        width: pixels.
-        height: pixels.
-        bytes: size of the video member.
-        sha256: of the video member.
-        label: class name, only in sets made with labels.
-    """
-
-    key: str
-    source: str
-    start: float
-    end: float
-    duration: float
-    fps: float
-    frames: int
-    width: int
-    height: int
-    bytes: int
-    sha256: str
-    label: str | None = None
-
-    def to_json(self) -> builtins.bytes:
-        """Return the member's bytes."""
-        document = dataclasses.asdict(self)
-        if self.label is None:
-            del document["label"]
-        return dump_json(document)
-
-    @classmethod
-    def from_json(cls, data: builtins.bytes) -> SampleRecord:
-        """Parse a record; fields of later versions are passed over.
-
-        Raises:
-            ShardSetError: no JSON object, or a field is missing.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        try:
-            document = json.loads(data)
-            return cls(**{name: value for name, value in document.items() if name in known})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ShardSetError(f"sample record: {error}") from error
-
-
-def dump_json(document: Mapping[str, Any]) -> bytes:
-    """Return the one way this project writes a JSON file: ASCII, indented, keys in the order given."""
-    return (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode()
-
-
-def shard_name(split: str, number: int) -> str:
-    """Return the file name of shard ``number`` of ``split``."""
-    return f"{split}-{number:06d}.tar"
-
-
-def index_name(shard: str) -> str:
-    """Return the file name of the index beside the tar named ``shard``."""
-    return shard.removesuffix(".tar") + ".index.json"
-
-
-def sample_key(identity: str) -> str:
-    """Return the key of a source's identity: stable, unique in a set, safe as a file name, without dots."""
-    return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:20]
-
-
-def load_manifest(url: str, *, retry: RetryPolicy = storage.AT_START) -> Manifest:
-    """Read the manifest of a shard set.
+    Args:
+        url: the set.
+        digest: of the generation to read; None for the pinned one, else the newest.
+        retry: how long failing reads are tried again.
 
     Raises:
-        ShardSetError: there is none (the folder is unfinished or no shard set), or it can't be understood.
+        ShardSetError: there is none (the folder is unfinished or no shard set), or it can't be understood, or no
+            generation has this digest.
         StorageAccessError: the store refuses.
         StorageError: the store fails beyond the retry budget.
     """
+    wanted = digest or _pinned.get(url.rstrip("/"))
     try:
-        data = storage.read_bytes(storage.join(url, MANIFEST_NAME), retry=retry)
+        manifest = Manifest.from_json(storage.read_bytes(storage.join(url, MANIFEST_NAME), retry=retry))
     except storage.StorageNotFoundError as error:
         raise ShardSetError(
             f"{storage.redact(url)}: no {MANIFEST_NAME}: not a shard set, or its build is unfinished "
             "(run pal-shard build again)"
         ) from error
-    return Manifest.from_json(data)
+    if wanted is None or wanted == manifest.digest:
+        return manifest
+    # A generation names the one before by its digest, so the chain is followed without listing.
+    while manifest.generation > 1:
+        following, name = manifest, history_name(manifest.generation - 1)
+        try:
+            manifest = Manifest.from_json(storage.read_bytes(storage.join(url, name), retry=retry))
+        except storage.StorageNotFoundError as error:
+            raise ShardSetError(f"{storage.redact(url)}: {name} is missing (pal-shard verify)") from error
+        if manifest.digest != following.previous:
+            raise ShardSetError(f"{storage.redact(url)}: {name} was changed (pal-shard verify)")
+        if manifest.digest == wanted:
+            return manifest
+    raise ShardSetError(f"{storage.redact(url)}: no generation of this set has the manifest {wanted[:12]}…")
 
 
 def load_index(
@@ -295,27 +252,31 @@ def load_index(
     return index
 
 
+def _split_of(split: dict[str, Any]) -> SplitEntry:
+    return SplitEntry(
+        clips=int(split["clips"]),
+        frames=int(split["frames"]),
+        seconds=float(split["seconds"]),
+        bytes=int(split["bytes"]),
+        shards=tuple(
+            ShardEntry(
+                name=checked_shard_name(shard["name"]),
+                clips=int(shard["clips"]),
+                bytes=int(shard["bytes"]),
+                sha256=str(shard["sha256"]),
+                copied=shard.get("copied"),
+                url=shard.get("url"),
+                replaces=shard.get("replaces"),
+            )
+            for shard in split["shards"]
+        ),
+    )
+
+
 def _split_document(split: SplitEntry) -> dict[str, Any]:
     document = dataclasses.asdict(split)
     for shard in document["shards"]:
-        if shard["copied"] is None:
-            del shard["copied"]
+        for field in ("copied", "url", "replaces"):
+            if shard[field] is None:
+                del shard[field]
     return document
-
-
-def _parse(data: bytes, what: str, expected: str) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise ShardSetError(f"{what}: not JSON: {error}") from error
-    found = document.get("format") if isinstance(document, dict) else None
-    if found != expected:
-        raise ShardSetError(f"{what}: format is {found!r}, this version reads {expected!r}")
-    assert isinstance(document, dict)
-    return document
-
-
-def _checked_shard_name(name: Any) -> str:
-    if not isinstance(name, str) or not _SHARD_NAME.fullmatch(name):
-        raise ShardSetError(f"{name!r} is not a shard name (<split>-<6 digits>.tar)")
-    return name

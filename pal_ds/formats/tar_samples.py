@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import re
 import tarfile
 from collections.abc import Iterator
 
-from pal_ds.formats.shardset import SampleRecord, ShardSetError
+from pal_ds.formats.shard_index import AdoptedVideo
+from pal_ds.formats.shardset import SampleEntry, SampleRecord, ShardSetError
 
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -21,6 +23,64 @@ class SampleMembers:
     video: bytes
     video_extension: str
     record: SampleRecord
+
+
+def sample_in(data: bytes, entry: SampleEntry) -> SampleMembers:
+    """Return the sample whose bytes a range read gave.
+
+    Args:
+        data: bytes ``[entry.offset, entry.offset + entry.size)`` of its tar.
+        entry: its row in the index.
+
+    Raises:
+        ShardSetError: the clip was taken down, or the bytes are not one whole sample.
+    """
+    if entry.is_removed:
+        raise ShardSetError(f"sample {entry.key}: was removed from the set")
+    if entry.video is not None:
+        sample = adopted_sample(data, entry.offset, entry.key, entry.video)
+        if hashlib.sha256(sample.video).hexdigest() != sample.record.sha256:
+            raise ShardSetError(f"sample {entry.key}: its tar has changed since it was adopted")
+        return sample
+    samples = list(split_samples(data))
+    if len(samples) != 1:
+        raise ShardSetError(f"{len(samples)} samples where the index has one")
+    return samples[0]
+
+
+def adopted_sample(data: bytes, start: int, key: str, video: AdoptedVideo) -> SampleMembers:
+    """Cut a clip out of a range of an adopted tar; nothing in the tar is believed but these bytes.
+
+    Args:
+        data: bytes of the tar.
+        start: place of the first of them in the tar.
+        key: the sample's key.
+        video: where the clip lies, from the index.
+    """
+    first = video.offset - start
+    return SampleMembers(
+        key=key,
+        video=bytes(data[first : first + video.record.bytes]),
+        video_extension=video.extension,
+        record=video.record,
+    )
+
+
+def other_members(data: bytes, entry: SampleEntry) -> dict[str, bytes]:
+    """Return what lies beside the video in a sample of an adopted tar: captions, metadata, sound.
+
+    Args:
+        data: bytes ``[entry.offset, entry.offset + entry.size)`` of the tar.
+        entry: the sample's row in the index.
+
+    Returns:
+        Content by member name; names are data, never paths.
+
+    Raises:
+        ShardSetError: the bytes are no tar members.
+    """
+    video = entry.video.member if entry.video is not None else None
+    return {name: content for name, content in _regular_members(data) if name != video}
 
 
 def split_samples(tar_bytes: bytes) -> Iterator[SampleMembers]:

@@ -131,8 +131,16 @@ def _run(
     profile_steps: int,
     feed_of: FeedFactory,
 ) -> int:
-    identity = identity_of(config, manifest.digest)
     snapshot = startup.load_newest(config, ranks)
+    newest = manifest.generation
+    # Somebody may have appended while the ranks looked: all take the first one's generation, or the run's own.
+    wanted = ranks.share(manifest.digest)
+    if snapshot is not None:
+        wanted = snapshot.state["identity"].get("manifest", wanted)
+    manifest, plan = startup.together(
+        ranks, lambda: startup.look_again(config, ranks.world_size, (manifest, plan), wanted)
+    )
+    identity = identity_of(config, manifest.digest)
     step, skipped = 0, 0
     if snapshot is not None:
         saved = snapshot.state
@@ -149,7 +157,8 @@ def _run(
     feed = startup.together(ranks, lambda: feed_of(config, ranks, step=step))
     val_feed = startup.together(ranks, lambda: ValidationFeed(config, ranks) if plan.has_validation else None)
     hosts = ranks.texts(socket.gethostname())
-    runlog = startup.together(ranks, lambda: _open_log(config, ranks, plan, snapshot, hosts))
+    generations = (manifest.generation, newest)
+    runlog = startup.together(ranks, lambda: _open_log(config, ranks, plan, snapshot, hosts, generations))
     saver = _make_saver(config, runlog) if runlog is not None else None
 
     def on_stall(message: str) -> None:
@@ -241,7 +250,12 @@ def _warm_start(objective: Objective, url: str) -> None:
 
 
 def _open_log(
-    config: Config, ranks: Ranks, plan: RunPlan, snapshot: Snapshot | None, hosts: Sequence[str]
+    config: Config,
+    ranks: Ranks,
+    plan: RunPlan,
+    snapshot: Snapshot | None,
+    hosts: Sequence[str],
+    generations: tuple[int, int],
 ) -> RunLog | None:
     """Open the logs and say in them what this start is (rank 0)."""
     if not ranks.is_first:
@@ -259,6 +273,15 @@ def _open_log(
         "total_steps": plan.total_steps,
         "changes": changes,
     }
+    mine, newest = generations
+    if newest > 1:
+        details = {**details, "generation": mine, "newest_generation": newest}
+    if mine != newest:
+        log.info(
+            "the shard set has generation %d now: this run goes on with generation %d, with which it began",
+            newest,
+            mine,
+        )
     runlog.event("resume" if snapshot is not None else "start", step, **details)
     runlog.status("running", step)
     sys.stderr.writelines(f"{line}\n" for line in plan_lines(config, plan, step=step))

@@ -95,8 +95,32 @@ def refuse(error: StartError, rank: int) -> int:
 
 
 def look(config: Config, world_size: int) -> tuple[Manifest, RunPlan]:
-    """Read the shard set's manifest and plan the run."""
+    """Read the manifest of the shard set's newest generation and plan the run; this process reads no other now."""
+    shardset.unpin(config.data.shards)
     manifest = shardset.load_manifest(config.data.shards)
+    shardset.pin(config.data.shards, manifest.digest)
+    return manifest, plan_run(config, manifest, world_size)
+
+
+def look_again(
+    config: Config, world_size: int, found: tuple[Manifest, RunPlan], digest: str
+) -> tuple[Manifest, RunPlan]:
+    """Return manifest and plan of the generation that a run began with, which this process reads from now on.
+
+    Args:
+        config: the run.
+        world_size: ranks.
+        found: manifest and plan of the newest generation; returned where the set has no other with this digest,
+            which the check of the run's identity will tell.
+        digest: of the manifest that the run began with.
+    """
+    if found[0].digest == digest:
+        return found
+    try:
+        manifest = shardset.load_manifest(config.data.shards, digest=digest)
+    except shardset.ShardSetError:
+        return found
+    shardset.pin(config.data.shards, digest)
     return manifest, plan_run(config, manifest, world_size)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from pal_ds import storage
 from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
+from pal_ds.formats.shardset import Manifest
 from pal_ds.storage.scratch import scratch_folder
 
 from ..catalog.dedupe import mark_equal_content
 from ..catalog.gather import Catalog, CatalogOptions
+from ..catalog.rows import Reject, Row
 from ..encoding import ffmpeg_info
 from ..encoding.profiles import Profile
 from ..encoding.transcode import ClipLimits
@@ -24,7 +26,17 @@ from .finish import BuildResult, finish, read_stages, reject_line, result_of
 from .journal import Journal, PlanRecord, recipe_differences
 from .local_executor import ShardWork, run_local
 from .partial_results import planned_result, task_result
-from .shard_plan import Plan, PlanOptions
+from .shard_plan import Plan, PlannedShard, PlanOptions
+
+Say: TypeAlias = Callable[[str], None]
+RowsOf: TypeAlias = Callable[[PlannedShard], list[Row]]
+
+
+class Finish(Protocol):
+    """Puts finished shards together."""
+
+    def __call__(self, journal: Journal, plan: PlanRecord, scratch: Path, *, redone: int = 0) -> BuildResult:
+        """Publish what was made and return what it came to."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,8 +104,15 @@ def build(options: BuildOptions) -> BuildResult:
 
 
 @contextlib.contextmanager
-def planned(options: BuildOptions) -> Iterator[tuple[Plan, PlanRecord, Path]]:
-    """Gather the inputs and plan the shards; yields plan, record and scratch folder for as long as the work lasts."""
+def planned(
+    options: BuildOptions, screen: Callable[[Catalog, Say], None] | None = None
+) -> Iterator[tuple[Plan, PlanRecord, Path]]:
+    """Gather the inputs and plan the shards; yields plan, record and scratch folder for as long as the work lasts.
+
+    Args:
+        options: what to make.
+        screen: takes inputs out of the catalog before shards are planned.
+    """
     process.allow_again()
     with scratch_folder(options.scratch) as scratch:
         say = Progress(0, quiet=options.quiet).note
@@ -104,6 +123,8 @@ def planned(options: BuildOptions) -> Iterator[tuple[Plan, PlanRecord, Path]]:
             if options.dedupe_content:
                 mark_equal_content(catalog.database, catalog.roots, scratch)
             _say_notes(catalog, say)
+            if screen is not None:
+                screen(catalog, say)
             plan = Plan(catalog, options.plan, options.profile)
             _warn_about_splits(plan, say)
             recipe = recipe_of(options, plan, encoder)
@@ -137,47 +158,82 @@ def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dic
 def _prepare(
     options: BuildOptions, journal: Journal, record: PlanRecord, plan: Plan, scratch: Path
 ) -> BuildResult | None:
-    """Compare DEST with what is wanted. Returns the result where nothing is left to do."""
+    return prepare(
+        journal,
+        record,
+        begin=lambda: write_begin(journal, record, plan.catalog.rejects(), scratch),
+        overwrite=options.overwrite,
+        is_task=options.task is not None,
+    )
+
+
+def prepare(
+    journal: Journal, record: PlanRecord, *, begin: Callable[[], None], overwrite: bool, is_task: bool
+) -> BuildResult | None:
+    """Compare DEST with what is wanted. Returns the result where nothing is left to do.
+
+    Args:
+        journal: of DEST.
+        record: what is wanted.
+        begin: publishes the plan where nothing was begun there.
+        overwrite: remove what lies there first.
+        is_task: this run is one of several.
+
+    Raises:
+        UsageError: something else lies there.
+    """
     journal.check_bucket()
-    if options.overwrite:
-        if options.task is not None:
+    if overwrite:
+        if is_task:
             raise UsageError(
                 "--overwrite with --task-index would remove other tasks' work: run it without tasks"
             )
         journal.clear()
     names = journal.names()
-    where = f"DEST {storage.redact(options.dest)}"
+    where = f"DEST {storage.redact(journal.dest)}"
     foreign = journal.foreign()
     # Other tools leave files beside a finished set; only a new one is not begun among them.
     if foreign and shardset.MANIFEST_NAME not in names:
         raise UsageError(f"{where}: is no shard set (it holds {foreign[0]!r}): use an empty folder")
     if shardset.MANIFEST_NAME in names:
-        manifest = shardset.load_manifest(options.dest)
-        _refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)
-        journal.remove()
-        return result_of(options.dest, manifest, read_stages(options.dest))
+        manifest = shardset.load_manifest(journal.dest)
+        refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)
+        if begun_append(journal, manifest) is None:
+            journal.remove()
+        return result_of(journal.dest, manifest, read_stages(journal.dest, manifest))
     begun = journal.read_plan()
     if begun is not None:
-        _refuse_difference(f"{where} was begun with another recipe", begun.recipe, record.recipe)
+        refuse_difference(f"{where} was begun with another recipe", begun.recipe, record.recipe)
         return None
     if names:
         raise UsageError(
             f"{where}: holds {names[0]!r} of an unknown build: use another folder or --overwrite"
         )
-    write_begin(journal, record, plan, scratch)
+    begin()
     return None
 
 
-def write_begin(journal: Journal, record: PlanRecord, plan: Plan, scratch: Path) -> None:
+def begun_append(journal: Journal, manifest: Manifest) -> PlanRecord | None:
+    """Return the plan of what is being appended to a finished set; None where nothing is."""
+    begun = journal.read_plan()
+    return begun if begun is not None and begun.recipe != manifest.recipe else None
+
+
+def write_begin(journal: Journal, record: PlanRecord, rejects: Iterable[Reject], scratch: Path) -> None:
     """Publish the plan: from here on DEST holds a build under way."""
-    rejects = scratch / "catalog-rejects.jsonl"
-    with rejects.open("wb") as file:
-        file.writelines(reject_line(reject) for reject in plan.catalog.rejects())
+    path = scratch / "catalog-rejects.jsonl"
+    with path.open("wb") as file:
+        file.writelines(reject_line(reject) for reject in rejects)
     storage.make_folder(journal.dest)
-    journal.write_plan(record, rejects)
+    journal.write_plan(record, path)
 
 
-def _refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+def refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse to go on with another recipe.
+
+    Raises:
+        UsageError: saying what differs.
+    """
     differences = recipe_differences(old, new)
     if not differences:
         return
@@ -188,11 +244,29 @@ def _refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> N
 
 
 def make(
-    options: BuildOptions, journal: Journal, record: PlanRecord, plan: Plan, scratch: Path
+    options: BuildOptions,
+    journal: Journal,
+    record: PlanRecord,
+    plan: Plan,
+    scratch: Path,
+    *,
+    rows_of: RowsOf | None = None,
+    end: Finish = finish,
 ) -> BuildResult:
-    """Make the shards that are not finished, then finish the set unless this is one of several tasks."""
+    """Make the shards that are not finished, then finish the set unless this is one of several tasks.
+
+    Args:
+        options: what to make.
+        journal: of DEST.
+        record: the shards, as they were published.
+        plan: the clips.
+        scratch: for clips under way.
+        rows_of: the clips of a shard of ``record``; None where the plan's shards are the same.
+        end: puts the finished shards together.
+    """
+    rows_of = rows_of or plan.rows
     index = 0 if options.task is None else options.task
-    mine = plan.shards[index :: options.tasks]
+    mine = record.shards[index :: options.tasks]
     done = journal.finished_shards()
     todo = [shard for shard in mine if shardset.shard_name(shard.split, shard.number) not in done]
     work = ShardWork(
@@ -209,12 +283,12 @@ def make(
         if options.executor == "ray":
             from .ray_executor import run_ray
 
-            run_ray(work, todo, plan.rows, record.recipe["encoder"], progress=progress)
+            run_ray(work, todo, rows_of, record.recipe["encoder"], progress=progress)
         else:
-            run_local(work, todo, plan.rows, workers=options.workers, scratch=scratch, progress=progress)
+            run_local(work, todo, rows_of, workers=options.workers, scratch=scratch, progress=progress)
     if options.task is not None:
         return task_result(journal, mine, len(todo))
-    return finish(journal, record, scratch, redone=len(todo))
+    return end(journal, record, scratch, redone=len(todo))
 
 
 def _absolute(url: str) -> str:
@@ -251,8 +325,9 @@ def finish_tasks(dest: str) -> BuildResult:
     journal = Journal(dest)
     if shardset.MANIFEST_NAME in journal.names():
         manifest = shardset.load_manifest(dest)
-        journal.remove()
-        return result_of(dest, manifest, read_stages(dest))
+        if begun_append(journal, manifest) is None:
+            journal.remove()
+        return result_of(dest, manifest, read_stages(dest, manifest))
     record = journal.read_plan()
     if record is None:
         raise UsageError(f"DEST {storage.redact(dest)}: no build was begun there")

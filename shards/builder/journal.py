@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 FOLDER = "_unfinished"
 _PLAN = "plan.json"
 _REJECTS = "catalog-rejects.jsonl"
-_OURS = re.compile(r"[A-Za-z0-9_]+-\d{6}\.(tar|index\.json)|manifest\.json|rejects\.jsonl|_unfinished")
-_TEMPORARY = re.compile(r"\.(?:[A-Za-z0-9_]+-\d{6}\.(?:tar|index\.json)|manifest\.json|rejects\.jsonl)\..+")
+_FILE = r"(?:[A-Za-z0-9_]+-\d{6}\.(?:tar|index\.json)|(?:manifest(?:-\d{6})?|_removal)\.json" + (
+    r"|(?:rejects(?:-\d{6})?|removals)\.jsonl)"
+)
+_OURS = re.compile(rf"{_FILE}|_unfinished")
+_TEMPORARY = re.compile(rf"\.{_FILE}\..+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,10 +83,16 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanRecord:
-    """The plan as it lies at DEST: what must be equal for a build to go on."""
+    """The plan as it lies at DEST: what must be equal for a build to go on.
+
+    Attributes:
+        recipe: everything that decides the bytes of the set.
+        inputs: their number; None where only the shards will tell.
+        shards: the shards to be made.
+    """
 
     recipe: dict[str, Any]
-    inputs: int
+    inputs: int | None
     shards: tuple[PlannedShard, ...]
 
 
@@ -201,6 +210,10 @@ class Journal:
         """Remove the unfinished state and what interrupted writes left behind."""
         self.try_to_abort_uploads()
         storage.remove(self._folder, recursive=True)
+        self.remove_temporaries()
+
+    def remove_temporaries(self) -> None:
+        """Remove what interrupted writes to a disk left behind; nobody else may be writing."""
         for name in storage.list_names(self.dest):
             if _TEMPORARY.fullmatch(name):
                 storage.remove(storage.join(self.dest, name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import math
 import shutil
@@ -11,10 +12,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 
 from pal_ds import storage
 from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
+from pal_ds.formats.shardset import ShardEntry
 
 from ..catalog.origins import Origins
 from ..catalog.rows import Reject, Row
@@ -27,6 +30,8 @@ from .shard_plan import PlannedShard
 
 #: Clips of one job: few enough to spread, enough to decode the results of a job in one process.
 CLIPS_PER_JOB = 24
+#: Makes a shard of its clips and rejects, which lie in a scratch folder, and removes that folder.
+Publish: TypeAlias = Callable[[PlannedShard, Sequence[Clip | Reject], Path], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,8 +61,18 @@ def run_local(
     workers: int,
     scratch: Path,
     progress: Progress,
+    publish: Publish | None = None,
 ) -> int:
     """Make shards one after the other, the clips of two or three at a time, and publish each when it is whole.
+
+    Args:
+        work: what every shard needs.
+        shards: the shards to make.
+        rows_of: the clips of a shard; called when its turn comes.
+        workers: ffmpeg processes at a time.
+        scratch: for clips under way.
+        progress: told of every clip.
+        publish: makes a shard of its finished clips; None packs them into a tar.
 
     Returns:
         The number of shards made.
@@ -81,6 +96,7 @@ def run_local(
         collections.deque()
     )
     publishing: collections.deque[Future[None]] = collections.deque()
+    publish = publish or functools.partial(publish_shard, work.dest)
     with ThreadPoolExecutor(threads, "clips") as pool, ThreadPoolExecutor(1, "publish") as publisher:
         try:
             for shard in shards:
@@ -90,12 +106,12 @@ def run_local(
                 made += 1
                 waiting = sum(not job.done() for _, _, jobs in open_shards for job in jobs)
                 while open_shards and waiting > 2 * threads:
-                    _close(open_shards.popleft(), work, publisher, publishing, progress)
+                    _close(open_shards.popleft(), publish, publisher, publishing, progress)
                     waiting = sum(not job.done() for _, _, jobs in open_shards for job in jobs)
                 while len(publishing) > 2:
                     publishing.popleft().result()
             while open_shards:
-                _close(open_shards.popleft(), work, publisher, publishing, progress)
+                _close(open_shards.popleft(), publish, publisher, publishing, progress)
             while publishing:
                 publishing.popleft().result()
         except BaseException:
@@ -136,9 +152,16 @@ def publish_shard(dest: str, shard: PlannedShard, results: Sequence[Clip | Rejec
         entry, index = write_shard(tar, name, clips)
         storage.upload_file(tar, storage.join(dest, name))
         storage.write_bytes(storage.join(dest, shardset.index_name(name)), index.to_json())
+    Journal(dest).write_part(part_of(name, entry, results))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def part_of(shard: str, entry: ShardEntry | None, results: Sequence[Clip | Reject]) -> Part:
+    """Describe a finished shard."""
+    clips = [result for result in results if isinstance(result, Clip)]
     labels = {clip.record.label for clip in clips if clip.record.label is not None}
-    part = Part(
-        shard=name,
+    return Part(
+        shard=shard,
         entry=entry,
         frames=sum(clip.record.frames for clip in clips),
         seconds=round(math.fsum(clip.record.duration for clip in clips), 6),
@@ -146,8 +169,6 @@ def publish_shard(dest: str, shard: PlannedShard, results: Sequence[Clip | Rejec
         rejects=tuple(result for result in results if isinstance(result, Reject)),
         contents=tuple((clip.record.key, clip.record.sha256[:16]) for clip in clips),
     )
-    Journal(dest).write_part(part)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def job_sizes(clips: int, threads: int, *, is_last: bool) -> list[int]:
@@ -187,7 +208,7 @@ def _submit(
 
 def _close(
     opened: tuple[PlannedShard, Path, list[Future[list[Clip | Reject]]]],
-    work: ShardWork,
+    publish: Publish,
     publisher: ThreadPoolExecutor,
     publishing: collections.deque[Future[None]],
     progress: Progress,
@@ -202,4 +223,4 @@ def _close(
                 progress.clip(result.record.bytes)
             else:
                 progress.reject(result.stage)
-    publishing.append(publisher.submit(publish_shard, work.dest, shard, results, folder))
+    publishing.append(publisher.submit(publish, shard, results, folder))

@@ -33,11 +33,12 @@ def task_result(journal: Journal, mine: Sequence[PlannedShard], redone: int) -> 
             ):
                 totals[name] += amount
     rejected = sum(stages.values())
+    clips = int(sum(totals["clips"] for totals in splits.values()))
     return BuildResult(
         dest=storage.redact(journal.dest),
         state="task done",
-        inputs=sum(shard.clips for shard in mine),
-        clips=int(sum(totals["clips"] for totals in splits.values())),
+        inputs=clips + rejected,
+        clips=clips,
         rejected=rejected,
         rejects=dict(sorted(stages.items())),
         splits=splits,

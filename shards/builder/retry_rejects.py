@@ -72,12 +72,17 @@ def retry(options: BuildOptions, only: Sequence[str] = ()) -> BuildResult:
     """
     journal = Journal(options.dest)
     manifest = shardset.load_manifest(options.dest)
-    listed = list(read_rejects(options.dest))
+    if manifest.generation > 1:
+        raise UsageError(
+            f"DEST {storage.redact(options.dest)}: has {manifest.generation} generations: retry is for a set as it "
+            "was built; mend the sources and append them"
+        )
+    listed = list(read_rejects(options.dest, manifest))
     # A duplicate has the source of the input that won over it.
     rejects = {reject.source: reject for reject in listed if reject.stage not in _OF_CATALOG}
     chosen = chosen_rejects(listed, only)
     if not chosen:
-        return result_of(options.dest, manifest, read_stages(options.dest))
+        return result_of(options.dest, manifest, read_stages(options.dest, manifest))
     with planned(options) as (plan, record, scratch):
         differences = recipe_differences(manifest.recipe, record.recipe)
         if differences:
@@ -93,10 +98,10 @@ def retry(options: BuildOptions, only: Sequence[str] = ()) -> BuildResult:
             else:
                 parts.append(_part_of(options.dest, manifest, shard, rows, rejects, entries.get(name)))
         if not redo:
-            return result_of(options.dest, manifest, read_stages(options.dest))
+            return result_of(options.dest, manifest, read_stages(options.dest, manifest))
         for part in parts:
             journal.write_part(part)
-        write_begin(journal, record, plan, scratch)
+        write_begin(journal, record, plan.catalog.rejects(), scratch)
         storage.remove(storage.join(options.dest, shardset.MANIFEST_NAME))
         for name in redo:
             for stale in (name, shardset.index_name(name)):

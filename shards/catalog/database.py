@@ -19,10 +19,10 @@ CREATE TABLE files (root INTEGER, stem BLOB, relative BLOB, size INTEGER, error 
                     PRIMARY KEY (root, stem, relative)) WITHOUT ROWID;
 CREATE TABLE inputs (id INTEGER PRIMARY KEY, key TEXT, source BLOB, root INTEGER, location BLOB, size INTEGER,
                      start REAL, "end" REAL, span TEXT, label TEXT, grp BLOB, offset INTEGER, split TEXT,
-                     stage TEXT, error TEXT, shuffle BLOB);
+                     member BLOB, stage TEXT, error TEXT, shuffle BLOB);
 """
-INSERT = "INSERT INTO inputs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-ROW_COLUMNS = 'source, root, location, size, start, "end", span, label, grp, offset, split'
+INSERT = "INSERT INTO inputs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ROW_COLUMNS = 'source, root, location, size, start, "end", span, label, grp, offset, split, member'
 
 
 #: From so many rows on, a table's pages are worth more memory than the 1 MiB above (KiB, as SQLite's pragma has it).
@@ -50,7 +50,7 @@ def decode(data: bytes) -> str:
 
 def rows_from(cursor: Iterable[Sequence[object]]) -> Iterator[Row]:
     """Turn database rows of the columns in :data:`ROW_COLUMNS` into rows."""
-    for source, root, location, size, start, end, span, label, group, offset, split in cursor:
+    for source, root, location, size, start, end, span, label, group, offset, split, member in cursor:
         yield Row(
             source=decode(source),  # type: ignore[arg-type]
             root=root,  # type: ignore[arg-type]
@@ -63,6 +63,7 @@ def rows_from(cursor: Iterable[Sequence[object]]) -> Iterator[Row]:
             group=decode(group),  # type: ignore[arg-type]
             offset=offset,  # type: ignore[arg-type]
             split=split,  # type: ignore[arg-type]
+            member=None if member is None else decode(member),  # type: ignore[arg-type]
         )
 
 
@@ -95,6 +96,7 @@ def values_of(
         encode(row.group),
         row.offset,
         row.split,
+        None if row.member is None else encode(row.member),
         stage,
         error,
         keyed_hash(key, row.group if keep_recordings else row.source, b"shuffle"),

@@ -27,19 +27,28 @@ def mark_equal_content(database: sqlite3.Connection, roots: Sequence[str], scrat
         StorageError: a source can't be read.
     """
     origins = Origins(roots)
-    query = """SELECT id, source, root, location, size, start, "end", span FROM inputs
-               WHERE stage IS NULL AND offset < 0 AND (size, ifnull(start, -1), ifnull("end", -1)) IN (
-                   SELECT size, ifnull(start, -1), ifnull("end", -1) FROM inputs
-                   WHERE stage IS NULL AND offset < 0 GROUP BY 1, 2, 3 HAVING count(*) > 1)
+    query = """WITH files AS (SELECT * FROM inputs WHERE stage IS NULL AND (offset < 0 OR member IS NOT NULL))
+               SELECT id, source, root, location, size, start, "end", span, offset, member FROM files
+               WHERE (size, ifnull(start, -1), ifnull("end", -1)) IN (
+                   SELECT size, ifnull(start, -1), ifnull("end", -1) FROM files GROUP BY 1, 2, 3 HAVING count(*) > 1)
                ORDER BY source, root, location, id"""
     first: dict[tuple[object, ...], str] = {}
     equal: list[tuple[str, int]] = []
-    hashes: dict[tuple[int, bytes], str | None] = {}
-    for number, source, root, location, size, start, end, span in database.execute(query).fetchall():
-        if (root, location) not in hashes:
-            row = Row(source=decode(source), root=root, location=decode(location), size=size)
-            hashes[root, location] = _hash(origins, row, scratch)
-        digest = hashes[root, location]
+    hashes: dict[tuple[int, bytes, int], str | None] = {}
+    for number, source, root, location, size, start, end, span, offset, member in database.execute(
+        query
+    ).fetchall():
+        if (root, location, offset) not in hashes:
+            row = Row(
+                source=decode(source),
+                root=root,
+                location=decode(location),
+                size=size,
+                offset=offset,
+                member=None if member is None else decode(member),
+            )
+            hashes[root, location, offset] = _hash(origins, row, scratch)
+        digest = hashes[root, location, offset]
         if digest is None:
             continue
         winner = first.setdefault((digest, start, end, span), decode(source))
@@ -61,9 +70,10 @@ def _hash(origins: Origins, row: Row, scratch: Path) -> str | None:
 def _pieces(origins: Origins, row: Row, scratch: Path) -> Iterator[bytes]:
     if not storage.is_local(origins.roots[row.root]):
         url = storage.join(origins.roots[row.root], row.location)
-        size = row.size or 0
-        for start in range(0, size, storage.PIECE_BYTES):
-            yield storage.read_range(url, start, min(size, start + storage.PIECE_BYTES))
+        first = max(0, row.offset)
+        last = first + (row.size or 0)
+        for start in range(first, last, storage.PIECE_BYTES):
+            yield storage.read_range(url, start, min(last, start + storage.PIECE_BYTES))
         return
     with origins.open(row, scratch) as fetched, fetched.path.open("rb") as file:
         while piece := file.read(_READ_BYTES):

@@ -17,11 +17,14 @@ from pal_ds.formats import shardset
 from pal_ds.formats.recording import recording_of
 
 from ..errors import UsageError
+from ..foreign_tars.label_member import LabelMember
+from ..foreign_tars.video_member import VideoMember
 from ..tar_members import read_sample
 from .csv_tables import Table, TableRow, clip_name, is_table, open_table
 from .database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
 from .listing import ListingNotes, list_videos
 from .rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
+from .tar_rows import tar_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,9 @@ class CatalogOptions:
         read_records: read the records of shard sets to know the source videos that their clips were cut from.
         sets_only: a SOURCE that is no shard set is refused (``reshard``).
         keep_recordings: clips of one recording stay together in the shuffle.
+        videos: how videos are named in tars that are SOURCES; None for any ending of a video file, and tars beside
+            videos are passed over.
+        labels: which member of a tar's samples tells their class.
     """
 
     sources: Sequence[str]
@@ -45,6 +51,8 @@ class CatalogOptions:
     read_records: bool = False
     sets_only: bool = False
     keep_recordings: bool = False
+    videos: VideoMember | None = None
+    labels: LabelMember | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,6 +101,11 @@ class Catalog:
             self.database.executemany(
                 INSERT, (values_of(item, key, keep_recordings=together) for item in items)
             )
+            if self.count() == before and self._only_tars(source, self.notes.endings - seen):
+                items = with_large_cache(self.database, self._tars(source))
+                self.database.executemany(
+                    INSERT, (values_of(item, key, keep_recordings=together) for item in items)
+                )
             if (now := self.count()) == before:
                 raise UsageError(_nothing_in(source, self.notes.endings - seen))
             before = now
@@ -122,9 +135,23 @@ class Catalog:
                 f"SOURCE {storage.redact(source)}: is no shard set (no {shardset.MANIFEST_NAME} in it): "
                 "give the folder of a finished set, or use build"
             )
+        if source.endswith(".tar") or (self.options.videos is not None and not is_table(source)):
+            return self._tars(source)
         if is_table(source):
             return self._table(open_table(source))
         return self._folder(source)
+
+    def _only_tars(self, source: str, endings: collections.Counter[str]) -> bool:
+        """Tell whether a SOURCE that has no video has tars instead."""
+        return bool(endings[".tar"]) and not is_table(source)
+
+    def _tars(self, source: str) -> Iterator[tuple[Row, str | None, str | None]]:
+        options = self.options
+        if options.with_labels and options.labels is None:
+            raise UsageError(
+                f"SOURCE {storage.redact(source)}: --with-labels needs --label-member for tars, as cls or json:label"
+            )
+        return tar_rows(source, options.videos or VideoMember(), options.labels, self._root)
 
     def _root(self, url: str) -> int:
         if url not in self.roots:
@@ -238,7 +265,8 @@ class Catalog:
             )
         for split, entry in sorted(manifest.splits.items()):
             for shard in entry.shards:
-                for sample in shardset.load_index(url, shard.name).samples:
+                index = shardset.load_index(url, shard.name)
+                for sample in index.samples:
                     row = Row(
                         source=sample.key,
                         root=root,
@@ -250,8 +278,9 @@ class Catalog:
                     )
                     if self.options.read_records:
                         end = sample.offset + sample.size
-                        data = storage.read_range(storage.join(url, shard.name), sample.offset, end)
-                        row = dataclasses.replace(row, group=recording_of(read_sample(data).record.source))
+                        data = storage.read_range(index.tar(url), sample.offset, end)
+                        source = read_sample(data, sample).record.source
+                        row = dataclasses.replace(row, group=recording_of(source))
                     yield row, None, None
 
     def _mark_duplicates(self) -> None:
@@ -273,9 +302,7 @@ def _nothing_in(source: str, endings: collections.Counter[str]) -> str:
     if _is_shard_set(source):
         return f"{where}: is a shard set without a clip: build it anew"
     seen = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4))
-    fix = "give a folder of videos, a .csv of clips or a shard set"
-    if endings[".tar"]:
-        fix = f"tars are read where {shardset.MANIFEST_NAME} lies beside them; {fix}"
+    fix = "give a folder of videos, a .csv of clips, tars or a shard set"
     return f"{where}: no video in it (files seen: {seen or 'none'}): {fix}"
 
 

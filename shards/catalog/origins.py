@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import stat
 import tempfile
@@ -11,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pal_ds import storage
-from pal_ds.formats.shardset import SampleRecord, ShardSetError
+from pal_ds.formats import shardset
+from pal_ds.formats.shardset import SampleRecord, ShardIndex, ShardSetError
 
 from ..errors import BuildError, Rejected
 from ..tar_members import read_sample
 from .rows import Row
 
 _ENOSPC = 28
+#: Indexes of shard sets kept in memory.
+_INDEXES = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,9 +70,7 @@ class Origins:
         path = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                fetched = (
-                    self._sample(row, path, file) if row.offset >= 0 else self._download(row, path, file)
-                )
+                fetched = self._sample(row, path, file) if row.of_set else self._download(row, path, file)
             yield fetched
         except OSError as error:
             if error.errno == _ENOSPC:
@@ -85,8 +87,9 @@ class Origins:
             size = row.size if row.size is not None else storage.size(url, retry=self.retry)
             if size == 0:
                 raise Rejected("probe", "empty file")
-            for start in range(0, size, storage.PIECE_BYTES):
-                end = min(size, start + storage.PIECE_BYTES)
+            first = max(0, row.offset)
+            for start in range(first, first + size, storage.PIECE_BYTES):
+                end = min(first + size, start + storage.PIECE_BYTES)
                 file.write(storage.read_range(url, start, end, retry=self.retry))  # type: ignore[attr-defined]
         except storage.StorageNotFoundError as error:
             raise Rejected("missing", "gone since the catalog was made") from error
@@ -94,16 +97,28 @@ class Origins:
             raise Rejected("read", "the store refuses to give it") from error
         return Fetched(path=path)
 
+    def _index(self, root: int, shard: str) -> ShardIndex:
+        return _load_index(self.roots[root], shard, self.retry)
+
     def _sample(self, row: Row, path: Path, file: object) -> Fetched:
         assert row.size is not None
-        url = storage.join(self.roots[row.root], row.location)
         try:
-            data = storage.read_range(url, row.offset, row.offset + row.size, retry=self.retry)
-            sample = read_sample(data)
+            index = self._index(row.root, row.location)
+            entry = next((sample for sample in index.samples if sample.key == row.source), None)
+            if entry is None:
+                raise Rejected("missing", "gone since the catalog was made")
+            url = index.tar(self.roots[row.root])
+            data = storage.read_range(url, entry.offset, entry.offset + entry.size, retry=self.retry)
+            sample = read_sample(data, entry)
         except (ShardSetError, storage.StorageNotFoundError) as error:
             raise Rejected("read", "its sample in the shard set is damaged or gone") from error
         file.write(sample.video)  # type: ignore[attr-defined]
         return Fetched(path=path, record=sample.record, extension=sample.video_extension)
+
+
+@functools.lru_cache(maxsize=_INDEXES)
+def _load_index(root: str, shard: str, retry: storage.RetryPolicy) -> ShardIndex:
+    return shardset.load_index(root, shard, retry=retry)
 
 
 def _check_readable(path: Path) -> None:

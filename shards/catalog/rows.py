@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from pal_ds.formats.shardset import sample_key
 
+_EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 WHOLE, CUT, AUTO = "whole", "cut", "auto"
 
 
@@ -25,8 +27,10 @@ class Row:
             unless the file turns out to be the clip already).
         label: class name, or None.
         group: the video it comes from; clips of one group always go to the same split.
-        offset: first byte in the shard, -1 for plain files.
+        offset: first byte in the shard or tar, -1 for plain files.
         split: the split given by the source, or None.
+        member: name of the video in the tar at ``location``, where it lies in one that is of no shard set; then
+            ``offset`` and ``size`` are those of the video alone. None else.
     """
 
     source: str
@@ -40,11 +44,25 @@ class Row:
     group: str = ""
     offset: int = -1
     split: str | None = None
+    member: str | None = None
+
+    @property
+    def of_set(self) -> bool:
+        """Whether it is a sample of a shard set."""
+        return self.offset >= 0 and self.member is None
+
+    @property
+    def extension(self) -> str:
+        """The ending of its video in lower case, without the dot."""
+        if self.member is None:
+            return extension_of(self.location)
+        extension = extension_of(self.member)
+        return extension if _EXTENSION.fullmatch(extension) else "video"
 
     @property
     def key(self) -> str:
         """The sample's key; rows of a shard set keep theirs."""
-        return self.source if self.offset >= 0 else sample_key(self.source)
+        return self.source if self.of_set else sample_key(self.source)
 
     @property
     def seconds(self) -> float | None:

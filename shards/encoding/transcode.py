@@ -17,7 +17,7 @@ from pal_ds.ffmpeg.process import Finished
 from pal_ds.formats.shardset import SampleRecord
 
 from ..catalog.origins import Fetched, Origins
-from ..catalog.rows import AUTO, CUT, WHOLE, Reject, Row, extension_of
+from ..catalog.rows import AUTO, CUT, WHOLE, Reject, Row
 from ..errors import BuildError, Rejected
 from . import ffmpeg_info
 from .clip_spans import resolve_span, too_long
@@ -183,7 +183,7 @@ class Transcoder:
             raise Rejected(
                 "verify", "B-frames in AVI fail at the tail in decoders: use a transcoding profile"
             )
-        extension = fetched.extension or extension_of(row.location)
+        extension = fetched.extension or row.extension
         path = stem.with_suffix("." + extension)
         try:
             shutil.copyfile(fetched.path, path)

@@ -21,7 +21,9 @@ def size_text(size: float) -> str:
 
 def build_lines(result: BuildResult) -> list[str]:
     """Describe what a build came to."""
-    verb = {"planned": "would make", "task done": "this task made"}.get(result.state, "holds")
+    verb = {"planned": "would make", "task done": "this task made", "appended": "took up"}.get(
+        result.state, "holds"
+    )
     lines = [f"{result.dest}: {verb} {result.clips} clips of {result.inputs} inputs"]
     for name, split in result.splits.items():
         expected = " expected" if result.state == "planned" else ""
@@ -37,9 +39,8 @@ def build_lines(result: BuildResult) -> list[str]:
         )
     if result.rejected:
         stages = ", ".join(f"{stage} {count}" for stage, count in result.rejects.items())
-        where = (
-            "listed in rejects.jsonl there" if result.state == "finished" else "to be listed in rejects.jsonl"
-        )
+        done = {"finished": "listed in rejects.jsonl there", "appended": "listed in the rejects file there"}
+        where = done.get(result.state, "to be listed in rejects.jsonl")
         lines.append(f"  {result.rejected} inputs rejected ({stages}), {where}")
     if result.state == "task done":
         lines.append("  when all tasks are done: pal-shard finish DEST")

@@ -55,8 +55,9 @@ def preview(dest: str, out: str, *, clips: int, seed: int) -> int:
         first = 0
         for entry in entries:
             mine = [number - first for number in chosen if first <= number < first + entry.clips]
-            samples = shardset.load_index(dest, entry.name).samples if mine else ()
-            strips += [_strip(dest, entry.name, samples[number], scratch) for number in mine]
+            if mine:
+                index = shardset.load_index(dest, entry.name)
+                strips += [_strip(index.tar(dest), index.samples[number], scratch) for number in mine]
             first += entry.clips
         if out.endswith(".png"):
             data = _picture([path for path, _ in strips], scratch)
@@ -66,10 +67,10 @@ def preview(dest: str, out: str, *, clips: int, seed: int) -> int:
     return len(strips)
 
 
-def _strip(dest: str, shard: str, entry: SampleEntry, scratch: Path) -> tuple[Path, SampleRecord]:
+def _strip(tar: str, entry: SampleEntry, scratch: Path) -> tuple[Path, SampleRecord]:
     """Draw a few frames of one clip side by side."""
-    data = storage.read_range(storage.join(dest, shard), entry.offset, entry.offset + entry.size)
-    sample = read_sample(data)
+    data = storage.read_range(tar, entry.offset, entry.offset + entry.size)
+    sample = read_sample(data, entry)
     video = scratch / f"{entry.key}.{sample.video_extension}"
     video.write_bytes(sample.video)
     picture = scratch / f"{entry.key}.png"

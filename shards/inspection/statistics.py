@@ -54,7 +54,7 @@ def statistics(dest: str) -> dict[str, Any]:
             "fps": [[rate, count] for rate, count in sorted(rates.items())],
             "shard_bytes": _histogram([float(entry.bytes) for entry in split.shards]),
         }
-    stages = read_stages(dest) if manifest.rejected else {}
+    stages = read_stages(dest, manifest) if manifest.rejected else {}
     return {
         "dest": storage.redact(dest),
         "clips": sum(split["clips"] for split in splits.values()),
@@ -84,7 +84,7 @@ def listing(dest: str, shard: str | None) -> dict[str, Any]:
     if name not in entries:
         raise shardset.ShardSetError(f"{storage.redact(dest)}: has no shard {shard!r}")
     index = shardset.load_index(dest, name)
-    rows = [{field: getattr(sample, field) for field in type(sample).__slots__} for sample in index.samples]
+    rows = [sample.to_row() for sample in index.samples]
     return {"dest": storage.redact(dest), "shard": name, "samples": rows}
 
 

@@ -15,11 +15,11 @@ from pal_ds.formats import shardset
 from pal_ds.formats.shardset import Manifest, SampleEntry, SampleRecord, ShardEntry, ShardIndex, ShardSetError
 from pal_ds.storage.scratch import scratch_folder
 
-from ..builder.finish import read_rejects
-from ..builder.journal import Journal
 from ..encoding.decode_check import decode_copy
+from ..lifecycle.audit import read_removals
 from ..progress import Progress
 from ..tar_members import read_sample
+from .verify_folder import check_folder
 
 _DECODE_TIMEOUT = 600.0
 
@@ -69,6 +69,7 @@ def verify(dest: str, *, decode: bool = False, workers: int = 1, quiet: bool = F
     manifest = shardset.load_manifest(dest)
     problems: list[str] = []
     entries = [entry for split in manifest.splits.values() for entry in split.shards]
+    removed = frozenset(read_removals(dest)) if manifest.removed else frozenset()
     with (
         scratch_folder() as scratch,
         Progress(len(entries), label="shards", quiet=quiet) as progress,
@@ -77,7 +78,7 @@ def verify(dest: str, *, decode: bool = False, workers: int = 1, quiet: bool = F
         reports: dict[str, _ShardReport] = {}
 
         def check(entry: ShardEntry) -> None:
-            report = _check_shard(dest, entry, scratch, decode=decode)
+            report = _check_shard(dest, entry, scratch, removed, decode=decode)
             reports[entry.name] = report
             progress.clip(entry.bytes)
 
@@ -85,14 +86,15 @@ def verify(dest: str, *, decode: bool = False, workers: int = 1, quiet: bool = F
     for entry in entries:
         problems += [f"{entry.name}: {problem}" for problem in reports[entry.name].problems]
     problems += _check_totals(manifest, reports)
-    problems += _check_folder(dest, manifest)
+    folder_problems, notes = check_folder(dest, manifest)
+    problems += folder_problems
     return VerifyResult(
         dest=storage.redact(dest),
         shards=len(entries),
         clips=sum(report.clips for report in reports.values()),
         decoded=sum(report.decoded for report in reports.values()),
         problems=problems,
-        notes=[f"{name}: is no part of the set, left alone" for name in Journal(dest).foreign()],
+        notes=notes,
     )
 
 
@@ -121,41 +123,27 @@ def _check_totals(manifest: Manifest, reports: dict[str, _ShardReport]) -> list[
     return problems
 
 
-def _check_folder(dest: str, manifest: Manifest) -> list[str]:
-    expected = {shardset.MANIFEST_NAME, shardset.REJECTS_NAME}
-    for split in manifest.splits.values():
-        for entry in split.shards:
-            expected |= {entry.name, shardset.index_name(entry.name)}
-    journal = Journal(dest)
-    # Only what is named like a part of a set can be taken for one.
-    unexpected = set(journal.names()) - expected - set(journal.foreign())
-    problems = [f"{name}: is no part of the set" for name in sorted(unexpected)]
-    try:
-        rejects = list(read_rejects(dest))
-    except storage.StorageNotFoundError:
-        return [*problems, f"{shardset.REJECTS_NAME}: missing"]
-    except ShardSetError as error:
-        return [*problems, str(error)]
-    if len(rejects) != manifest.rejected:
-        problems.append(
-            f"{shardset.REJECTS_NAME}: {len(rejects)} lines, the manifest says {manifest.rejected}"
-        )
-    return problems
-
-
-def _check_shard(dest: str, entry: ShardEntry, scratch: Path, *, decode: bool) -> _ShardReport:
+def _check_shard(
+    dest: str, entry: ShardEntry, scratch: Path, removed: frozenset[str], *, decode: bool
+) -> _ShardReport:
     report = _ShardReport()
     try:
         index = shardset.load_index(dest, entry.name)
+        if index.url != entry.url:
+            report.problems.append("index and manifest name different tars")
+            return report
         path, is_copy = _local_copy(dest, entry, scratch, report)
     except storage.StorageNotFoundError as error:
-        report.problems.append(f"missing: {Path(error.url).name}")
+        name = error.url if entry.is_adopted and error.url.endswith(".tar") else Path(error.url).name
+        report.problems.append(f"missing: {name}")
         return report
     except ShardSetError as error:
         report.problems.append(str(error))
         return report
     try:
-        _check_tar(path, entry, index, report, scratch if decode else None)
+        if not entry.is_adopted:
+            _check_members(path, entry, index, report, removed)
+        _check_samples(path, entry, index, report, scratch if decode else None)
     except (tarfile.TarError, ShardSetError, ValueError) as error:
         report.problems.append(f"not readable as a tar: {error}")
     finally:
@@ -166,7 +154,7 @@ def _check_shard(dest: str, entry: ShardEntry, scratch: Path, *, decode: bool) -
 
 def _local_copy(dest: str, entry: ShardEntry, scratch: Path, report: _ShardReport) -> tuple[Path, bool]:
     """Read a shard once, hashing it; remote ones are put on scratch disk."""
-    url = storage.join(dest, entry.name)
+    url = shardset.tar_url(dest, entry.name, entry.url)
     local = storage.is_local(url)
     path = storage.local_path(url) if local else scratch / entry.name
     size = storage.size(url)
@@ -178,27 +166,36 @@ def _local_copy(dest: str, entry: ShardEntry, scratch: Path, report: _ShardRepor
             if not local:
                 file.write(data)
             hasher.update(data)
+    since = f": {storage.redact(url)} has changed since it was adopted" if entry.is_adopted else ""
     if size != entry.bytes:
-        report.problems.append(f"{size} bytes, the manifest says {entry.bytes}")
+        report.problems.append(f"{size} bytes, the manifest says {entry.bytes}{since}")
     if hasher.hexdigest() != entry.sha256:
-        report.problems.append("its SHA-256 is not the manifest's")
+        report.problems.append(f"its SHA-256 is not the manifest's{since}")
     return path, not local
 
 
-def _check_tar(
-    path: Path, entry: ShardEntry, index: ShardIndex, report: _ShardReport, decode_in: Path | None
+def _check_members(
+    path: Path, entry: ShardEntry, index: ShardIndex, report: _ShardReport, removed: frozenset[str]
 ) -> None:
-    """Compare index and tar sample by sample: each must be found whole in its own byte range."""
-    if len(index.samples) != entry.clips:
-        report.problems.append(f"{len(index.samples)} samples in the index, the manifest says {entry.clips}")
+    """Compare the names in a tar of ours with its index: nothing but clips that were taken down may be left out."""
     with tarfile.open(path) as tar:
         members = [(member.offset, member.name) for member in tar]
     in_tar = {name.split(".", 1)[0] for _, name in members}
     in_index = {sample.key for sample in index.samples}
     if len(members) != 2 * len(in_tar):
         report.problems.append(f"{len(members)} members for {len(in_tar)} samples")
+    if entry.url is not None:
+        in_tar -= removed
     if in_tar != in_index:
         report.problems.append(f"{len(in_tar ^ in_index)} keys are only in the tar or only in the index")
+
+
+def _check_samples(
+    path: Path, entry: ShardEntry, index: ShardIndex, report: _ShardReport, decode_in: Path | None
+) -> None:
+    """Compare index and tar sample by sample: each must be found whole in its own byte range."""
+    if len(index.samples) != entry.clips:
+        report.problems.append(f"{len(index.samples)} samples in the index, the manifest says {entry.clips}")
     with path.open("rb") as file:
         for sample in index.samples:
             file.seek(sample.offset)
@@ -211,7 +208,7 @@ def _check_sample(
     data: bytes, sample: SampleEntry, report: _ShardReport, decode_in: Path | None
 ) -> str | None:
     try:
-        found = read_sample(data)
+        found = read_sample(data, sample)
     except ShardSetError as error:
         return f"the index points elsewhere: {error}"
     if len(data) != sample.size or found.key != sample.key:

@@ -6,24 +6,22 @@ told by its manifest. Nothing is copied to local disk.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import heapq
 import io
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Sequence
-from typing import IO, Any
+from typing import IO
 
 from pal_ds import storage
-from pal_ds.formats.shardset import MANIFEST_NAME, load_index, load_manifest
-from pal_ds.formats.tar_samples import split_samples
+from pal_ds.formats.shardset import MANIFEST_NAME, SampleEntry, load_index, load_manifest
+from pal_ds.formats.tar_samples import SampleMembers, sample_in
 from pal_ds.formats.video_file import VIDEO_EXTENSIONS, is_video_name
+from pal_ds.storage.range_file import RangeFile
 
-#: A remote video is read in blocks of this many bytes, of which the newest few are kept.
+#: A remote video is read in blocks of this many bytes.
 BLOCK_BYTES = 4 << 20
-_BLOCKS_KEPT = 4
 #: Shard samples up to this size are read by one request.
 _WHOLE_SAMPLE_BYTES = 32 << 20
 _SAFE_ID = re.compile(r"[^/\\\x00-\x1f]{1,200}")
@@ -43,6 +41,7 @@ class VideoRef:
         url: the video file, or the tar that holds it.
         bytes: size of the file, or of all tar members of the sample.
         offset: first byte of the sample in the tar; None for a plain file.
+        entry: the sample's row in its shard's index; None for a plain file.
     """
 
     id: str
@@ -50,6 +49,7 @@ class VideoRef:
     url: str
     bytes: int
     offset: int | None = None
+    entry: SampleEntry | None = None
 
 
 def list_videos(url: str, *, split: str | None = None) -> list[VideoRef]:
@@ -108,77 +108,38 @@ def open_video(video: VideoRef) -> str | bytes | IO[bytes]:
         if storage.is_local(video.url):
             # Absolute, so that no name is taken for a protocol.
             return str(storage.local_path(video.url).absolute())
-        return io.BufferedReader(RangeFile(video.url, 0, video.bytes), buffer_size=1 << 16)
+        return io.BufferedReader(
+            RangeFile(video.url, 0, video.bytes, block_bytes=BLOCK_BYTES), buffer_size=1 << 16
+        )
     if video.bytes <= _WHOLE_SAMPLE_BYTES:
-        data = storage.read_range(video.url, video.offset, video.offset + video.bytes)
-        (sample,) = split_samples(data)
-        return sample.video
+        return read_sample(video).video
     return _open_large_sample(video)
 
 
-class RangeFile(io.RawIOBase):
-    """Bytes ``[offset, offset + length)`` of an object as a seekable file.
+def read_sample(video: VideoRef) -> SampleMembers:
+    """Read one sample of a shard set.
 
-    A few blocks are kept, so that the decoder's short jumps cost no request; memory stays under
-    ``BLOCK_BYTES * (_BLOCKS_KEPT + 1)`` whatever the size of the object.
+    Raises:
+        StorageError: it can't be read.
+        ShardSetError: the range holds no whole sample.
     """
-
-    def __init__(self, url: str, offset: int, length: int) -> None:
-        super().__init__()
-        self._url = url
-        self._offset = offset
-        self._length = length
-        self._position = 0
-        self._blocks: collections.OrderedDict[int, bytes] = collections.OrderedDict()
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move the position as ``io.IOBase.seek`` does."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Fill ``buffer`` from the position up to the end of a block; 0 at the end of the range."""
-        view = memoryview(buffer).cast("B")
-        if self._position >= self._length or not len(view):
-            return 0
-        number, start = divmod(self._position, BLOCK_BYTES)
-        piece = self._block(number)[start : start + len(view)]
-        view[: len(piece)] = piece
-        self._position += len(piece)
-        return len(piece)
-
-    def _block(self, number: int) -> bytes:
-        if number not in self._blocks:
-            first = self._offset + number * BLOCK_BYTES
-            last = min(first + BLOCK_BYTES, self._offset + self._length)
-            self._blocks[number] = storage.read_range(self._url, first, last)
-            while len(self._blocks) > _BLOCKS_KEPT:
-                self._blocks.popitem(last=False)
-        self._blocks.move_to_end(number)
-        return self._blocks[number]
+    assert video.offset is not None and video.entry is not None
+    return sample_in(storage.read_range(video.url, video.offset, video.offset + video.bytes), video.entry)
 
 
 def _open_large_sample(video: VideoRef) -> IO[bytes]:
-    assert video.offset is not None
-    archive = tarfile.open(fileobj=RangeFile(video.url, video.offset, video.bytes), mode="r:")  # noqa: SIM115 (the member below lives on it)
+    assert video.offset is not None and video.entry is not None
+    if video.entry.video is not None:
+        place = video.entry.video
+        file = RangeFile(video.url, place.offset, place.record.bytes, block_bytes=BLOCK_BYTES)
+        return io.BufferedReader(file, buffer_size=1 << 16)
+    sample = RangeFile(video.url, video.offset, video.bytes, block_bytes=BLOCK_BYTES)
+    archive = tarfile.open(fileobj=sample, mode="r:")  # noqa: SIM115 (the member below lives on it)
     for member in archive:
         if member.isfile() and not member.name.endswith(".json"):
-            file = archive.extractfile(member)
-            assert file is not None
-            return file
+            content = archive.extractfile(member)
+            assert content is not None
+            return content
     raise VideoSourceError(f"{video.source}: no video in the sample")
 
 
@@ -189,17 +150,19 @@ def _list_shard_set(url: str, split: str | None) -> list[VideoRef]:
             f"--split {split}: {storage.redact(url)} has {', '.join(sorted(manifest.splits))}"
         )
     names = [split] if split is not None else sorted(manifest.splits)
+    indexes = (load_index(url, shard.name) for name in names for shard in manifest.splits[name].shards)
     return [
         VideoRef(
             id=sample.key,
-            source=f"{shard.name}/{sample.key}",
-            url=storage.join(url, shard.name),
+            source=f"{index.shard}/{sample.key}",
+            url=index.tar(url),
             bytes=sample.size,
             offset=sample.offset,
+            entry=sample,
         )
-        for name in names
-        for shard in manifest.splits[name].shards
-        for sample in load_index(url, shard.name).samples
+        for index in indexes
+        for sample in index.samples
+        if not sample.is_removed
     ]
 
 

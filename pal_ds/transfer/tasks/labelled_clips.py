@@ -14,10 +14,9 @@ from pal_ds.config.base import ConfigError
 from pal_ds.config.tac import TacData
 from pal_ds.formats.feature_folder import FeatureError
 from pal_ds.formats.shardset import load_manifest
-from pal_ds.formats.tar_samples import split_samples
 from pal_ds.transfer.extraction.frame_stream import FrameStream
 from pal_ds.transfer.extraction.video_opening import FrameError
-from pal_ds.transfer.extraction.video_source import VideoRef, list_videos
+from pal_ds.transfer.extraction.video_source import VideoRef, list_videos, read_sample
 
 #: Short side over crop size in evaluation: 128 for 112.
 SHORT_SIDE_RATIO = 8 / 7
@@ -69,8 +68,7 @@ class LabelledClips(Dataset[tuple[Tensor, int, str]]):
             FeatureError: it can't be decoded or has no known label.
         """
         video = self.videos[item]
-        assert video.offset is not None
-        (sample,) = split_samples(storage.read_range(video.url, video.offset, video.offset + video.bytes))
+        sample = read_sample(video)
         if sample.record.label not in self._number:
             raise FeatureError(f"{video.source}: label {sample.record.label!r} isn't in the manifest")
         try:

@@ -25,7 +25,7 @@ def _texts(folder: Path) -> None:
 CASES = {
     "nothing": (lambda folder: None, "", "files seen: none"),
     "other files": (_texts, "", "files seen: 1 .txt"),
-    "tars only": (_tars, "", "files seen: 2 .tar, 1 no ending): tars are read where manifest.json lies"),
+    "tars only": (_tars, "", "files seen: 2 .tar, 1 no ending): give a folder of videos, a .csv of clips, tars"),
     "a header alone": (
         lambda folder: (folder / "clips.csv").write_text("path,start,end\n"), "/clips.csv", "has a header and no row",
     ),

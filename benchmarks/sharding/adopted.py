@@ -1,0 +1,116 @@
+"""A set of adopted tars beside one of our own, at the same encoding: what the loader gets out of either.
+
+    python -m benchmarks.sharding.adopted --seconds 20 --rounds 5 --out benchmarks/sharding/adopted.json
+
+The same clips, byte for byte, once packed by ``pal-shard build`` and once as video2dataset leaves them
+(``mp4+json+txt``, as many a tar), adopted. Both lie in the same S3 server; both loaders are kept open and take turns,
+because the speed of a rented machine drifts within minutes. Goal: at least 0.95 of our own set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import s3fs
+
+from benchmarks.machine import machine
+from benchmarks.streaming import sets, sides
+from launch.demo.s3_server import S3Server
+from pal_ds.formats import shardset
+from pal_ds.formats.tar_samples import split_samples
+from tests.support.foreign_tars import tar_of
+
+#: The server keeps objects in chunks of 1 MB and reads whole ones; see benchmarks/streaming.
+CHUNKS = ("-filer.maxMB=1",)
+
+
+def as_video2dataset(own: Path, folder: Path) -> Path:
+    """Write the clips of a set as video2dataset's tars, one for each shard."""
+    folder.mkdir(parents=True)
+    for number, entry in enumerate(shardset.load_manifest(str(own)).splits["train"].shards):
+        members = []
+        for place, sample in enumerate(split_samples((own / entry.name).read_bytes())):
+            key = f"{number:05d}{place:04d}"
+            document = {"url": f"https://videos.example/{key}", "key": key, "status": "success"}
+            members += [
+                (f"{key}.mp4", sample.video),
+                (f"{key}.txt", f"the caption of clip {key}, of about the usual length".encode()),
+                (f"{key}.json", json.dumps(document, indent=4).encode()),
+            ]
+        (folder / f"{number:05d}.tar").write_bytes(tar_of(members))
+    return folder
+
+
+def adopted(tars: str, dest: str) -> str:
+    """Run ``pal-shard adopt``."""
+    command = [sys.executable, "-m", "shards.cli", "adopt", tars, dest, "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return dest
+
+
+def measure(options: argparse.Namespace, scratch: Path) -> dict[str, list[dict[str, float]]]:
+    """Run both sides in turns."""
+    videos = options.videos or sets.linked(sets.default_videos(scratch / "videos"), options.clips)
+    own = sets.sharded(videos, scratch / "own")
+    tars = as_video2dataset(own, scratch / "tars")
+    with S3Server(Path(tempfile.mkdtemp(dir=scratch)), options=CHUNKS) as server:
+        os.environ.update(server.env)
+        s3fs.S3FileSystem.clear_instance_cache()
+        first = sets.uploaded(own, server.bucket("own"))
+        second = adopted(sets.uploaded(tars, server.bucket("tars")), f"{server.bucket('adopted')}/set")
+        store = frozenset(sides.children())
+        found: dict[str, list[dict[str, float]]] = {"own": [], "adopted": []}
+        with (
+            contextlib.closing(sides.Ours(first, options.workers, store)) as ours,
+            contextlib.closing(sides.Ours(second, options.workers, store)) as theirs,
+        ):
+            for number in range(options.rounds):
+                # Whoever goes first in a round goes second in the next.
+                turns = [("own", ours), ("adopted", theirs)]
+                for name, side in turns if number % 2 == 0 else reversed(turns):
+                    found[name].append(side.turn(options.seconds))
+    return found
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--videos", type=Path, help="a folder of videos (default: synthetic ones)")
+    parser.add_argument("--clips", type=int, default=192, help="names of the synthetic clips")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="of a loader")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        found = measure(options, Path(scratch))
+    pairs = list(zip(found["adopted"], found["own"], strict=True))
+    figures = {
+        **machine(),
+        "command": " ".join(sys.argv[1:]),
+        "turns": found,
+        "samples per second": {
+            name: statistics.median(turn["per_second"] for turn in turns) for name, turns in found.items()
+        },
+        "adopted / own": statistics.median(one["per_second"] / two["per_second"] for one, two in pairs),
+        "adopted / own, by CPU time": statistics.median(
+            two["cpu_ms_per_sample"] / one["cpu_ms_per_sample"] for one, two in pairs
+        ),
+    }
+    print(json.dumps({name: figures[name] for name in figures if name != "turns"}, indent=1))
+    if options.out:
+        options.out.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Shard sets that point at tars of other tools."""

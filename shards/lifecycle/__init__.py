@@ -1,0 +1,1 @@
+"""How a finished set grows and shrinks: append, remove, compact."""
