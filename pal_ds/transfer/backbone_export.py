@@ -32,6 +32,8 @@ from pal_ds.models.pretrained_weights import OBJECTIVE_PREFIX as PREFIX
 from pal_ds.transfer.random_backbone import PREFIX as RANDOM
 from pal_ds.transfer.random_backbone import build_random
 
+#: What begins with these names a network, not a place.
+NETWORKS = (RANDOM, "hf:")
 #: Of ``config.json`` in a folder for model hubs.
 HUB_FORMAT = "pal-hub/1"
 _STEP_FOLDER = re.compile(r"step-(\d{8,})")
@@ -110,7 +112,7 @@ def is_hub_folder(url: str) -> bool:
     Raises:
         BackboneError: there is one of another kind.
     """
-    if url.startswith(RANDOM) or url.endswith(".safetensors"):
+    if url.startswith(NETWORKS) or url.endswith(".safetensors"):
         return False
     names = set(storage.list_names(url, retry=storage.AT_START))
     if not {"config.json", "model.safetensors"} <= names:

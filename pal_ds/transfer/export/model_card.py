@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import starmap
 from typing import Any
 
 from pal_ds.formats.backbone_file import BackboneSpec
@@ -54,7 +55,7 @@ def _header(license_id: str, record: RunRecord | None) -> str:
 def _what(spec: BackboneSpec, parameters: int) -> str:
     rows = [
         ("Backbone", f"`{spec.backbone}`, width {spec.width:g}"),
-        ("Options", ", ".join(f"`{key}={value}`" for key, value in sorted(spec.options.items())) or "none"),
+        ("Options", ", ".join(starmap(_option, sorted(spec.options.items()))) or "none"),
         ("Parameters", f"{parameters:,}"),
         (
             "Input",
@@ -65,6 +66,10 @@ def _what(spec: BackboneSpec, parameters: int) -> str:
         ("SHA-256 of the weights", f"`{spec.digest}`"),
     ]
     return "A video encoder for temporal action localization.\n\n" + _table(("", ""), rows)
+
+
+def _option(key: str, value: Any) -> str:
+    return f"`{key}` (in config.json)" if isinstance(value, (dict, list)) else f"`{key}={value}`"
 
 
 def _training(record: RunRecord | None) -> Iterable[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pal_ds.models.backbones.common import frame_differences
+from pal_ds.models.backbones.seen_volume import seen_volume
 from pal_ds.transfer.backbone_export import load_backbone
 
 OUTPUTS = ("volume", "vector")
@@ -98,10 +98,7 @@ class PalBackbone(nn.Module):
         if self.output == "vector":
             features_nc: Tensor = self.network(clips_ncthw)
             return features_nc
-        if self.network.differences:
-            clips_ncthw = frame_differences(clips_ncthw)
-        volume_ncthw: Tensor = self.network.volume(clips_ncthw)
-        return volume_ncthw
+        return seen_volume(self.network, clips_ncthw)
 
 
 class PalEncoder(nn.Module):

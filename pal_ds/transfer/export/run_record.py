@@ -10,8 +10,7 @@ from typing import Any
 
 from pal_ds import storage
 from pal_ds.formats.shardset import Manifest, ShardSetError, load_manifest
-from pal_ds.transfer.backbone_export import find_checkpoint
-from pal_ds.transfer.random_backbone import PREFIX as RANDOM
+from pal_ds.transfer.backbone_export import NETWORKS, find_checkpoint
 
 logger = logging.getLogger("pal_ds.transfer")
 _NOT_FIGURES = ("val_loss_error", "val_samples", "val_seconds", "val_negatives")
@@ -79,7 +78,7 @@ def read_record(source_url: str) -> RunRecord | None:
         BackboneError: no committed checkpoint.
         StorageError: it can't be read.
     """
-    if source_url.startswith(RANDOM) or source_url.endswith(".safetensors"):
+    if source_url.startswith(NETWORKS) or source_url.endswith(".safetensors"):
         return None
     checkpoint = find_checkpoint(source_url)
     state = json.loads(storage.read_bytes(storage.join(checkpoint, "state.json")))

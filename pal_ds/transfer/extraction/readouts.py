@@ -1,7 +1,9 @@
 """What is read from a backbone for each clip: its own output, poolings, single layers, whole grids of tokens.
 
 Several are read in one forward pass. Layers are the parts of :meth:`Backbone.stages`; what a part gives may be a
-volume [B, C, T, H, W], tokens [B, N, C], or either of them per frame, [B * T, C, H, W] and [B * T, N, C].
+volume [B, C, T, H, W], tokens [B, N, C], or either of them per frame, [B * T, C, H, W] and [B * T, N, C]. A backbone
+with tokens that stand for no place (a class token), or a norm behind the last block, says by ``stage_tokens``
+how they are read.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from pal_ds.config.base import ConfigError
 from pal_ds.models.backbones.common import Backbone
+from pal_ds.models.backbones.seen_volume import seen_volume
 
 _NUMBERED = re.compile(r"(layer|tokens):(-?[1-9]\d*)")
 _LAST = re.compile(r"last([1-9]\d*)")
@@ -105,6 +108,14 @@ def _tokens_behind(readout: Readout) -> Readout | None:
     return Readout("tokens", "tokens") if readout.kind in ("output", "mean", "max") else None
 
 
+@runtime_checkable
+class TokenStages(Protocol):
+    """A backbone that says how the tokens of its stages are read."""
+
+    def stage_tokens(self, tokens: Tensor, clips: int) -> Tensor:
+        """Return the tokens that stand for places, [B, N, C], of what a stage gave for so many clips."""
+
+
 class ReadoutRun:
     """Reads several things from one backbone in one forward pass.
 
@@ -139,8 +150,9 @@ class ReadoutRun:
         with self._recording(seen, clips):
             output = self._backbone(clips_bcthw)
             if self._grids and -1 not in seen:
-                # This network's output isn't made of its volume.
-                self._backbone.volume(clips_bcthw)  # type: ignore[operator]  # a Backbone, by the constructor
+                # This network's output isn't made of its volume, which so takes a pass of its own.
+                assert isinstance(self._backbone, Backbone)
+                seen_volume(self._backbone, clips_bcthw)
         if output.ndim != 2 or len(output) != clips:
             raise ValueError(f"the backbone returned {list(output.shape)}; [clips, channels] is expected")
         return tuple(self._read(readout, output, seen) for readout in self._readouts)
@@ -166,6 +178,8 @@ class ReadoutRun:
         def keeper(stage: int) -> Callable[[nn.Module, Any, Any], None]:
             def keep(module: nn.Module, inputs: Any, output: Any) -> None:
                 del module, inputs
+                if isinstance(self._backbone, TokenStages):
+                    output = self._backbone.stage_tokens(output, clips)
                 seen[stage] = by_clip(output, clips)
 
             return keep
@@ -173,10 +187,11 @@ class ReadoutRun:
         hooks = [module.register_forward_hook(keeper(stage)) for stage, module in self._modules.items()]
         attributes = vars(self._backbone)
         if self._grids:
+            assert isinstance(self._backbone, Backbone)
             volume = self._backbone.volume
 
             def recorded(clips_bcthw: Tensor) -> Tensor:
-                found: Tensor = volume(clips_bcthw)  # type: ignore[operator]  # a Backbone, by the constructor
+                found = volume(clips_bcthw)
                 seen[-1] = by_clip(found, clips)
                 return found
 

@@ -82,6 +82,17 @@ def test_snippets_give_the_features_that_extraction_gives(
         torch.testing.assert_close(wrapper(frames), wrapper(frames, torch.ones(2, 5)))
 
 
+def test_an_encoder_that_sees_differences_gives_their_volume(
+    registry: FakeRegistry, config: dict[str, Any]
+) -> None:
+    model = build(registry, config).eval()
+    model.backbone.network.differences = True
+    clips = torch.randn(2, 3, config["clip_len"], config["crop_size"], config["crop_size"])
+    with torch.no_grad():
+        found = model.backbone(clips).mean(dim=(2, 3, 4))
+        torch.testing.assert_close(found, model.backbone.network(clips), rtol=1e-4, atol=1e-4)
+
+
 def test_one_long_clip_is_encoded_in_parts(registry: FakeRegistry, config: dict[str, Any]) -> None:
     parts, length, size = 3, config["clip_len"] * 2, config["crop_size"]
     frames = pixels(2, 1, 3, parts * length, size, size)

@@ -73,6 +73,36 @@ def test_an_output_that_is_not_the_volume_has_its_volume_read_too() -> None:
         torch.testing.assert_close(mean, backbone.volume(clips).mean(dim=(2, 3, 4)))
 
 
+def test_a_backbone_says_which_tokens_stand_for_places() -> None:
+    class WithClass(type(random_network("small_vit"))):  # type: ignore[misc]
+        """The first token is taken for a class token, and there is a norm behind the last block."""
+
+        def stage_tokens(self, tokens: Tensor, clips: int) -> Tensor:
+            assert len(tokens) == clips
+            return self.norm(tokens)[:, 1:]
+
+    torch.manual_seed(0)
+    backbone = WithClass(width=0.125, depth=3).eval()
+    clips = torch.randn(2, 3, 8, 32, 32)
+    with torch.inference_mode():
+        names = ("layer:2", "last2", "tokens:4")
+        layer, last, tokens = ReadoutRun(backbone, parse_readouts(names))(clips)
+        stages = [backbone.norm(stage)[:, 1:] for stage in by_hand(backbone, clips)]
+    torch.testing.assert_close(layer, stages[1].mean(1))
+    torch.testing.assert_close(last, torch.cat([stages[2].mean(1), stages[3].mean(1)], dim=1))
+    torch.testing.assert_close(tokens, stages[3])
+
+
+@pytest.mark.parametrize("name", ["i3d", "small_vit"])
+def test_a_backbone_that_sees_differences_is_read_as_it_sees(name: str) -> None:
+    backbone = random_network(name)
+    backbone.differences = True
+    clips = torch.randn(2, 3, 8, 32, 32)
+    with torch.inference_mode():
+        output, mean = ReadoutRun(backbone, parse_readouts(("output", "mean")))(clips)
+    torch.testing.assert_close(output, mean, rtol=1e-4, atol=1e-5)
+
+
 def test_three_crops_are_averaged_in_every_pooled_readout() -> None:
     three = encoder_of(random_network("small_vit"), layers=("output", "layer:1"), crop="three")
     centre = encoder_of(random_network("small_vit"), layers=("output", "layer:1"))
