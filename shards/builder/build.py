@@ -19,10 +19,12 @@ from ..encoding import ffmpeg_info
 from ..encoding.profiles import Profile
 from ..encoding.transcode import ClipLimits
 from ..errors import UsageError
+from ..measuring.cuts import CutOptions
 from ..progress import Progress
 from .finish import BuildResult, finish, read_stages, reject_line, result_of
-from .journal import Journal, PlanRecord, recipe_differences
+from .journal import FOLDER, Journal, PlanRecord, recipe_differences
 from .local_executor import ShardWork, run_local
+from .measured import finished_before, measure, measured_recipe
 from .partial_results import planned_result, task_result
 from .shard_plan import Plan, PlanOptions
 
@@ -42,6 +44,8 @@ class BuildOptions:
         tasks: number of tasks that share the work.
         task: this task's index, None where one run does all and finishes the set.
         dedupe_content: reject sources of equal bytes too.
+        dedupe_near: reject clips that show the same too, whatever their encoding.
+        cut: how whole videos are cut into clips.
         overwrite: remove what shard set lies at DEST first.
         dry_run: only plan.
         quiet: say nothing on the way.
@@ -58,10 +62,17 @@ class BuildOptions:
     tasks: int = 1
     task: int | None = None
     dedupe_content: bool = False
+    dedupe_near: bool = False
+    cut: CutOptions = dataclasses.field(default_factory=CutOptions)
     overwrite: bool = False
     dry_run: bool = False
     quiet: bool = False
     scratch: str | None = None
+
+    @property
+    def measures(self) -> bool:
+        """Whether videos are looked into before the plan, and what is found kept at DEST."""
+        return self.cut.wanted or self.dedupe_near
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -83,17 +94,30 @@ def build(options: BuildOptions) -> BuildResult:
         BuildError: the work can't go on.
         StorageError: a store refuses or fails.
     """
-    with planned(options) as (plan, record, scratch):
+    journal = Journal(options.dest)
+    with gathered(options) as (catalog, recipe, scratch):
+        if options.measures and not options.dry_run:
+            if options.overwrite or (finished := finished_before(journal, recipe)) is None:
+                _open_place(options, journal)
+            else:
+                return finished
+        plan, record = plan_of(options, catalog, recipe, scratch)
         if options.dry_run:
             return planned_result(options.dest, plan)
-        journal = Journal(options.dest)
-        finished = _prepare(options, journal, record, plan, scratch)
-        return finished or make(options, journal, record, plan, scratch)
+        result = _prepare(options, journal, record, plan, scratch)
+        return result or make(options, journal, record, plan, scratch)
 
 
 @contextlib.contextmanager
 def planned(options: BuildOptions) -> Iterator[tuple[Plan, PlanRecord, Path]]:
     """Gather the inputs and plan the shards; yields plan, record and scratch folder for as long as the work lasts."""
+    with gathered(options) as (catalog, recipe, scratch):
+        yield *plan_of(options, catalog, recipe, scratch), scratch
+
+
+@contextlib.contextmanager
+def gathered(options: BuildOptions) -> Iterator[tuple[Catalog, dict[str, Any], Path]]:
+    """Gather the inputs; yields catalog, recipe without ``inputs`` and scratch folder while the work lasts."""
     process.allow_again()
     with scratch_folder(options.scratch) as scratch:
         say = Progress(0, quiet=options.quiet).note
@@ -104,17 +128,38 @@ def planned(options: BuildOptions) -> Iterator[tuple[Plan, PlanRecord, Path]]:
             if options.dedupe_content:
                 mark_equal_content(catalog.database, catalog.roots, scratch)
             _say_notes(catalog, say)
-            plan = Plan(catalog, options.plan, options.profile)
-            _warn_about_splits(plan, say)
-            recipe = recipe_of(options, plan, encoder)
-            yield plan, PlanRecord(recipe=recipe, inputs=plan.inputs, shards=tuple(plan.shards)), scratch
+            yield catalog, recipe_of(options, catalog, encoder), scratch
         finally:
             catalog.close()
 
 
-def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dict[str, Any]:
-    """Return everything that decides the bytes of the set."""
+def plan_of(
+    options: BuildOptions, catalog: Catalog, recipe: dict[str, Any], scratch: Path
+) -> tuple[Plan, PlanRecord]:
+    """Look into videos where the options ask for it, then deal the clips to shards."""
+    if options.measures:
+        measure(
+            catalog,
+            options.cut,
+            near=options.dedupe_near,
+            folder=None if options.dry_run else Journal(options.dest).folder,
+            scratch=scratch,
+            timeout=options.limits.timeout,
+            workers=options.workers,
+            share=(0 if options.task is None else options.task, options.tasks),
+            quiet=options.quiet,
+        )
+    plan = Plan(catalog, options.plan, options.profile)
+    _warn_about_splits(plan, Progress(0, quiet=options.quiet).note)
+    recipe = {**recipe, "inputs": {"count": plan.inputs, "sha256": plan.digest}}
+    return plan, PlanRecord(recipe=recipe, inputs=plan.inputs, shards=tuple(plan.shards))
+
+
+def recipe_of(options: BuildOptions, catalog: Catalog, encoder: dict[str, str]) -> dict[str, Any]:
+    """Return everything that decides the bytes of the set, but for the inputs."""
     dealing = options.plan
+    dedupe = "content" if options.dedupe_content else "near" if options.dedupe_near else "identity"
+    filters = options.limits.filters.recipe()
     return {
         **options.profile.recipe(),
         "shard_bytes": dealing.shard_bytes,
@@ -126,11 +171,12 @@ def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dic
         "with_labels": options.catalog.with_labels,
         # Named only where chosen, so that sets built before the option existed keep their recipe.
         **({"keep_recordings": True} if options.catalog.keep_recordings else {}),
-        "dedupe": "content" if options.dedupe_content else "identity",
+        **({"filters": filters} if filters else {}),
+        **measured_recipe(catalog, options.cut, near=options.dedupe_near),
+        "dedupe": dedupe,
         "max_seconds": options.limits.max_seconds,
         "min_frames": options.limits.min_frames,
         "encoder": encoder,
-        "inputs": {"count": plan.inputs, "sha256": plan.digest},
     }
 
 
@@ -138,19 +184,10 @@ def _prepare(
     options: BuildOptions, journal: Journal, record: PlanRecord, plan: Plan, scratch: Path
 ) -> BuildResult | None:
     """Compare DEST with what is wanted. Returns the result where nothing is left to do."""
-    journal.check_bucket()
-    if options.overwrite:
-        if options.task is not None:
-            raise UsageError(
-                "--overwrite with --task-index would remove other tasks' work: run it without tasks"
-            )
-        journal.clear()
+    if not options.measures:
+        _open_place(options, journal)
     names = journal.names()
     where = f"DEST {storage.redact(options.dest)}"
-    foreign = journal.foreign()
-    # Other tools leave files beside a finished set; only a new one is not begun among them.
-    if foreign and shardset.MANIFEST_NAME not in names:
-        raise UsageError(f"{where}: is no shard set (it holds {foreign[0]!r}): use an empty folder")
     if shardset.MANIFEST_NAME in names:
         manifest = shardset.load_manifest(options.dest)
         _refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)
@@ -160,12 +197,30 @@ def _prepare(
     if begun is not None:
         _refuse_difference(f"{where} was begun with another recipe", begun.recipe, record.recipe)
         return None
-    if names:
+    # A run that was killed before its plan was whole leaves only what it had measured.
+    if set(names) - {FOLDER}:
         raise UsageError(
             f"{where}: holds {names[0]!r} of an unknown build: use another folder or --overwrite"
         )
     write_begin(journal, record, plan, scratch)
     return None
+
+
+def _open_place(options: BuildOptions, journal: Journal) -> None:
+    """Check that a set may be made at DEST, and remove the one that is to be overwritten."""
+    journal.check_bucket()
+    if options.overwrite:
+        if options.task is not None:
+            raise UsageError(
+                "--overwrite with --task-index would remove other tasks' work: run it without tasks"
+            )
+        journal.clear()
+    foreign = journal.foreign()
+    # Other tools leave files beside a finished set; only a new one is not begun among them.
+    if foreign and shardset.MANIFEST_NAME not in journal.names():
+        raise UsageError(
+            f"DEST {storage.redact(options.dest)}: is no shard set (it holds {foreign[0]!r}): use an empty folder"
+        )
 
 
 def write_begin(journal: Journal, record: PlanRecord, plan: Plan, scratch: Path) -> None:

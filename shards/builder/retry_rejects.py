@@ -93,6 +93,7 @@ def retry(options: BuildOptions, only: Sequence[str] = ()) -> BuildResult:
             else:
                 parts.append(_part_of(options.dest, manifest, shard, rows, rejects, entries.get(name)))
         if not redo:
+            journal.remove()
             return result_of(options.dest, manifest, read_stages(options.dest))
         for part in parts:
             journal.write_part(part)
