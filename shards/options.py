@@ -114,7 +114,7 @@ def _add_clip_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-motion",
         type=float,
         metavar="X",
-        help="median change of luma in an eighth of a second, in grey levels: 0.3 rejects stills and slide shows",
+        help="median change of luma in an eighth of a second, in grey levels: 0.1 rejects stills and slide shows",
     )
     filters.add_argument(
         "--max-black", type=float, metavar="X", help="share of the clip that may be black, 0 to 1"

@@ -24,7 +24,7 @@ from ..progress import Progress
 from .finish import BuildResult, finish, read_stages, reject_line, result_of
 from .journal import FOLDER, Journal, PlanRecord, recipe_differences
 from .local_executor import ShardWork, run_local
-from .measured import finished_before, measure, measured_recipe
+from .measured import measure, measured_recipe
 from .partial_results import planned_result, task_result
 from .shard_plan import Plan, PlanOptions
 
@@ -97,9 +97,8 @@ def build(options: BuildOptions) -> BuildResult:
     journal = Journal(options.dest)
     with gathered(options) as (catalog, recipe, scratch):
         if options.measures and not options.dry_run:
-            if options.overwrite or (finished := finished_before(journal, recipe)) is None:
-                _open_place(options, journal)
-            else:
+            _open_place(options, journal)
+            if (finished := _compared_early(journal, recipe)) is not None:
                 return finished
         plan, record = plan_of(options, catalog, recipe, scratch)
         if options.dry_run:
@@ -144,7 +143,7 @@ def plan_of(
             near=options.dedupe_near,
             folder=None if options.dry_run else Journal(options.dest).folder,
             scratch=scratch,
-            timeout=options.limits.timeout,
+            limits=options.limits,
             workers=options.workers,
             share=(0 if options.task is None else options.task, options.tasks),
             quiet=options.quiet,
@@ -232,12 +231,28 @@ def write_begin(journal: Journal, record: PlanRecord, plan: Plan, scratch: Path)
     journal.write_plan(record, rejects)
 
 
+def _compared_early(journal: Journal, recipe: dict[str, Any]) -> BuildResult | None:
+    """Compare DEST with what is wanted before videos are looked into; returns the result of a finished set."""
+    where = f"DEST {storage.redact(journal.dest)}"
+    if shardset.MANIFEST_NAME in journal.names():
+        manifest = shardset.load_manifest(journal.dest)
+        old = {name: value for name, value in manifest.recipe.items() if name != "inputs"}
+        _refuse_difference(f"{where} is finished with another recipe", old, recipe)
+        journal.remove()
+        return result_of(journal.dest, manifest, read_stages(journal.dest))
+    if (begun := journal.read_plan()) is not None:
+        old = {name: value for name, value in begun.recipe.items() if name != "inputs"}
+        _refuse_difference(f"{where} was begun with another recipe", old, recipe)
+    return None
+
+
 def _refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> None:
     differences = recipe_differences(old, new)
     if not differences:
         return
-    if all(difference.startswith("inputs.") for difference in differences):
-        counts = f"{old['inputs']['count']} then, {new['inputs']['count']} now"
+    if all(difference.startswith(("inputs.", "videos.")) for difference in differences):
+        name = differences[-1].partition(".")[0]
+        counts = f"{old[name]['count']} then, {new[name]['count']} now"
         raise UsageError(f"{what}: the inputs have changed ({counts}): use another DEST or --overwrite")
     raise UsageError(f"{what} ({'; '.join(differences[:4])}): use another DEST or --overwrite")
 

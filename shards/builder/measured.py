@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pal_ds.formats import shardset
-
 from ..catalog.gather import Catalog
-from ..measuring.cut_videos import cut_videos, cutting_recipe
+from ..encoding.transcode import ClipLimits
+from ..measuring.cut_videos import cut_videos, cutting_recipe, digest_of
 from ..measuring.cuts import CutOptions
 from ..measuring.measurements import Measurements
 from ..measuring.near_duplicates import mark_near_duplicates, near_recipe
-from .finish import BuildResult, read_stages, result_of
-from .journal import Journal
 
 
 def measured_recipe(catalog: Catalog, cut: CutOptions, *, near: bool) -> dict[str, Any]:
@@ -27,23 +24,8 @@ def measured_recipe(catalog: Catalog, cut: CutOptions, *, near: bool) -> dict[st
         recipe["cutting"] = cutting_recipe(catalog, cut)
     if near:
         recipe["near"] = near_recipe()
-    return recipe
-
-
-def finished_before(journal: Journal, recipe: dict[str, Any]) -> BuildResult | None:
-    """Return the result of the finished set at DEST where it has this recipe, but for what measuring would tell.
-
-    Args:
-        journal: of DEST.
-        recipe: of the build, without ``inputs``.
-    """
-    if "cutting" not in recipe or shardset.MANIFEST_NAME not in journal.names():
-        return None
-    manifest = shardset.load_manifest(journal.dest)
-    if {name: value for name, value in manifest.recipe.items() if name != "inputs"} != recipe:
-        return None
-    journal.remove()
-    return result_of(journal.dest, manifest, read_stages(journal.dest))
+    # What was there before it was looked into: known without looking, so that a finished set is known again.
+    return {**recipe, "videos": {"count": catalog.count(), "sha256": digest_of(catalog)}} if recipe else {}
 
 
 def measure(
@@ -53,7 +35,7 @@ def measure(
     near: bool,
     folder: str | None,
     scratch: Path,
-    timeout: float,
+    limits: ClipLimits,
     workers: int,
     share: tuple[int, int],
     quiet: bool,
@@ -66,7 +48,7 @@ def measure(
         near: whether near duplicates are marked.
         folder: where what is found is kept for the next run; None nowhere.
         scratch: folder for remote videos and for the tables.
-        timeout: seconds that a tool may take for a video.
+        limits: what is still a clip, and how long a tool may take for a video.
         workers: videos at a time.
         share: this task's number and the number of tasks.
         quiet: no progress on stderr.
@@ -75,12 +57,12 @@ def measure(
         StorageError: a store fails beyond its budget.
     """
     store = Measurements(scratch / "measured.sqlite", folder)
-    common: dict[str, Any] = {"timeout": timeout, "workers": workers, "share": share, "quiet": quiet}
+    common: dict[str, Any] = {"timeout": limits.timeout, "workers": workers, "share": share, "quiet": quiet}
     try:
         if cut.wanted:
             cut_videos(catalog, cut, store, scratch, **common)
         if near:
-            mark_near_duplicates(catalog, store, scratch, **common)
+            mark_near_duplicates(catalog, store, scratch, filters=limits.filters, **common)
     finally:
         store.save()
         store.close()

@@ -25,7 +25,7 @@ _WHOLE = f"{USABLE} AND start IS NULL AND offset < 0"
 
 
 def cutting_recipe(catalog: Catalog, options: CutOptions) -> dict[str, Any]:
-    """Return what decides the spans, the uncut inputs included.
+    """Return what decides the spans, beside the videos.
 
     Raises:
         UsageError: there is nothing to cut, or PySceneDetect is missing.
@@ -39,7 +39,7 @@ def cutting_recipe(catalog: Catalog, options: CutOptions) -> dict[str, Any]:
     recipe: dict[str, Any] = {"chunk": options.chunk}
     if options.shots:
         recipe["shots"] = detector_identity(options.shot_threshold)
-    return {**recipe, "videos": {"count": catalog.count(), "sha256": _digest(catalog)}}
+    return recipe
 
 
 def cut_videos(
@@ -113,7 +113,8 @@ def _pieces(row: Row, value: dict[str, Any], options: CutOptions) -> Iterator[Ro
         yield dataclasses.replace(row, source=source, start=start, end=end, span=CUT)
 
 
-def _digest(catalog: Catalog) -> str:
+def digest_of(catalog: Catalog) -> str:
+    """Return a hash of all inputs as they are now."""
     hasher = hashlib.sha256()
     columns = 'key, source, location, size, start, "end", span, label, stage, error'
     for line in catalog.database.execute(f"SELECT {columns} FROM inputs ORDER BY key, source, id"):  # noqa: S608

@@ -16,7 +16,9 @@ from ..catalog.gather import Catalog
 from ..catalog.origins import Origins
 from ..catalog.rows import CUT, WHOLE, Row
 from ..encoding import ffmpeg_info
+from ..encoding.clip_filters import ClipFilters
 from ..encoding.clip_spans import resolve_span
+from ..errors import Rejected
 from ..progress import Progress
 from .measurements import USABLE, Measurements, measure_rows, name_of
 from .thumbnails import FRAMES, HEIGHT, LEAST_MOTION, MOST_BITS, WIDTH, Thumbnail, alike, take_thumbnail
@@ -43,6 +45,7 @@ def mark_near_duplicates(
     store: Measurements,
     scratch: Path,
     *,
+    filters: ClipFilters,
     timeout: float,
     workers: int,
     share: tuple[int, int],
@@ -54,6 +57,7 @@ def mark_near_duplicates(
         catalog: the inputs, cut where they are to be cut.
         store: where thumbnails are kept.
         scratch: folder for remote videos and for the tables.
+        filters: what they refuse for its size or length wins over nothing.
         timeout: seconds that a tool may take for a clip.
         workers: clips at a time.
         share: this task's number and the number of tasks.
@@ -64,13 +68,15 @@ def mark_near_duplicates(
     """
     origins = Origins(catalog.roots)
 
-    def measure(row: Row) -> dict[str, str]:
+    def measure(row: Row) -> dict[str, Any]:
         with origins.open(row, scratch) as fetched:
             info = ffmpeg_info.probe(fetched.path, timeout=timeout)
             cut = row.span == CUT or (row.span != WHOLE and resolve_span(row, info.duration) == CUT)
             start, seconds = (row.start or 0.0, row.seconds or 0.0) if cut else (0.0, info.duration)
             found = None if seconds <= 0 else take_thumbnail(fetched.path, start, seconds, timeout=timeout)
-        return {} if found is None else {"thumbnail": found.to_text()}
+        if found is None:
+            return {}
+        return {"thumbnail": found.to_text(), "side": min(info.width, info.height), "seconds": seconds}
 
     count = catalog.database.execute(f"SELECT count(*) FROM inputs WHERE {USABLE}").fetchone()[0]  # noqa: S608
     with Progress(count, label="clips compared", quiet=quiet) as progress:
@@ -79,7 +85,7 @@ def mark_near_duplicates(
     try:
         table.executescript(_SCHEMA)
         table.execute("BEGIN")
-        found = list(_losers(catalog, store, table))
+        found = list(_losers(catalog, store, table, filters))
     finally:
         table.close()
     catalog.database.execute("BEGIN")
@@ -87,14 +93,16 @@ def mark_near_duplicates(
     catalog.database.execute("COMMIT")
 
 
-def _losers(catalog: Catalog, store: Measurements, table: sqlite3.Connection) -> Iterator[tuple[str, int]]:
+def _losers(
+    catalog: Catalog, store: Measurements, table: sqlite3.Connection, filters: ClipFilters
+) -> Iterator[tuple[str, int]]:
     """Yield the error and the number of every near duplicate."""
     query = f"SELECT id, {ROW_COLUMNS} FROM inputs WHERE {USABLE} ORDER BY source, root, location, id"  # noqa: S608
     for order, line in enumerate(catalog.database.execute(query)):
         number, row = line[0], next(rows_from([line[1:]]))
         value = store.get(KIND, name_of(catalog, row))
-        if "thumbnail" not in value:
-            # What can't be looked at is judged by the build, which says why.
+        # What can't be looked at, or is refused in any case, is left to the build, which says why.
+        if "thumbnail" not in value or not _passes(value, filters):
             continue
         thumbnail = Thumbnail.from_text(value["thumbnail"])
         winner = _winner(table, row.group, thumbnail)
@@ -107,6 +115,15 @@ def _losers(catalog: Catalog, store: Measurements, table: sqlite3.Connection) ->
         table.executemany(
             "INSERT INTO lookup VALUES (?, ?, ?)", ((*place, order) for place in thumbnail.values())
         )
+
+
+def _passes(value: dict[str, Any], filters: ClipFilters) -> bool:
+    try:
+        filters.check_side(value["side"], value["side"])
+        filters.check_seconds(value["seconds"])
+    except Rejected:
+        return False
+    return True
 
 
 def _winner(table: sqlite3.Connection, group: str, thumbnail: Thumbnail) -> tuple[str, float] | None:
