@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pal_ds import storage
+from pal_ds.data.clip_cache import ClipCache
 from pal_ds.data.errors import ClipCorruptError, ClipError
 from pal_ds.data.order.epoch_order import ClipPosition, IntArray
 from pal_ds.data.order.group_schedule import GroupTask
@@ -97,6 +98,7 @@ class ClipStream:
         whole_windows: read whole windows; see :func:`fits_whole_windows`.
         threads: range reads in flight; :data:`SMALL_READS` times as many where groups are read one by one.
         retry: how long failing reads are tried again.
+        cache: of samples on a local disk, or None.
     """
 
     def __init__(
@@ -109,7 +111,9 @@ class ClipStream:
         whole_windows: bool,
         threads: int,
         retry: RetryPolicy,
+        cache: ClipCache | None = None,
     ) -> None:
+        self._cache = cache
         self.counters = ReadCounters()
         self._url = url
         self._shard_names = shard_names
@@ -146,11 +150,15 @@ class ClipStream:
 
     def fetch(self, position: ClipPosition) -> Clip:
         """Read one clip now: the stand-in of a broken one."""
-        return self._read_one(position, self._index(position.shard))
+        index = self._index(position.shard)
+        kept = self._kept(position.shard, np.array([position.clip], np.int64), index)
+        return kept.get(position) or self._read_one(position, index)
 
     def close(self) -> None:
         """Drop what is under way."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._cache is not None:
+            self._cache.close()
 
     def _name(self, task: GroupTask) -> tuple[int, ...]:
         return task.unit if self._whole_windows else (task.number,)
@@ -184,9 +192,33 @@ class ClipStream:
                 raise ShardSetError(
                     f"{shardset.index_name(self._shard_names[shard])}: fewer samples than in the manifest"
                 )
-            for run in _joined(clips, index):
+            kept = self._kept(shard, clips, index)
+            found |= kept
+            missing = np.array(
+                [clip for clip in clips if ClipPosition(shard, int(clip)) not in kept], np.int64
+            )
+            for run in _joined(missing, index):
                 found.update(self._read_run(shard, run, index))
         return found
+
+    def _kept(self, shard: int, clips: IntArray, index: _Index) -> dict[ClipPosition, Clip]:
+        """Return what the cache has of some clips of a shard."""
+        found: dict[ClipPosition, Clip] = {}
+        if self._cache is None:
+            return found
+        counters = ReadCounters()
+        for clip in clips.tolist():
+            data = self._cache.get(shard, int(index.offsets[clip]), int(index.sizes[clip]))
+            if data is not None:
+                (sample,) = split_samples(data)
+                found[ClipPosition(shard, clip)] = sample
+                counters.cached_bytes += len(data)
+        self._count(counters)
+        return found
+
+    def _keep(self, shard: int, offset: int, data: bytes) -> None:
+        if self._cache is not None:
+            self._cache.put(shard, offset, data)
 
     def _read_run(self, shard: int, run: IntArray, index: _Index) -> dict[ClipPosition, Clip]:
         start = int(index.offsets[run[0]])
@@ -201,7 +233,12 @@ class ClipStream:
             sample = samples.get(bytes(index.keys[clip]).decode())
             # Bytes that are wrong once may be right the second time: a proxy's fault, not the shard's.
             good = sample is not None and _is_sound(sample)
-            found[position] = sample if sample is not None and good else self._read_one(position, index)
+            if sample is not None and good:
+                found[position] = sample
+                offset = int(index.offsets[clip])
+                self._keep(shard, offset, data[offset - start : offset - start + int(index.sizes[clip])])
+            else:
+                found[position] = self._read_one(position, index)
         return found
 
     def _read_one(self, position: ClipPosition, index: _Index) -> Clip:
@@ -219,6 +256,7 @@ class ClipStream:
             )
         if not _is_sound(samples[0]):
             return ClipCorruptError(key, f"{name}: bytes differ from the record's length or SHA-256")
+        self._keep(position.shard, start, data)
         return samples[0]
 
     def _range(self, shard: int, start: int, end: int) -> bytes:

@@ -113,6 +113,7 @@ class Journal:
         Raises:
             UsageError: there is no such bucket.
         """
+        storage.check_writable(self.dest)
         scheme, found, rest = self.dest.partition("://")
         if not found or storage.is_local(self.dest):
             return
