@@ -31,8 +31,8 @@ examples:
   pal-shard stats shards/ ; pal-shard ls shards/ --shard train-000000.tar
 
 Run the same 'build' again after any interruption: finished shards are kept, and the result is the same to the byte.
-Places are paths or URLs (s3://, gs://, az://, file://; hf:// as a source); S3 takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-AWS_ENDPOINT_URL from the environment.
+Places are paths or URLs (s3://, gs://, az://, file://; hf:// is only read); S3 takes AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL from the environment.
 
 exit status: 0 all inputs are in shards; 3 finished, some inputs are listed in rejects.jsonl; 2 bad usage; 1 failed
 """

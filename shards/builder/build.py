@@ -21,8 +21,9 @@ from ..encoding.transcode import ClipLimits
 from ..errors import UsageError
 from ..measuring.cuts import CutOptions
 from ..progress import Progress
+from .comparing import compared_early, refuse_difference
 from .finish import BuildResult, finish, read_stages, reject_line, result_of
-from .journal import FOLDER, Journal, PlanRecord, recipe_differences
+from .journal import FOLDER, Journal, PlanRecord
 from .local_executor import ShardWork, run_local
 from .measured import measure, measured_recipe
 from .partial_results import planned_result, task_result
@@ -98,7 +99,7 @@ def build(options: BuildOptions) -> BuildResult:
     with gathered(options) as (catalog, recipe, scratch):
         if options.measures and not options.dry_run:
             _open_place(options, journal)
-            if (finished := _compared_early(journal, recipe)) is not None:
+            if (finished := compared_early(journal, recipe)) is not None:
                 return finished
         plan, record = plan_of(options, catalog, recipe, scratch)
         if options.dry_run:
@@ -189,12 +190,12 @@ def _prepare(
     where = f"DEST {storage.redact(options.dest)}"
     if shardset.MANIFEST_NAME in names:
         manifest = shardset.load_manifest(options.dest)
-        _refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)
+        refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)
         journal.remove()
         return result_of(options.dest, manifest, read_stages(options.dest))
     begun = journal.read_plan()
     if begun is not None:
-        _refuse_difference(f"{where} was begun with another recipe", begun.recipe, record.recipe)
+        refuse_difference(f"{where} was begun with another recipe", begun.recipe, record.recipe)
         return None
     # A run that was killed before its plan was whole leaves only what it had measured.
     if set(names) - {FOLDER}:
@@ -229,32 +230,6 @@ def write_begin(journal: Journal, record: PlanRecord, plan: Plan, scratch: Path)
         file.writelines(reject_line(reject) for reject in plan.catalog.rejects())
     storage.make_folder(journal.dest)
     journal.write_plan(record, rejects)
-
-
-def _compared_early(journal: Journal, recipe: dict[str, Any]) -> BuildResult | None:
-    """Compare DEST with what is wanted before videos are looked into; returns the result of a finished set."""
-    where = f"DEST {storage.redact(journal.dest)}"
-    if shardset.MANIFEST_NAME in journal.names():
-        manifest = shardset.load_manifest(journal.dest)
-        old = {name: value for name, value in manifest.recipe.items() if name != "inputs"}
-        _refuse_difference(f"{where} is finished with another recipe", old, recipe)
-        journal.remove()
-        return result_of(journal.dest, manifest, read_stages(journal.dest))
-    if (begun := journal.read_plan()) is not None:
-        old = {name: value for name, value in begun.recipe.items() if name != "inputs"}
-        _refuse_difference(f"{where} was begun with another recipe", old, recipe)
-    return None
-
-
-def _refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    differences = recipe_differences(old, new)
-    if not differences:
-        return
-    if all(difference.startswith(("inputs.", "videos.")) for difference in differences):
-        name = differences[-1].partition(".")[0]
-        counts = f"{old[name]['count']} then, {new[name]['count']} now"
-        raise UsageError(f"{what}: the inputs have changed ({counts}): use another DEST or --overwrite")
-    raise UsageError(f"{what} ({'; '.join(differences[:4])}): use another DEST or --overwrite")
 
 
 def make(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..catalog.database import ROW_COLUMNS, decode, encode, rows_from
+from ..catalog.films import Films
 from ..catalog.gather import Catalog
 from ..catalog.origins import Origins
 from ..catalog.rows import CUT, WHOLE, Row
@@ -66,7 +67,7 @@ def mark_near_duplicates(
     Raises:
         StorageError: a store fails beyond its budget.
     """
-    origins = Origins(catalog.roots)
+    origins = Origins(catalog.roots, films=Films(scratch))
 
     def measure(row: Row) -> dict[str, Any]:
         with origins.open(row, scratch) as fetched:

@@ -17,7 +17,7 @@ import pytest
 
 from launch.demo.s3_server import S3Server
 from tests.support.clips import make_folder
-from tests.support.faulty_s3 import Faults, FaultyS3
+from tests.support.header_keeper import HeaderKeeper
 from tests.support.hub_server import HubServer
 from tests.support.shard_files import files_of
 
@@ -184,18 +184,6 @@ def test_a_set_on_the_hub_is_verified_one_request_a_range(corpus, tmp_path, toke
         refused = shard("build", corpus, "hf://datasets/me/videos/new", *SMALL, environment=environment)
         assert refused.returncode == 2
         assert "hf upload" in refused.stderr
-
-
-class HeaderKeeper(FaultyS3):
-    """Passes everything on and keeps what clients sent."""
-
-    def __init__(self, port: int) -> None:
-        self.heads: list[bytes] = []
-        super().__init__(port, Faults())
-
-    def _fate(self, head: bytes) -> str:
-        self.heads.append(head.lower())
-        return super()._fate(head)
 
 
 @pytest.mark.slow
