@@ -24,6 +24,7 @@ examples:
   pal-shard build videos/ s3://bucket/set --val-fraction 0.1   hold out a tenth, by whole source videos
   pal-shard build kinetics-400_train.csv s3://bucket/k400 --video-root s3://bucket/videos --with-labels
   pal-shard build clips.csv shards/ --dry-run    what would be made (columns: path[,start,end,split,label])
+  pal-shard build films/ shards/ --shots --chunk 10 --min-seconds 2 --min-motion 0.1 --dedupe near
   pal-shard build videos/ shards/ --num-tasks 8 --task-index $SLURM_ARRAY_TASK_ID, then: pal-shard finish shards/
   pal-shard verify shards/ --decode                            read all of it again
   pal-shard reshard shards/ smaller/ --shard-bytes 32MiB       deal the same clips anew, bytes unchanged
@@ -35,8 +36,8 @@ examples:
   pal-shard stats shards/ ; pal-shard ls shards/ --shard train-000000.tar
 
 Run the same 'build' again after any interruption: finished shards are kept, and the result is the same to the byte.
-Places are paths or URLs (s3://, gs://, az://, file://); S3 takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-AWS_ENDPOINT_URL from the environment.
+Places are paths or URLs (s3://, gs://, az://, file://; hf:// is only read); S3 takes AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL from the environment.
 
 exit status: 0 all inputs are in shards; 3 finished, some inputs are listed in rejects.jsonl; 2 bad usage; 1 failed
 """

@@ -16,7 +16,7 @@ class Rejected(Exception):  # noqa: N818  an outcome of one input, not a failure
 
     Attributes:
         stage: where it was found out: ``catalog``, ``missing``, ``duplicate``, ``label``, ``read``, ``probe``,
-            ``transcode`` or ``verify``.
+            ``transcode``, ``verify`` or ``filter``.
         error: one line for people, free of paths, addresses and times, so that it is the same on every run.
     """
 

@@ -13,6 +13,7 @@ from .errors import UsageError
 
 if TYPE_CHECKING:
     from .builder.build import BuildOptions
+    from .measuring.cuts import CutOptions
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
@@ -50,11 +51,13 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_argument("--limit", type=int, metavar="N", help="take only N inputs of the shuffled list")
     inputs.add_argument(
         "--dedupe",
-        choices=["identity", "content"],
+        choices=["identity", "content", "near"],
         default="identity",
-        help="what makes two inputs duplicates: the same name and span (default), or equal bytes too",
+        help="what makes two inputs duplicates: the same name and span (default); equal bytes too (content); or "
+        "pictures that look alike too, whatever their encoding (near)",
     )
     add_member_arguments(parser.add_argument_group("tars as SOURCE"))
+    _add_clip_arguments(parser)
     dealing = parser.add_argument_group("splits and shards")
     dealing.add_argument("--split", metavar="NAME", help="name of the one split (default: train)")
     dealing.add_argument("--split-column", action="store_true", help="follow the CSV's split column")
@@ -95,6 +98,45 @@ def add_member_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def _add_clip_arguments(parser: argparse.ArgumentParser) -> None:
+    cutting = parser.add_argument_group("long videos")
+    cutting.add_argument(
+        "--chunk",
+        type=float,
+        metavar="S",
+        help="cut whole videos into pieces of S seconds; a last one below S/2 is added to the one before",
+    )
+    cutting.add_argument(
+        "--shots",
+        action="store_true",
+        help="cut whole videos where one shot ends and the next begins (extra 'shots': PySceneDetect)",
+    )
+    cutting.add_argument(
+        "--shot-threshold",
+        type=float,
+        metavar="X",
+        help="of --shots: how much more than its neighbours a frame must change; lower cuts oftener (default: 3)",
+    )
+    filters = parser.add_argument_group("filters (what they keep out is a reject of stage 'filter')")
+    filters.add_argument("--min-side", type=int, metavar="PX", help="shorter side of the source")
+    filters.add_argument("--min-seconds", type=float, metavar="S", help="length of the clip")
+    filters.add_argument(
+        "--max-seconds", type=float, default=600.0, metavar="S", help="reject longer clips (default: 600)"
+    )
+    filters.add_argument(
+        "--min-frames", type=int, default=8, metavar="N", help="reject clips of fewer frames (default: 8)"
+    )
+    filters.add_argument(
+        "--min-motion",
+        type=float,
+        metavar="X",
+        help="median change of luma in an eighth of a second, in grey levels: 0.1 rejects stills and slide shows",
+    )
+    filters.add_argument(
+        "--max-black", type=float, metavar="X", help="share of the clip that may be black, 0 to 1"
+    )
+
+
 def _add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
     encoding = parser.add_argument_group("encoding")
     encoding.add_argument(
@@ -116,12 +158,6 @@ def _add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
         "--gop", type=int, metavar="N", help="frames from key frame to key frame (fast: 16)"
     )
     encoding.add_argument("--crf", type=int, metavar="N", help="x264's quality, lower is better (23)")
-    encoding.add_argument(
-        "--max-seconds", type=float, default=600.0, metavar="S", help="reject longer clips (default: 600)"
-    )
-    encoding.add_argument(
-        "--min-frames", type=int, default=8, metavar="N", help="reject clips of fewer frames (default: 8)"
-    )
     encoding.add_argument(
         "--timeout",
         type=float,
@@ -162,6 +198,7 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
     from .builder.build import BuildOptions
     from .builder.shard_plan import PlanOptions
     from .catalog.gather import CatalogOptions
+    from .encoding.clip_filters import ClipFilters
     from .encoding.transcode import ClipLimits
     from .foreign_tars.label_member import LabelMember
     from .foreign_tars.video_member import VideoMember
@@ -201,17 +238,44 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
         ),
         profile=_profile(arguments),
         limits=ClipLimits(
-            max_seconds=arguments.max_seconds, min_frames=arguments.min_frames, timeout=arguments.timeout
+            max_seconds=arguments.max_seconds,
+            min_frames=arguments.min_frames,
+            timeout=arguments.timeout,
+            filters=ClipFilters(
+                min_side=arguments.min_side,
+                min_seconds=arguments.min_seconds,
+                min_motion=arguments.min_motion,
+                max_black=arguments.max_black,
+            ),
         ),
         workers=default_workers() if arguments.workers is None else arguments.workers,
         executor=arguments.executor,
         tasks=1 if arguments.num_tasks is None else arguments.num_tasks,
         task=arguments.task_index,
         dedupe_content=arguments.dedupe == "content",
+        dedupe_near=arguments.dedupe == "near",
+        cut=_cut_options(arguments),
         overwrite=arguments.overwrite,
         dry_run=arguments.dry_run,
         quiet=arguments.quiet,
         scratch=arguments.scratch,
+    )
+
+
+def _cut_options(arguments: argparse.Namespace) -> CutOptions:
+    from .measuring.cuts import CutOptions
+
+    if arguments.shot_threshold is not None and not arguments.shots:
+        raise UsageError("--shot-threshold has no effect without --shots: give both")
+    if (arguments.shots or arguments.chunk is not None) and (arguments.copy or arguments.profile == "copy"):
+        raise UsageError("--chunk and --shots cut videos, which --copy can't: use a transcoding profile")
+    if arguments.min_seconds is not None and arguments.min_seconds > arguments.max_seconds:
+        raise UsageError(
+            f"--min-seconds {arguments.min_seconds:g}: is more than --max-seconds {arguments.max_seconds:g}"
+        )
+    threshold = {} if arguments.shot_threshold is None else {"shot_threshold": arguments.shot_threshold}
+    return CutOptions(
+        chunk=arguments.chunk, shots=arguments.shots, max_seconds=arguments.max_seconds, **threshold
     )
 
 

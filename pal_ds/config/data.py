@@ -105,6 +105,15 @@ class DataConfig:
     retry_seconds: float = option(
         600.0, "How long a failing read from the store is tried again before the run stops.", fixed=False
     )
+    cache_dir: str = option(
+        "",
+        "Folder on a local disk (NVMe) that keeps clips read from the store for later epochs, shared by the ranks of "
+        "a host. Never changes the order. Off by default: then nothing is written to a local disk.",
+        fixed=False,
+    )
+    cache_bytes: int = option(
+        0, "What the clips in data.cache_dir may take there, in bytes, over all processes.", fixed=False
+    )
 
     def __post_init__(self) -> None:
         check(
@@ -185,6 +194,20 @@ class DataConfig:
             "use a share between 0 and 1",
         )
         check(self.retry_seconds > 0, "data.retry_seconds", self.retry_seconds, "use seconds above 0")
+        check(
+            "://" not in self.cache_dir,
+            "data.cache_dir",
+            self.cache_dir,
+            "give a folder on a local disk: a cache in a store would save nothing",
+        )
+        check(
+            bool(self.cache_dir) == (self.cache_bytes > 0),
+            "data.cache_bytes",
+            self.cache_bytes,
+            "give what data.cache_dir may take, in bytes above 0"
+            if self.cache_dir
+            else "has no effect without data.cache_dir: give both",
+        )
         if self.group_size < 5:
             warnings.warn(
                 f"data.group_size = {self.group_size}: few pairs of backgrounds exist in a group; use 5 or more",

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from pal_ds import storage
+from pal_ds.data.clip_cache import ClipCache
 from pal_ds.data.clip_index import ClipIndex, joined
 from pal_ds.data.errors import ClipCorruptError, ClipError, ClipRemovedError
 from pal_ds.data.order.epoch_order import ClipPosition, IntArray
@@ -78,6 +79,7 @@ class ClipStream:
         whole_windows: read whole windows; see :func:`fits_whole_windows`.
         threads: range reads in flight; :data:`SMALL_READS` times as many where groups are read one by one.
         retry: how long failing reads are tried again.
+        cache: of samples on a local disk, or None.
     """
 
     def __init__(
@@ -90,7 +92,9 @@ class ClipStream:
         whole_windows: bool,
         threads: int,
         retry: RetryPolicy,
+        cache: ClipCache | None = None,
     ) -> None:
+        self._cache = cache
         self.counters = ReadCounters()
         self._url = url
         self._shard_names = shard_names
@@ -133,6 +137,8 @@ class ClipStream:
     def close(self) -> None:
         """Drop what is under way."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._cache is not None:
+            self._cache.close()
 
     def _name(self, task: GroupTask) -> tuple[int, ...]:
         return task.unit if self._whole_windows else (task.number,)
@@ -176,9 +182,33 @@ class ClipStream:
         found: dict[ClipPosition, Clip] = {}
         for clip in clips[index.sizes[clips] == 0].tolist():
             found[ClipPosition(shard, clip)] = ClipRemovedError(index.key(clip), f"{name}: was taken down")
-        for run in joined(clips[index.sizes[clips] > 0], index):
+        there = clips[index.sizes[clips] > 0]
+        kept = self._kept(shard, there, index)
+        found |= kept
+        missing = np.array([clip for clip in there if ClipPosition(shard, int(clip)) not in kept], np.int64)
+        for run in joined(missing, index):
             found.update(self._read_run(shard, run, index))
         return found
+
+    def _kept(self, shard: int, clips: IntArray, index: ClipIndex) -> dict[ClipPosition, Clip]:
+        """Return what the cache has of some clips of a shard."""
+        found: dict[ClipPosition, Clip] = {}
+        if self._cache is None:
+            return found
+        counters = ReadCounters()
+        for clip in clips.tolist():
+            offset = int(index.offsets[clip])
+            data = self._cache.get(shard, offset, int(index.sizes[clip]))
+            if data is not None:
+                (sample,) = index.samples(data, offset, [clip])
+                found[ClipPosition(shard, clip)] = sample
+                counters.cached_bytes += len(data)
+        self._count(counters)
+        return found
+
+    def _keep(self, shard: int, offset: int, data: bytes) -> None:
+        if self._cache is not None:
+            self._cache.put(shard, offset, data)
 
     def _read_run(self, shard: int, run: IntArray, index: ClipIndex) -> dict[ClipPosition, Clip]:
         start = int(index.offsets[run[0]])
@@ -193,7 +223,12 @@ class ClipStream:
             sample = samples.get(index.key(clip))
             # Bytes that are wrong once may be right the second time: a proxy's fault, not the shard's.
             good = sample is not None and _is_sound(sample)
-            found[position] = sample if sample is not None and good else self._read_one(position, index)
+            if sample is not None and good:
+                found[position] = sample
+                offset = int(index.offsets[clip])
+                self._keep(shard, offset, data[offset - start : offset - start + int(index.sizes[clip])])
+            else:
+                found[position] = self._read_one(position, index)
         return found
 
     def _read_one(self, position: ClipPosition, index: ClipIndex) -> Clip:
@@ -214,6 +249,7 @@ class ClipStream:
                 f": {storage.redact(index.tar)} has changed since it was adopted" if index.videos else ""
             )
             return ClipCorruptError(key, f"{name}: bytes differ from the record's length or SHA-256{changed}")
+        self._keep(position.shard, start, data)
         return samples[0]
 
     def _range(self, index: ClipIndex, start: int, end: int) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
+from collections.abc import Sequence
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
 from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
+from pal_ds.data.clip_cache import cache_spec
 from pal_ds.data.decode import decode_device
 from pal_ds.data.errors import TooManyBadClipsError
 from pal_ds.data.order.epoch_order import EpochPlan
@@ -20,6 +22,7 @@ from pal_ds.data.workers.group_source import InProcess, Source, Taken
 from pal_ds.data.workers.worker_pool import WorkerPool
 from pal_ds.data.workers.worker_process import WorkerSpec
 from pal_ds.formats import shardset
+from pal_ds.formats.shardset import ShardEntry
 from pal_ds.storage import ReadCounters, RetryPolicy
 
 #: The share of replaced clips is judged from this many clips on.
@@ -33,6 +36,7 @@ class LoaderStats:
     Attributes:
         clips: clips delivered.
         bytes: bytes read from storage.
+        cached_bytes: bytes read from the local cache instead.
         requests: range and index reads.
         retries: reads tried again.
         retry_wait_seconds: time spent waiting before retries, over all workers.
@@ -53,6 +57,7 @@ class LoaderStats:
     data_wait_seconds: float = 0.0
     ready_groups: int = 0
     worker_restarts: int = 0
+    cached_bytes: int = 0
 
 
 class GroupFeed:
@@ -135,6 +140,7 @@ class GroupFeed:
         self.stats.clips += len(batch)
         self.stats.bytes, self.stats.requests = self._counts.bytes, self._counts.requests
         self.stats.retries, self.stats.retry_wait_seconds = self._counts.retries, self._counts.wait_seconds
+        self.stats.cached_bytes = self._counts.cached_bytes
         self.stats.replaced += len(batch.replaced)
         self._bad_shards.update(row["shard"] for row in batch.replaced)
         share = self.stats.replaced / max(ENOUGH_CLIPS, self.stats.clips)
@@ -168,6 +174,7 @@ def worker_spec(
     shards_url: str,
     *,
     plan: EpochPlan,
+    shards: Sequence[ShardEntry],
     schedule: Schedule,
     whole_windows: bool,
     data: DataConfig,
@@ -177,7 +184,7 @@ def worker_spec(
     labels: tuple[str, ...],
     retry: RetryPolicy | None,
 ) -> WorkerSpec:
-    """Return what all workers of a rank have in common.
+    """Return what all workers of a rank have in common; ``shards`` are those of the split, in the manifest's order.
 
     Raises:
         ConfigError: decoding on CUDA is asked for where there is none.
@@ -199,4 +206,5 @@ def worker_spec(
         decode_timeout=data.decode_timeout,
         device=decode_device(data),
         clips=data.worker_clips,
+        cache=cache_spec(data, shards_url, shards),
     )

@@ -73,6 +73,7 @@ class GroupLoader:
         self._spec = worker_spec(
             shards_url,
             plan=self.plan,
+            shards=entry.shards,
             schedule=self.schedule,
             whole_windows=fits_whole_windows(
                 open_windows=-(-self.schedule.lanes // max(1, data.processes)),

@@ -61,6 +61,7 @@ class ValidationSet:
         self._spec = worker_spec(
             shards_url,
             plan=plan,
+            shards=entry.shards,
             schedule=self.schedule,
             whole_windows=False,
             data=data,

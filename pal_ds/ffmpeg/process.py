@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _PR_SET_PDEATHSIG = 1
 # PyDLL keeps the interpreter lock during the call: between fork and exec no lock may be taken or released.
@@ -29,6 +29,10 @@ class ToolError(RuntimeError):
 
 class StoppedError(ToolError):
     """The tool was ended because all the work is being stopped."""
+
+
+class CutShortError(ToolError):
+    """A tool's output is not all it had to say: its time was up, or something killed it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,66 @@ def run_tool(arguments: Sequence[str], *, timeout: float, stdout_limit: int = 1 
         ToolError: the program can't be started at all.
         StoppedError: :func:`stop_all` was called.
     """
+    process = _started(arguments, stderr=subprocess.PIPE)
+    try:
+        stdout, stderr, timed_out = _drain(process, time.monotonic() + timeout, stdout_limit)
+        returncode = process.wait()
+    finally:
+        _ended(process)
+    if _stopping.is_set():
+        raise StoppedError("stopped")
+    return Finished(
+        returncode=returncode, timed_out=timed_out, stdout=stdout, stderr=stderr.decode("utf-8", "replace")
+    )
+
+
+def stream_tool(arguments: Sequence[str], *, timeout: float, piece_bytes: int) -> Iterator[bytes]:
+    """Run a tool in a process group of its own and yield its standard output in pieces of one size.
+
+    It ends early, without an error, where the tool fails by itself or its last piece is not whole: what it wrote up
+    to there is what it had to say. Leaving the loop ends the tool.
+
+    Args:
+        arguments: the program and its arguments; no shell.
+        timeout: seconds after which the whole group is killed.
+        piece_bytes: size of a piece.
+
+    Raises:
+        ToolError: the program can't be started at all.
+        CutShortError: its time was up, or it was killed.
+        StoppedError: :func:`stop_all` was called.
+    """
+    process = _started(arguments, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + timeout
+    assert process.stdout is not None
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            held = bytearray()
+            while True:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise CutShortError(f"timed out ({timeout:g} s)")
+                if not selector.select(min(remaining, _POLL_SECONDS)):
+                    continue
+                data = os.read(process.stdout.fileno(), 1 << 20)
+                if not data:
+                    break
+                held += data
+                whole = len(held) // piece_bytes * piece_bytes
+                for start in range(0, whole, piece_bytes):
+                    yield bytes(held[start : start + piece_bytes])
+                del held[:whole]
+        returncode = process.wait()
+    finally:
+        _ended(process)
+    if _stopping.is_set():
+        raise StoppedError("stopped")
+    if returncode < 0:
+        raise CutShortError(f"killed by signal {-returncode}")
+
+
+def _started(arguments: Sequence[str], *, stderr: int) -> subprocess.Popen[bytes]:
     if _stopping.is_set():
         raise StoppedError("stopped")
     expected_parent = os.getpid()
@@ -87,7 +151,7 @@ def run_tool(arguments: Sequence[str], *, timeout: float, stdout_limit: int = 1 
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             process_group=0,
             preexec_fn=prepare,  # noqa: PLW1509  nothing in it takes a lock; see _LIBC
         )
@@ -95,23 +159,19 @@ def run_tool(arguments: Sequence[str], *, timeout: float, stdout_limit: int = 1 
         raise ToolError(f"can't start {arguments[0]}: {error.strerror}") from error
     with _live_lock:
         _live.add(process.pid)
-    try:
-        stdout, stderr, timed_out = _drain(process, time.monotonic() + timeout, stdout_limit)
-        returncode = process.wait()
-    finally:
-        if process.poll() is None:
-            _kill_group(process.pid)
-            process.wait()
-        with _live_lock:
-            _live.discard(process.pid)
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
-    if _stopping.is_set():
-        raise StoppedError("stopped")
-    return Finished(
-        returncode=returncode, timed_out=timed_out, stdout=stdout, stderr=stderr.decode("utf-8", "replace")
-    )
+    return process
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Make sure that a tool is gone, and forget it."""
+    if process.poll() is None:
+        _kill_group(process.pid)
+        process.wait()
+    with _live_lock:
+        _live.discard(process.pid)
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def stop_all() -> None:

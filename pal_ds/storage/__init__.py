@@ -10,7 +10,8 @@ works with ``fork``, ``spawn`` and ``forkserver`` (s3fs refuses to be used acros
 
 from __future__ import annotations
 
-from pal_ds.storage.errors import StorageAccessError, StorageError, StorageNotFoundError
+from pal_ds.storage.backend import read_environment
+from pal_ds.storage.errors import StorageAccessError, StorageError, StorageNotFoundError, check_writable
 from pal_ds.storage.objects import (
     PIECE_BYTES,
     FileInfo,
@@ -39,6 +40,7 @@ __all__ = [
     "StorageError",
     "StorageNotFoundError",
     "abort_uploads",
+    "check_writable",
     "exists",
     "is_local",
     "iter_files",
@@ -47,6 +49,7 @@ __all__ = [
     "local_path",
     "make_folder",
     "read_bytes",
+    "read_environment",
     "read_range",
     "redact",
     "remove",

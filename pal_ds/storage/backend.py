@@ -14,6 +14,8 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 30
 
 
+#: The extra that brings a store's library, by scheme.
+_EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "hf": "hf"}
 _without_keys = False
 
 
@@ -39,18 +41,37 @@ def filesystem(url: str) -> tuple[Any, str]:
             "signature_version": "s3v4",
         }
         options = {"use_listings_cache": False, "config_kwargs": config}
-        if _without_keys:
+        if _without_keys or fsspec.config.conf.get("s3", {}).get("anon"):
             config.pop("signature_version")
             options["anon"] = True
+    elif not is_local(url):
+        # Other writers' objects must be seen at once here too.
+        options = {"use_listings_cache": False}
+        if _EXTRAS.get(url.partition("://")[0]) == "azure":
+            # Else adlfs asks for it first, and warns on stderr where it may not.
+            options["assume_container_exists"] = True
     if is_local(url):
         url = str(local_path(url).absolute())
     try:
         fs, path = fsspec.core.url_to_fs(url, **options)
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
+        raise StorageAccessError(url, f"no such storage: {error}{_extra_for(url)}") from error
+    except ValueError as error:
         raise StorageAccessError(url, f"no such storage: {error}") from error
     if hasattr(fs, "retries"):
         fs.retries = 1
     return fs, str(path)
+
+
+def _extra_for(url: str) -> str:
+    """Return how to get the library of a URL's store, where an extra brings it."""
+    extra = _EXTRAS.get(url.partition("://")[0])
+    return f" (pip install 'pal-ds[{extra}]')" if extra else ""
+
+
+def read_environment() -> None:
+    """Take over ``FSSPEC_…`` variables that were set after this process had imported fsspec."""
+    fsspec.config.set_conf_env(fsspec.config.conf)
 
 
 def read_without_keys() -> bool:

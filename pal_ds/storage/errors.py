@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pal_ds.storage.urls import redact
+from pal_ds.storage.urls import is_read_only, redact
 
 
 class StorageError(Exception):
@@ -34,3 +34,15 @@ def first_line(error: BaseException, *, most: int | None = None) -> str:
     """
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip()[:most]}" if lines else type(error).__name__
+
+
+def check_writable(url: str) -> None:
+    """Refuse a place that is only read.
+
+    Raises:
+        StorageAccessError: it is one.
+    """
+    if is_read_only(url):
+        raise StorageAccessError(
+            url, "is read, not written: write to another place and upload that (hf upload)"
+        )

@@ -8,6 +8,7 @@ from typing import Any
 
 import fsspec.asyn
 
+from pal_ds.storage.errors import check_writable
 from pal_ds.storage.local import write_local
 from pal_ds.storage.ranges import fetch_range
 from pal_ds.storage.retry import DEFAULT_RETRY, ReadCounters, RetryPolicy, retrying
@@ -97,6 +98,7 @@ def write_bytes(url: str, data: bytes, *, retry: RetryPolicy = DEFAULT_RETRY) ->
         StorageAccessError: the store refuses.
         StorageError: still failing after the budget.
     """
+    check_writable(url)
     if is_local(url):
         write_local(local_path(url), data)
         return

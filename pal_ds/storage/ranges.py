@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from pal_ds.storage.backend import CONNECT_SECONDS, READ_SECONDS
+from pal_ds.storage.hub_ranges import hub_range
 from pal_ds.storage.urls import redact
 
 #: How long a signed URL is good for, and how long it is used; clocks of clients and stores differ (seconds).
@@ -30,6 +31,8 @@ def fetch_range(fs: Any, path: str, start: int, end: int) -> bytes:
     Raises:
         OSError: the store or the way to it failed; also whatever fsspec's back end and botocore raise.
     """
+    if fs.protocol == "hf":
+        return hub_range(fs, path, start, end)
     if "s3" not in fs.protocol:
         return bytes(fs.cat_file(path, start=start, end=end))
     reader = _readers.get(fs._fs_token)
@@ -86,7 +89,8 @@ class SignedReader:
         if known is None or now - known.made > USED_SECONDS:
             if len(self._urls) >= KEPT_URLS:
                 self._urls = {}
-            known = self._urls[path] = _SignedUrl(self.fs.sign(path, expiration=SIGNED_SECONDS), now)
+            url = self.fs.sign(path, expiration=SIGNED_SECONDS, **self.fs.req_kw)
+            known = self._urls[path] = _SignedUrl(url, now)
         return known.url
 
     def _by_url(self, url: str, start: int, end: int) -> bytes | None:
@@ -96,6 +100,9 @@ class SignedReader:
         from urllib3.exceptions import HTTPError
 
         headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        if self.fs.req_kw:
+            # It is among what was signed.
+            headers["x-amz-request-payer"] = self.fs.req_kw["RequestPayer"]
         request = AWSRequest(method="GET", url=url, headers=headers, stream_output=True)
         try:
             answer = self._connections(url).send(request.prepare())

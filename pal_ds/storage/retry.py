@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pal_ds.storage.backend import filesystem, read_without_keys, renew_credentials, without_keys
-from pal_ds.storage.errors import StorageAccessError, StorageError, StorageNotFoundError, first_line
+from pal_ds.storage.backend_errors import classify
+from pal_ds.storage.errors import StorageAccessError, StorageError, first_line
 from pal_ds.storage.urls import redact
 
 T = TypeVar("T")
@@ -46,12 +47,16 @@ AT_START = RetryPolicy(budget_seconds=15.0)
 
 @dataclasses.dataclass
 class ReadCounters:
-    """What one reader did: bytes delivered, requests sent, retries, seconds spent waiting to retry."""
+    """What one reader did: bytes delivered, requests sent, retries, seconds spent waiting to retry.
+
+    ``cached_bytes`` came from a local cache, and are no part of ``bytes``.
+    """
 
     bytes: int = 0
     requests: int = 0
     retries: int = 0
     wait_seconds: float = 0.0
+    cached_bytes: int = 0
 
     def add(self, other: ReadCounters) -> None:
         """Add the counts of ``other`` to these."""
@@ -59,6 +64,7 @@ class ReadCounters:
         self.requests += other.requests
         self.retries += other.retries
         self.wait_seconds += other.wait_seconds
+        self.cached_bytes += other.cached_bytes
 
 
 def retrying(url: str, attempt: Callable[[Any, str], T], retry: RetryPolicy, counters: ReadCounters) -> T:
@@ -79,7 +85,7 @@ def retrying(url: str, attempt: Callable[[Any, str], T], retry: RetryPolicy, cou
         except Exception as error:
             if type(error).__name__ == "NoCredentialsError" and read_without_keys():
                 continue
-            kind = _classify(error)
+            kind = classify(error)
             if kind is None:
                 raise
             now = time.monotonic()
@@ -98,30 +104,6 @@ def retrying(url: str, attempt: Callable[[Any, str], T], retry: RetryPolicy, cou
             counters.wait_seconds += delay
             log.warning("%s: %s; retry %d in %.1f s", redact(url), first_line(error), failures, delay)
             time.sleep(delay)
-
-
-def _classify(error: Exception) -> type[StorageError] | None:
-    """Sort an exception of any backend: not found, refused, transient, or (None) not about storage at all."""
-    name = type(error).__name__
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return StorageNotFoundError
-    if isinstance(error, PermissionError) or name in {
-        "NoCredentialsError",
-        "PartialCredentialsError",
-        "ProfileNotFound",
-    }:
-        return StorageAccessError
-    if name in {"InvalidRegionError", "UnknownEndpointError"}:
-        return StorageAccessError
-    module = type(error).__module__.split(".")[0]
-    if isinstance(error, (OSError, TimeoutError)) or module in {
-        "botocore",
-        "aiobotocore",
-        "aiohttp",
-        "fsspec",
-    }:
-        return StorageError
-    return None
 
 
 def _reason(error: Exception, failures: int) -> str:

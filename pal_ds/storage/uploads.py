@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pal_ds.storage.backend import is_s3
-from pal_ds.storage.errors import StorageError, StorageNotFoundError
+from pal_ds.storage.errors import StorageError, StorageNotFoundError, check_writable
 from pal_ds.storage.local import publish_local
 from pal_ds.storage.retry import AT_START, DEFAULT_RETRY, ReadCounters, RetryPolicy, retrying
 from pal_ds.storage.urls import is_local, local_path
@@ -33,6 +33,7 @@ def upload_file(path: Path, url: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> 
         StorageAccessError: the store refuses.
         StorageError: still failing after the budget.
     """
+    check_writable(url)
     if is_local(url):
         publish_local(path, local_path(url))
         return

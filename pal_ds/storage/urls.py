@@ -22,6 +22,11 @@ def local_path(url: str) -> Path:
     return Path(url.split("://", 1)[-1]).expanduser()
 
 
+def is_read_only(url: str) -> bool:
+    """Tell whether a place is only ever read: on the Hugging Face Hub every write would be a commit."""
+    return url.startswith("hf://")
+
+
 def join(url: str, *names: str) -> str:
     """Append path components to a folder URL."""
     return "/".join([url.rstrip("/"), *(name.strip("/") for name in names)])

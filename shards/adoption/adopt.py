@@ -19,7 +19,7 @@ from pal_ds.formats.shard_index import AdoptedVideo, SampleEntry, ShardIndex
 from pal_ds.formats.shardset import ShardEntry
 from pal_ds.storage.scratch import scratch_folder
 
-from ..builder.build import prepare, write_begin
+from ..builder.build import open_place, prepare, write_begin
 from ..builder.finish import BuildResult, finish
 from ..builder.journal import Journal, PlanRecord
 from ..builder.local_executor import ShardWork, part_of, run_local
@@ -109,13 +109,8 @@ def adopt(options: AdoptOptions) -> BuildResult:
             recipe=_recipe(options, tars), inputs=None, shards=tuple(place for place, _ in places)
         )
         journal = Journal(options.dest)
-        finished = prepare(
-            journal,
-            record,
-            begin=lambda: write_begin(journal, record, (), scratch),
-            overwrite=options.overwrite,
-            is_task=options.task is not None,
-        )
+        open_place(journal, overwrite=options.overwrite, is_task=options.task is not None)
+        finished = prepare(journal, record, begin=lambda: write_begin(journal, record, (), scratch))
         return finished or _make(options, journal, record, places, scratch)
 
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeAlias
 from pal_ds import storage
 from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
-from pal_ds.formats.shardset import Manifest
 from pal_ds.storage.scratch import scratch_folder
 
 from ..catalog.dedupe import mark_equal_content
@@ -21,10 +20,13 @@ from ..encoding import ffmpeg_info
 from ..encoding.profiles import Profile
 from ..encoding.transcode import ClipLimits
 from ..errors import UsageError
+from ..measuring.cuts import CutOptions
 from ..progress import Progress
+from .comparing import begun_append, compared_early, refuse_difference
 from .finish import BuildResult, finish, read_stages, reject_line, result_of
-from .journal import Journal, PlanRecord, recipe_differences
+from .journal import FOLDER, Journal, PlanRecord
 from .local_executor import ShardWork, run_local
+from .measured import measure, measured_recipe
 from .partial_results import planned_result, task_result
 from .shard_plan import Plan, PlannedShard, PlanOptions
 
@@ -54,6 +56,8 @@ class BuildOptions:
         tasks: number of tasks that share the work.
         task: this task's index, None where one run does all and finishes the set.
         dedupe_content: reject sources of equal bytes too.
+        dedupe_near: reject clips that show the same too, whatever their encoding.
+        cut: how whole videos are cut into clips.
         overwrite: remove what shard set lies at DEST first.
         dry_run: only plan.
         quiet: say nothing on the way.
@@ -70,10 +74,17 @@ class BuildOptions:
     tasks: int = 1
     task: int | None = None
     dedupe_content: bool = False
+    dedupe_near: bool = False
+    cut: CutOptions = dataclasses.field(default_factory=CutOptions)
     overwrite: bool = False
     dry_run: bool = False
     quiet: bool = False
     scratch: str | None = None
+
+    @property
+    def measures(self) -> bool:
+        """Whether videos are looked into before the plan, and what is found kept at DEST."""
+        return self.cut.wanted or self.dedupe_near
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -95,12 +106,17 @@ def build(options: BuildOptions) -> BuildResult:
         BuildError: the work can't go on.
         StorageError: a store refuses or fails.
     """
-    with planned(options) as (plan, record, scratch):
+    journal = Journal(options.dest)
+    with gathered(options) as (catalog, recipe, scratch):
+        if options.measures and not options.dry_run:
+            open_place(journal, overwrite=options.overwrite, is_task=options.task is not None)
+            if (finished := compared_early(journal, recipe)) is not None:
+                return finished
+        plan, record = plan_of(options, catalog, recipe, scratch)
         if options.dry_run:
             return planned_result(options.dest, plan)
-        journal = Journal(options.dest)
-        finished = _prepare(options, journal, record, plan, scratch)
-        return finished or make(options, journal, record, plan, scratch)
+        result = _prepare(options, journal, record, plan, scratch)
+        return result or make(options, journal, record, plan, scratch)
 
 
 @contextlib.contextmanager
@@ -111,8 +127,17 @@ def planned(
 
     Args:
         options: what to make.
-        screen: takes inputs out of the catalog before shards are planned.
+        screen: takes inputs out of the catalog before shards are planned; called again where videos were cut.
     """
+    with gathered(options, screen) as (catalog, recipe, scratch):
+        yield *plan_of(options, catalog, recipe, scratch, screen), scratch
+
+
+@contextlib.contextmanager
+def gathered(
+    options: BuildOptions, screen: Callable[[Catalog, Say], None] | None = None
+) -> Iterator[tuple[Catalog, dict[str, Any], Path]]:
+    """Gather the inputs; yields catalog, recipe without ``inputs`` and scratch folder while the work lasts."""
     process.allow_again()
     with scratch_folder(options.scratch) as scratch:
         say = Progress(0, quiet=options.quiet).note
@@ -125,17 +150,45 @@ def planned(
             _say_notes(catalog, say)
             if screen is not None:
                 screen(catalog, say)
-            plan = Plan(catalog, options.plan, options.profile)
-            _warn_about_splits(plan, say)
-            recipe = recipe_of(options, plan, encoder)
-            yield plan, PlanRecord(recipe=recipe, inputs=plan.inputs, shards=tuple(plan.shards)), scratch
+            yield catalog, recipe_of(options, catalog, encoder), scratch
         finally:
             catalog.close()
 
 
-def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dict[str, Any]:
-    """Return everything that decides the bytes of the set."""
+def plan_of(
+    options: BuildOptions,
+    catalog: Catalog,
+    recipe: dict[str, Any],
+    scratch: Path,
+    screen: Callable[[Catalog, Say], None] | None = None,
+) -> tuple[Plan, PlanRecord]:
+    """Look into videos where the options ask for it, then deal the clips to shards."""
+    say = Progress(0, quiet=options.quiet).note
+    if options.measures:
+        measure(
+            catalog,
+            options.cut,
+            near=options.dedupe_near,
+            folder=None if options.dry_run else Journal(options.dest).folder,
+            scratch=scratch,
+            limits=options.limits,
+            workers=options.workers,
+            share=(0 if options.task is None else options.task, options.tasks),
+            quiet=options.quiet,
+        )
+        if screen is not None and options.cut.wanted:
+            screen(catalog, say)
+    plan = Plan(catalog, options.plan, options.profile)
+    _warn_about_splits(plan, say)
+    recipe = {**recipe, "inputs": {"count": plan.inputs, "sha256": plan.digest}}
+    return plan, PlanRecord(recipe=recipe, inputs=plan.inputs, shards=tuple(plan.shards))
+
+
+def recipe_of(options: BuildOptions, catalog: Catalog, encoder: dict[str, str]) -> dict[str, Any]:
+    """Return everything that decides the bytes of the set, but for the inputs."""
     dealing = options.plan
+    dedupe = "content" if options.dedupe_content else "near" if options.dedupe_near else "identity"
+    filters = options.limits.filters.recipe()
     return {
         **options.profile.recipe(),
         "shard_bytes": dealing.shard_bytes,
@@ -147,54 +200,39 @@ def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dic
         "with_labels": options.catalog.with_labels,
         # Named only where chosen, so that sets built before the option existed keep their recipe.
         **({"keep_recordings": True} if options.catalog.keep_recordings else {}),
-        "dedupe": "content" if options.dedupe_content else "identity",
+        **({"filters": filters} if filters else {}),
+        **measured_recipe(catalog, options.cut, near=options.dedupe_near),
+        "dedupe": dedupe,
         "max_seconds": options.limits.max_seconds,
         "min_frames": options.limits.min_frames,
         "encoder": encoder,
-        "inputs": {"count": plan.inputs, "sha256": plan.digest},
     }
 
 
 def _prepare(
     options: BuildOptions, journal: Journal, record: PlanRecord, plan: Plan, scratch: Path
 ) -> BuildResult | None:
+    """Compare DEST with what is wanted. Returns the result where nothing is left to do."""
+    if not options.measures:
+        open_place(journal, overwrite=options.overwrite, is_task=options.task is not None)
     return prepare(
-        journal,
-        record,
-        begin=lambda: write_begin(journal, record, plan.catalog.rejects(), scratch),
-        overwrite=options.overwrite,
-        is_task=options.task is not None,
+        journal, record, begin=lambda: write_begin(journal, record, plan.catalog.rejects(), scratch)
     )
 
 
-def prepare(
-    journal: Journal, record: PlanRecord, *, begin: Callable[[], None], overwrite: bool, is_task: bool
-) -> BuildResult | None:
+def prepare(journal: Journal, record: PlanRecord, *, begin: Callable[[], None]) -> BuildResult | None:
     """Compare DEST with what is wanted. Returns the result where nothing is left to do.
 
     Args:
-        journal: of DEST.
+        journal: of DEST, which :func:`open_place` found fit.
         record: what is wanted.
         begin: publishes the plan where nothing was begun there.
-        overwrite: remove what lies there first.
-        is_task: this run is one of several.
 
     Raises:
         UsageError: something else lies there.
     """
-    journal.check_bucket()
-    if overwrite:
-        if is_task:
-            raise UsageError(
-                "--overwrite with --task-index would remove other tasks' work: run it without tasks"
-            )
-        journal.clear()
     names = journal.names()
     where = f"DEST {storage.redact(journal.dest)}"
-    foreign = journal.foreign()
-    # Other tools leave files beside a finished set; only a new one is not begun among them.
-    if foreign and shardset.MANIFEST_NAME not in names:
-        raise UsageError(f"{where}: is no shard set (it holds {foreign[0]!r}): use an empty folder")
     if shardset.MANIFEST_NAME in names:
         manifest = shardset.load_manifest(journal.dest)
         refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)
@@ -205,7 +243,8 @@ def prepare(
     if begun is not None:
         refuse_difference(f"{where} was begun with another recipe", begun.recipe, record.recipe)
         return None
-    if names:
+    # A run that was killed before its plan was whole leaves only what it had measured.
+    if set(names) - {FOLDER}:
         raise UsageError(
             f"{where}: holds {names[0]!r} of an unknown build: use another folder or --overwrite"
         )
@@ -213,10 +252,30 @@ def prepare(
     return None
 
 
-def begun_append(journal: Journal, manifest: Manifest) -> PlanRecord | None:
-    """Return the plan of what is being appended to a finished set; None where nothing is."""
-    begun = journal.read_plan()
-    return begun if begun is not None and begun.recipe != manifest.recipe else None
+def open_place(journal: Journal, *, overwrite: bool, is_task: bool) -> None:
+    """Check that a set may be made at DEST, and remove the one that is to be overwritten.
+
+    Args:
+        journal: of DEST.
+        overwrite: remove what lies there first.
+        is_task: this run is one of several.
+
+    Raises:
+        UsageError: something else lies there, or one of several tasks would overwrite.
+    """
+    journal.check_bucket()
+    if overwrite:
+        if is_task:
+            raise UsageError(
+                "--overwrite with --task-index would remove other tasks' work: run it without tasks"
+            )
+        journal.clear()
+    foreign = journal.foreign()
+    # Other tools leave files beside a finished set; only a new one is not begun among them.
+    if foreign and shardset.MANIFEST_NAME not in journal.names():
+        raise UsageError(
+            f"DEST {storage.redact(journal.dest)}: is no shard set (it holds {foreign[0]!r}): use an empty folder"
+        )
 
 
 def write_begin(journal: Journal, record: PlanRecord, rejects: Iterable[Reject], scratch: Path) -> None:
@@ -226,21 +285,6 @@ def write_begin(journal: Journal, record: PlanRecord, rejects: Iterable[Reject],
         file.writelines(reject_line(reject) for reject in rejects)
     storage.make_folder(journal.dest)
     journal.write_plan(record, path)
-
-
-def refuse_difference(what: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse to go on with another recipe.
-
-    Raises:
-        UsageError: saying what differs.
-    """
-    differences = recipe_differences(old, new)
-    if not differences:
-        return
-    if all(difference.startswith("inputs.") for difference in differences):
-        counts = f"{old['inputs']['count']} then, {new['inputs']['count']} now"
-        raise UsageError(f"{what}: the inputs have changed ({counts}): use another DEST or --overwrite")
-    raise UsageError(f"{what} ({'; '.join(differences[:4])}): use another DEST or --overwrite")
 
 
 def make(

@@ -101,17 +101,18 @@ class Journal:
 
     Attributes:
         dest: the shard set's folder.
+        folder: where the unfinished state lies.
     """
 
     def __init__(self, dest: str) -> None:
         self.dest = dest
-        self._folder = storage.join(dest, FOLDER)
+        self.folder = storage.join(dest, FOLDER)
 
     def names(self, *, leftovers: bool = False) -> list[str]:
         """Return what lies at DEST, with or without the leftovers of interrupted local writes."""
         names = storage.list_names(self.dest, retry=storage.AT_START)
         # Some object stores go on listing a folder whose last object is gone.
-        if FOLDER in names and not storage.list_names(self._folder, retry=storage.AT_START):
+        if FOLDER in names and not storage.list_names(self.folder, retry=storage.AT_START):
             names.remove(FOLDER)
         return [name for name in names if leftovers or not _TEMPORARY.fullmatch(name)]
 
@@ -121,6 +122,7 @@ class Journal:
         Raises:
             UsageError: there is no such bucket.
         """
+        storage.check_writable(self.dest)
         scheme, found, rest = self.dest.partition("://")
         if not found or storage.is_local(self.dest):
             return
@@ -140,7 +142,7 @@ class Journal:
     def read_plan(self) -> PlanRecord | None:
         """Return the plan of the build under way, or None."""
         try:
-            data = storage.read_bytes(storage.join(self._folder, _PLAN), retry=storage.AT_START)
+            data = storage.read_bytes(storage.join(self.folder, _PLAN), retry=storage.AT_START)
         except storage.StorageNotFoundError:
             return None
         document = json.loads(data)
@@ -152,23 +154,23 @@ class Journal:
 
     def write_plan(self, plan: PlanRecord, rejects: Path) -> None:
         """Publish the plan, after what the catalog rejected."""
-        storage.make_folder(self._folder)
-        storage.upload_file(rejects, storage.join(self._folder, _REJECTS), retry=storage.AT_START)
+        storage.make_folder(self.folder)
+        storage.upload_file(rejects, storage.join(self.folder, _REJECTS), retry=storage.AT_START)
         document = {
             "recipe": plan.recipe,
             "inputs": plan.inputs,
             "shards": [dataclasses.astuple(shard) for shard in plan.shards],
         }
         data = (json.dumps(document, separators=(",", ":")) + "\n").encode()
-        storage.write_bytes(storage.join(self._folder, _PLAN), data, retry=storage.AT_START)
+        storage.write_bytes(storage.join(self.folder, _PLAN), data, retry=storage.AT_START)
 
     def fetch_catalog_rejects(self, path: Path) -> None:
         """Copy what the catalog rejected to a local file."""
-        path.write_bytes(storage.read_bytes(storage.join(self._folder, _REJECTS)))
+        path.write_bytes(storage.read_bytes(storage.join(self.folder, _REJECTS)))
 
     def write_part(self, part: Part) -> None:
         """Publish a part: from here on its shard is finished."""
-        storage.write_bytes(storage.join(self._folder, _part_name(part.shard)), part.to_json())
+        storage.write_bytes(storage.join(self.folder, _part_name(part.shard)), part.to_json())
 
     def read_part(self, shard: str) -> Part:
         """Return one shard's part.
@@ -176,11 +178,11 @@ class Journal:
         Raises:
             StorageNotFoundError: the shard is not finished.
         """
-        return Part.from_json(storage.read_bytes(storage.join(self._folder, _part_name(shard))))
+        return Part.from_json(storage.read_bytes(storage.join(self.folder, _part_name(shard))))
 
     def finished_shards(self) -> set[str]:
         """Return the names of the shards that have a part."""
-        names = storage.list_names(self._folder)
+        names = storage.list_names(self.folder)
         return {name.removesuffix(".part.json") + ".tar" for name in names if name.endswith(".part.json")}
 
     def abort_uploads(self, shards: Collection[str] | None = None) -> list[str]:
@@ -209,7 +211,7 @@ class Journal:
     def remove(self) -> None:
         """Remove the unfinished state and what interrupted writes left behind."""
         self.try_to_abort_uploads()
-        storage.remove(self._folder, recursive=True)
+        storage.remove(self.folder, recursive=True)
         self.remove_temporaries()
 
     def remove_temporaries(self) -> None:

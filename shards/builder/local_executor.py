@@ -19,6 +19,7 @@ from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import ShardEntry
 
+from ..catalog.films import Films
 from ..catalog.origins import Origins
 from ..catalog.rows import Reject, Row
 from ..encoding.profiles import Profile
@@ -81,7 +82,7 @@ def run_local(
         BuildError: a tool or the scratch disk fails.
         StorageError: a store fails beyond its budget.
     """
-    origins = Origins(work.roots)
+    origins = Origins(work.roots, films=Films(scratch))
     # Threads that wait for a remote source leave their core to others.
     threads = workers * 2 if origins.remote else workers
     transcoder = Transcoder(
@@ -130,7 +131,8 @@ def make_shard(
     Returns:
         Bytes of clips packed, and the stages of the rejects.
     """
-    transcoder = Transcoder(work.profile, work.limits, Origins(work.roots), with_labels=work.with_labels)
+    origins = Origins(work.roots, films=Films(scratch))
+    transcoder = Transcoder(work.profile, work.limits, origins, with_labels=work.with_labels)
     folder = scratch / shardset.shard_name(shard.split, shard.number).removesuffix(".tar")
     folder.mkdir()
     results: list[Clip | Reject] = []

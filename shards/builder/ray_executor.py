@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pal_ds import storage
 from pal_ds.formats import shardset
 
 from ..catalog.rows import Row
@@ -16,7 +17,7 @@ from .journal import Journal, recipe_differences
 from .local_executor import ShardWork, make_shard
 from .shard_plan import PlannedShard
 
-_CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_", "FSSPEC_")
+_CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_", "FSSPEC_", "HF_", "GCSFS_")
 
 
 def run_ray(
@@ -102,6 +103,7 @@ def _make_on_node(
 
     for name, value in environment.items():
         os.environ.setdefault(name, value)
+    storage.read_environment()
     differences = recipe_differences(encoder, encoder_identity())
     if differences:
         return f"node {os.uname().nodename} has another ffmpeg build ({'; '.join(differences[:3])})"

@@ -14,6 +14,7 @@ from pal_ds.formats.shardset import Manifest, ShardEntry
 from ..catalog.rows import Reject, Row
 from ..errors import UsageError
 from .build import BuildOptions, make, planned, write_begin
+from .comparing import begun_append
 from .finish import BuildResult, read_rejects, read_stages, result_of
 from .journal import Journal, Part, recipe_differences
 from .shard_plan import PlannedShard
@@ -98,6 +99,8 @@ def retry(options: BuildOptions, only: Sequence[str] = ()) -> BuildResult:
             else:
                 parts.append(_part_of(options.dest, manifest, shard, rows, rejects, entries.get(name)))
         if not redo:
+            if begun_append(journal, manifest) is None:
+                journal.remove()
             return result_of(options.dest, manifest, read_stages(options.dest, manifest))
         for part in parts:
             journal.write_part(part)

@@ -132,7 +132,7 @@ def _plain_row(cells: list[str], place: str) -> TableRow:
         return TableRow(place, path, label=label or None, split=split or None, error=str(error))
     if not path:
         return TableRow(place, path, label=label or None, split=split or None, error="path is empty")
-    identity = path if first is None or last is None else f"{path}#t={_seconds(first)},{_seconds(last)}"
+    identity = path if first is None or last is None else f"{path}#t={span_name(first, last)}"
     return TableRow(identity, path, first, last, label or None, split or None)
 
 
@@ -140,7 +140,12 @@ def clip_name(video: str, start: float, end: float) -> str:
     """Return the usual name of a Kinetics clip, ``<id>_000299_000309``; fractions of seconds are kept."""
     if start == int(start) and end == int(end):
         return f"{video}_{int(start):06d}_{int(end):06d}"
-    return f"{video}#t={_seconds(start)},{_seconds(end)}"
+    return f"{video}#t={span_name(start, end)}"
+
+
+def span_name(start: float, end: float) -> str:
+    """Return a span as it stands in a clip's identity, in seconds."""
+    return f"{_seconds(start)},{_seconds(end)}"
 
 
 def _seconds(value: float) -> str:

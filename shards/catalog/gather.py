@@ -110,7 +110,7 @@ class Catalog:
                 raise UsageError(_nothing_in(source, self.notes.endings - seen))
             before = now
         self.database.execute("CREATE INDEX by_key ON inputs (key)")
-        self._mark_duplicates()
+        self.mark_duplicates()
         self.database.execute("COMMIT")
 
     def count(self) -> int:
@@ -283,7 +283,7 @@ class Catalog:
                         row = dataclasses.replace(row, group=recording_of(source))
                     yield row, None, None
 
-    def _mark_duplicates(self) -> None:
+    def mark_duplicates(self) -> None:
         """Reject all but the first of the inputs that share an identity."""
         self.database.execute(
             """UPDATE inputs SET stage = 'duplicate', error = 'the same identity as another input'

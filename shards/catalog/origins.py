@@ -17,7 +17,8 @@ from pal_ds.formats.shardset import SampleRecord, ShardIndex, ShardSetError
 
 from ..errors import BuildError, Rejected
 from ..tar_members import read_sample
-from .rows import Row
+from .films import Films
+from .rows import CUT, Row
 
 _ENOSPC = 28
 #: Indexes of shard sets kept in memory.
@@ -41,10 +42,14 @@ class Fetched:
 
 @dataclasses.dataclass(frozen=True)
 class Origins:
-    """The roots of a build, by number."""
+    """The roots of a build, by number.
+
+    ``films`` keeps remote videos of which several clips are cut; None fetches them for every clip.
+    """
 
     roots: Sequence[str]
     retry: storage.RetryPolicy = dataclasses.field(default_factory=storage.RetryPolicy)
+    films: Films | None = None
 
     @property
     def remote(self) -> bool:
@@ -66,18 +71,33 @@ class Origins:
             _check_readable(path)
             yield Fetched(path=path)
             return
-        handle, name = tempfile.mkstemp(prefix="source-", dir=scratch)
-        path = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                fetched = self._sample(row, path, file) if row.of_set else self._download(row, path, file)
-            yield fetched
+            with self._fetched(row, scratch) as fetched:
+                yield fetched
         except OSError as error:
             if error.errno == _ENOSPC:
                 raise BuildError(
                     "no space left in the scratch folder: set TMPDIR to a larger disk"
                 ) from error
             raise
+
+    @contextlib.contextmanager
+    def _fetched(self, row: Row, scratch: Path) -> Iterator[Fetched]:
+        if self.films is not None and row.offset < 0 and row.span == CUT:
+
+            def fetch(path: Path) -> None:
+                with path.open("wb") as file:
+                    self._download(row, path, file)
+
+            with self.films.open(f"{row.root} {row.location}", fetch) as path:
+                yield Fetched(path=path)
+            return
+        handle, name = tempfile.mkstemp(prefix="source-", dir=scratch)
+        path = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                fetched = self._sample(row, path, file) if row.of_set else self._download(row, path, file)
+            yield fetched
         finally:
             path.unlink(missing_ok=True)
 

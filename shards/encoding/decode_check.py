@@ -12,6 +12,7 @@ from pal_ds.ffmpeg.reading import input_arguments
 
 from ..errors import Rejected
 from . import ffmpeg_info
+from .clip_filters import look_output
 
 #: Containers that don't say where frames lie: seeking in them misses some, whichever decoder does it.
 UNINDEXED = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v"})
@@ -19,11 +20,16 @@ UNINDEXED = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v"})
 Decoded: TypeAlias = tuple[int, int, int, float] | str
 
 
-def decode_clips(paths: Sequence[Path], *, timeout: float) -> dict[Path, Decoded]:
+def decode_clips(paths: Sequence[Path], *, timeout: float, looks: bool = False) -> dict[Path, Decoded]:
     """Decode clips to their ends, several in one process, as starting one costs more than decoding a clip.
 
     Where anything goes wrong with several, each is looked at alone, so that a clip's result never depends
     on its neighbours.
+
+    Args:
+        paths: the clips.
+        timeout: seconds that one process may take.
+        looks: keep each clip's looks beside it (:mod:`clip_filters`): the same decoding gives them.
     """
     arguments = ["ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-v", "error", "-xerror"]
     for path in paths:
@@ -33,11 +39,13 @@ def decode_clips(paths: Sequence[Path], *, timeout: float) -> dict[Path, Decoded
         # Frames are counted and timed, not summed: handing on their addresses saves a third of the work.
         arguments += ["-map", f"{number}:v:0", "-fps_mode", "passthrough", "-c:v", "wrapped_avframe"]
         arguments += ["-f", "framecrc", "-y", f"file:{_listing(path)}"]
+        if looks:
+            arguments += ["-map", f"{number}:v:0", *look_output(path)]
     finished = run_tool(arguments, timeout=timeout)
     found = {path: _parse_framecrc(_listing(path)) for path in paths}
     sound = finished.returncode == 0 and not finished.timed_out and not finished.stderr.strip()
     if not sound and len(paths) > 1:
-        return {path: decode_clips([path], timeout=timeout)[path] for path in paths}
+        return {path: decode_clips([path], timeout=timeout, looks=looks)[path] for path in paths}
     if not sound:
         return {paths[0]: f"does not decode: {error_line(finished, paths[0])}"}
     return found

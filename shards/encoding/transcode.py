@@ -20,6 +20,7 @@ from ..catalog.origins import Fetched, Origins
 from ..catalog.rows import AUTO, CUT, WHOLE, Reject, Row
 from ..errors import BuildError, Rejected
 from . import ffmpeg_info
+from .clip_filters import ClipFilters, read_looks, take_looks
 from .clip_spans import resolve_span, too_long
 from .conforming import mismatch
 from .decode_check import Decoded, decode_clips, decode_copy
@@ -38,11 +39,13 @@ class ClipLimits:
         max_seconds: longer whole files and spans are rejected.
         min_frames: clips that yield fewer frames are rejected.
         timeout: seconds that one tool may work on one clip.
+        filters: what of its pictures and length keeps a clip out.
     """
 
     max_seconds: float = 600.0
     min_frames: int = 8
     timeout: float = 600.0
+    filters: ClipFilters = dataclasses.field(default_factory=ClipFilters)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +124,7 @@ class Transcoder:
                 results.append(self._verified(draft, decoded[draft.path]))
             except Rejected as rejected:
                 draft.path.unlink(missing_ok=True)
+                read_looks(draft.path)
                 results.append(Reject(draft.source, rejected.stage, rejected.error))
         return results
 
@@ -141,10 +145,14 @@ class Transcoder:
         limit = self.limits.max_seconds
         if row.seconds is not None and row.seconds > limit and row.span != WHOLE:
             raise Rejected("probe", f"the span's {row.seconds:g} s are more than --max-seconds {limit:g}")
+        filters = self.limits.filters
+        if row.seconds is not None and row.span == CUT:
+            filters.check_seconds(row.seconds)
         large = (row.size or 0) > PROBE_FIRST_BYTES
         span = row.span
-        if span == AUTO or (span == WHOLE and large):
+        if span == AUTO or (span == WHOLE and large) or filters.min_side is not None:
             info = ffmpeg_info.probe(fetched.path, timeout=self.limits.timeout)
+            filters.check_side(info.width, info.height)
             if span == AUTO:
                 span = resolve_span(row, info.duration)
             if span == WHOLE and info.duration > limit:
@@ -240,10 +248,13 @@ class Transcoder:
         paths = [draft.path for draft in drafts if isinstance(draft, _Draft)]
         if not paths:
             return {}
+        looks = self.limits.filters.looks
         with self._cpu:
-            if self.profile.copy:
-                return {path: decode_copy(path, timeout=self.limits.timeout) for path in paths}
-            return decode_clips(paths, timeout=self.limits.timeout)
+            if not self.profile.copy:
+                return decode_clips(paths, timeout=self.limits.timeout, looks=looks)
+            if looks:
+                take_looks(paths, timeout=self.limits.timeout)
+            return {path: decode_copy(path, timeout=self.limits.timeout) for path in paths}
 
     def _verified(self, draft: _Draft, decoded: Decoded) -> Clip:
         if isinstance(decoded, str):
@@ -257,6 +268,10 @@ class Transcoder:
             raise Rejected("verify", "no frame rate")
         duration = round(frames / fps, 6)
         self._check_complete(draft, duration)
+        # A cut may fall between two frames.
+        self.limits.filters.check_seconds(duration + (1 / fps if draft.row.span == CUT else 0.0))
+        if self.limits.filters.looks:
+            self.limits.filters.check_looks(*read_looks(draft.path))
         data = draft.path.read_bytes()
         start = 0.0 if draft.start is None else draft.start
         record = SampleRecord(

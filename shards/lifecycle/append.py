@@ -14,7 +14,8 @@ from pal_ds.formats.shard_files import rejects_name
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 from pal_ds.storage.scratch import scratch_folder
 
-from ..builder.build import BuildOptions, Say, finish_tasks, make, planned, refuse_difference, write_begin
+from ..builder.build import BuildOptions, Say, finish_tasks, make, planned, write_begin
+from ..builder.comparing import refuse_difference
 from ..builder.finish import BuildResult, merged, read_rejects
 from ..builder.journal import Journal, PlanRecord
 from ..builder.partial_results import planned_result
@@ -74,6 +75,8 @@ def append(options: BuildOptions) -> BuildResult:
         if options.dry_run:
             return planned_result(options.dest, plan)
         if begun is None and not plan.inputs:
+            if options.measures:
+                journal.remove()
             return _result(options.dest, 0, {}, {})
         first = _first_numbers(options.dest, manifest, begun)
         record = dataclasses.replace(
@@ -163,6 +166,7 @@ def _screen(dest: str, manifest: Manifest) -> Callable[[Catalog, Say], None]:
     def screen(catalog: Catalog, say: Say) -> None:
         database = catalog.database
         database.execute("BEGIN")
+        database.execute("DROP TABLE IF EXISTS known")
         database.execute("CREATE TABLE known (key TEXT PRIMARY KEY) WITHOUT ROWID")
         removed = list(read_removals(dest))
         database.executemany("INSERT OR IGNORE INTO known VALUES (?)", ((key,) for key in removed))

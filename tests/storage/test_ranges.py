@@ -69,6 +69,7 @@ class FileSystem:
     protocol = ("s3", "s3a")
     _fs_token = "test"
     client_kwargs: Mapping[str, Any] = types.MappingProxyType({})
+    req_kw: Mapping[str, str] = types.MappingProxyType({})
     session = types.SimpleNamespace(get_config_variable=lambda _name: None)
 
     def __init__(self, url: str) -> None:

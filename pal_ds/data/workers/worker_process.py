@@ -20,7 +20,9 @@ import torch
 import webdataset
 from torch import Tensor
 
+from pal_ds import storage
 from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
+from pal_ds.data.clip_cache import CacheSpec, ClipCache
 from pal_ds.data.clip_stream import ClipStream
 from pal_ds.data.order.group_schedule import Schedule
 from pal_ds.data.synthesis.group_builder import Built, GroupBuilder
@@ -58,6 +60,7 @@ class WorkerSpec:
         device: where clips are decoded: "cpu" or a CUDA device.
         clips: clips after which the worker announces its end, to be replaced by a fresh one; 0 never.
         last_groups: groups that it still builds from then on, while its successor starts.
+        cache: of samples on a local disk, or None.
     """
 
     url: str
@@ -81,6 +84,7 @@ class WorkerSpec:
     device: str = "cpu"
     clips: int = 0
     last_groups: int = 1
+    cache: CacheSpec | None = None
 
 
 class Chain:
@@ -106,6 +110,7 @@ class Chain:
             whole_windows=spec.whole_windows,
             threads=spec.threads,
             retry=spec.retry,
+            cache=None if spec.cache is None else ClipCache(spec.cache),
         )
         builder = GroupBuilder(
             schedule=spec.schedule,
@@ -139,6 +144,7 @@ class Chain:
             requests=now.requests - before.requests,
             retries=now.retries - before.retries,
             wait_seconds=now.wait_seconds - before.wait_seconds,
+            cached_bytes=now.cached_bytes - before.cached_bytes,
         )
 
     def close(self) -> None:
@@ -233,6 +239,7 @@ def worker_main(
     The environment is handed over because a fork server keeps the one it was started with, credentials included.
     """
     os.environ.update(environment)
+    storage.read_environment()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -86,7 +86,7 @@ class StepLog:
         self._engine = engine
         self._feed = feed
         self._runlog = runlog
-        self._meter = Meter(config.data.global_batch, feed)
+        self._meter = Meter(config.data.global_batch, feed, cached=bool(config.data.cache_dir))
         self._console = Console(plan.total_steps, step) if ranks.is_first else None
         self._peak_videos = _peak_videos_per_second(config, plan, ranks)
         self._retries_told = 0.0
@@ -220,7 +220,11 @@ class StepLog:
         values = torch.tensor(list(local.values()), dtype=torch.float64)
         total = dict(zip(local, self._ranks.total(values).tolist(), strict=True))
         decoded = 1000.0 * total.pop("loader_decode_seconds") / max(1.0, total.pop("loader_clips"))
-        return {**{name: int(value) for name, value in total.items()}, "loader_decode_ms": decoded}
+        row = {**{name: int(value) for name, value in total.items()}, "loader_decode_ms": decoded}
+        if "loader_cached_bytes" in row:
+            cached = row["loader_cached_bytes"]
+            row["loader_cache_share"] = cached / max(1, cached + row["loader_bytes"])
+        return row
 
     def _batch_hash(self, digests: Sequence[Tensor]) -> str:
         """Digest of the global batch's ordered keys and draws: equal for any number of ranks and workers."""

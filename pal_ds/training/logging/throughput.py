@@ -11,10 +11,12 @@ class Meter:
     Args:
         global_batch: videos per optimizer step.
         feed: the rank's feed.
+        cached: whether clips are kept on a local disk, and what came from there is counted.
     """
 
-    def __init__(self, global_batch: int, feed: TrainFeed) -> None:
+    def __init__(self, global_batch: int, feed: TrainFeed, *, cached: bool = False) -> None:
         self._global_batch = global_batch
+        self._cached = cached
         self._feed = feed
         self._steps = 0
         self._seconds = 0.0
@@ -52,4 +54,5 @@ class Meter:
             "loader_ready": stats.ready_groups,
             "loader_clips": stats.clips,
             "loader_decode_seconds": stats.decode_seconds,
+            **({"loader_cached_bytes": stats.cached_bytes} if self._cached else {}),
         }

@@ -1,0 +1,72 @@
+"""Samples kept on a local disk, so that later epochs need not read them from the store (``data.cache_dir``)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from pal_ds import storage
+from pal_ds.config.data import DataConfig
+from pal_ds.formats.shardset import ShardEntry
+from pal_ds.storage.disk_cache import DiskCache
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheSpec:
+    """Which cache a worker uses, and for which shards; small and picklable.
+
+    Attributes:
+        folder: on a local disk.
+        limit_bytes: what all samples may take there.
+        marks: of every shard, what names its content: its place, size and SHA-256 in 16 bytes.
+    """
+
+    folder: str
+    limit_bytes: int
+    marks: tuple[bytes, ...]
+
+
+def cache_spec(data: DataConfig, url: str, shards: Sequence[ShardEntry]) -> CacheSpec | None:
+    """Return the cache that the options ask for, or None.
+
+    Args:
+        data: the options.
+        url: the shard set.
+        shards: of the split, in the manifest's order.
+    """
+    if not data.cache_dir:
+        return None
+    place = storage.redact(url).rstrip("/")
+    marks = tuple(
+        hashlib.blake2b(
+            f"{place}\n{shard.name}\n{shard.bytes}\n{shard.sha256}".encode(), digest_size=16
+        ).digest()
+        for shard in shards
+    )
+    return CacheSpec(folder=data.cache_dir, limit_bytes=data.cache_bytes, marks=marks)
+
+
+class ClipCache:
+    """One worker's way to the cache of its host."""
+
+    def __init__(self, spec: CacheSpec) -> None:
+        self._marks = spec.marks
+        self._disk = DiskCache(Path(spec.folder).expanduser(), spec.limit_bytes)
+
+    def get(self, shard: int, offset: int, size: int) -> bytes | None:
+        """Return the bytes of a sample, or None where they are not kept."""
+        return self._disk.get(self._name(shard, offset, size))
+
+    def put(self, shard: int, offset: int, sample: bytes) -> None:
+        """Keep the bytes of a sample that was found sound."""
+        self._disk.put(self._name(shard, offset, len(sample)), sample)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._disk.close()
+
+    def _name(self, shard: int, offset: int, size: int) -> str:
+        text = f"{offset} {size}".encode()
+        return hashlib.blake2b(text, key=self._marks[shard], digest_size=16).hexdigest()
