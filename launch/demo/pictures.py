@@ -24,7 +24,7 @@ _VIEWS = ("query", "key")
 def training_pairs(config: Config, *, count: int = 4) -> Picture:
     """Draw the first synthetic pairs of the run, as the model saw them."""
     loader = GroupLoader(
-        config.data.shards,
+        config.data.sources,
         data=config.data,
         synthesis=config.synthesis,
         augment=config.augment,

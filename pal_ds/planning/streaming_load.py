@@ -9,7 +9,7 @@ import numpy as np
 
 from pal_ds.config import Config
 from pal_ds.data.clip_stream import fits_whole_windows
-from pal_ds.data.order.epoch_order import EpochOrder, EpochPlan, IntArray
+from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.synthesis.slot_layout import most_in_use, slot_bytes, slot_count
 
 #: Windows whose requests are counted to know the mean.
