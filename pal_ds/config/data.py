@@ -125,9 +125,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.shards, str):
             check_sources(self.shards)
-        check(
-            self.mix in ("within_group", "by_group"), "data.mix", self.mix, "use within_group or by_group"
-        )
+        check(self.mix in ("within_group", "by_group"), "data.mix", self.mix, "use within_group or by_group")
         check(
             self.mix == "within_group" or len(self.sources) > 1,
             "data.mix",

@@ -231,7 +231,9 @@ def _coerce_entry(value: Any, hint: Any, name: str) -> Any:
     if isinstance(value, str) and shorthand:
         value = {shorthand: value}
     if not isinstance(value, Mapping):
-        raise ConfigError(name, value, f"give its keys: {', '.join(f.name for f in dataclasses.fields(hint))}")
+        raise ConfigError(
+            name, value, f"give its keys: {', '.join(f.name for f in dataclasses.fields(hint))}"
+        )
     return build(hint, value, f"{name}.")
 
 

@@ -1,4 +1,4 @@
-"""The shard sets that a run draws from, opened: manifests, splits, the clips that are used, and the plan over them."""
+"""The shard sets that a run draws from, opened: manifests, splits, the clips that are used, and the plan."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def narrowed(found: Iterable[OpenSource]) -> list[OpenSource]:
         ShardSetError: an index can't be understood.
         StorageError: something can't be read.
     """
-    return [_narrowed(each, remember(each, lambda each=each: _selected(each))) for each in found]  # type: ignore[misc]
+    return [_narrowed(each, remember(each, lambda each=each: select_clips(each))) for each in found]  # type: ignore[misc]
 
 
 def remember(source: OpenSource, make: Callable[[], Selection]) -> Selection | None:
@@ -113,6 +113,12 @@ def remember(source: OpenSource, make: Callable[[], Selection]) -> Selection | N
     if name not in _known:
         _known[name] = make()
     return _known[name]
+
+
+def source_name(source: OpenSource) -> str:
+    """Return what messages call a split: its set, and its name where that is no usual one."""
+    place = storage.redact(source.config.url)
+    return place if source.name in ("train", "val") else f"{place} ({source.name})"
 
 
 def selection_name(source: OpenSource) -> str:
@@ -195,7 +201,7 @@ def _narrowed(source: OpenSource, selection: Selection | None) -> OpenSource:
     return dataclasses.replace(source, split=selection.part_of(source.split), selection=selection)
 
 
-def _selected(source: OpenSource) -> Selection:
+def select_clips(source: OpenSource) -> Selection:
     """Choose the clips of a split, and tell how far it is every few seconds."""
     begun = told = time.monotonic()
     place = f"{storage.redact(source.config.url)}, split {source.name}"

@@ -54,9 +54,15 @@ class ValidationSet:
         found = narrowed(val_splits(entries, load_manifests(entries)))
         sources = [source for source in found if source.split.clips]
         if not sources:
-            raise ConfigError("data.shards", shards, "no set has validation clips: build one with a val split")
+            raise ConfigError(
+                "data.shards", shards, "no set has validation clips: build one with a val split"
+            )
         plan = EpochPlan.from_manifest(
-            joined_split(sources), global_batch=1, group_size=1, lanes_per_group=1, slice_bytes=data.slice_bytes
+            joined_split(sources),
+            global_batch=1,
+            group_size=1,
+            lanes_per_group=1,
+            slice_bytes=data.slice_bytes,
         )
         self.schedule = ValidationSchedule(
             plan,

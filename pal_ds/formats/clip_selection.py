@@ -1,7 +1,7 @@
 """The part of a split that a run uses: which clips meet the conditions of ``where``, one bit a clip.
 
-Planning needs the number of chosen clips of every shard, so every index is read once, at the start of a run; what comes
-out is small (1.25 MB for ten million clips), is kept in the run's folder and handed to every rank and worker.
+Planning needs the number of chosen clips of every shard, so every index is read once, at the start of a run; what
+comes out is small (1.25 MB for ten million clips), is kept in the run's folder and handed to every rank and worker.
 """
 
 from __future__ import annotations
@@ -96,8 +96,14 @@ class Selection:
             fields = json.loads(head)
             if fields.pop("format") != FORMAT:
                 raise ValueError("another format")
-            lists = {name: tuple(fields.pop(name)) for name in ("shard_clips", "counts", "shard_bytes")}
-            found = cls(**lists, **fields, bits=bits)
+            found = cls(
+                shard_clips=tuple(fields["shard_clips"]),
+                counts=tuple(fields["counts"]),
+                shard_bytes=tuple(fields["shard_bytes"]),
+                frames=int(fields["frames"]),
+                seconds=float(fields["seconds"]),
+                bits=bits,
+            )
             if len(bits) != -(-sum(found.shard_clips) // 8):
                 raise ValueError("cut short")
         except (ValueError, KeyError, TypeError, zlib.error) as error:

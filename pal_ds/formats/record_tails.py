@@ -15,7 +15,7 @@ TAIL_BYTES = 4096
 def read_record(tar_url: str, entry: SampleEntry) -> SampleRecord:
     """Read the record of a sample.
 
-    A record lies behind its video, so that a small range from the end holds it; where it does not, the sample is read.
+    A record lies behind its video, so a small range from the end holds it; where it does not, the sample is read.
 
     Raises:
         ShardSetError: there is no record, or it can't be understood.

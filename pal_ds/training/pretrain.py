@@ -26,7 +26,7 @@ from pal_ds.formats import exit_status
 from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import Objective, build_objective, read_weights
-from pal_ds.planning.run_plan import RunPlan
+from pal_ds.planning.run_plan import RunPlan, plan_run
 from pal_ds.training import startup
 from pal_ds.training.checkpoint.background_saver import Saver
 from pal_ds.training.checkpoint.checkpointer import Keeper
@@ -41,6 +41,8 @@ from pal_ds.training.lr_schedule import Schedule
 from pal_ds.training.out_of_memory import explain_shortage, warn_of_shortage
 from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.run_identity import check_identity, identity_of, warn_changes
+from pal_ds.training.shared_selection import share_selections
+from pal_ds.training.source_identity import identity_of_sources
 from pal_ds.training.startup import EXIT_CONFIG, EXIT_FAILED, StartError
 from pal_ds.training.trainer import Parts, Trainer
 
@@ -113,8 +115,11 @@ def pretrain(
         startup.together(ranks, lambda: startup.again(unready))
         if world_size > 1:
             startup.together(ranks, prepare)
-        manifest, plan = found
-        return _run(config, ranks, plan, manifest, preemption, profile_steps, feed_of)
+        manifests, plan = found
+        if plan is None:
+            share_selections(config, ranks, manifests)
+            plan = startup.together(ranks, lambda: plan_run(config, manifests, world_size))
+        return _run(config, ranks, plan, manifests, preemption, profile_steps, feed_of)
     except StartError as error:
         return startup.refuse(error, rank)
     finally:
@@ -125,12 +130,15 @@ def _run(
     config: Config,
     ranks: Ranks,
     plan: RunPlan,
-    manifest: Manifest,
+    manifests: tuple[Manifest, ...],
     preemption: PreemptionWatch,
     profile_steps: int,
     feed_of: FeedFactory,
 ) -> int:
-    identity = identity_of(config, manifest.digest)
+    identity = startup.together(
+        ranks,
+        lambda: identity_of(config, manifests[0].digest, identity_of_sources(config.data.sources, manifests)),
+    )
     snapshot = startup.load_newest(config, ranks)
     step, skipped = 0, 0
     if snapshot is not None:
@@ -144,7 +152,7 @@ def _run(
         steps_per_epoch=plan.epoch.steps_per_epoch,
     )
     warn_of_shortage(config, ranks, plan)
-    engine = _build_engine(config, ranks, manifest, snapshot, schedule)
+    engine = _build_engine(config, ranks, plan, snapshot, schedule)
     feed = startup.together(ranks, lambda: feed_of(config, ranks, step=step))
     val_feed = startup.together(ranks, lambda: ValidationFeed(config, ranks) if plan.has_validation else None)
     hosts = ranks.texts(socket.gethostname())
@@ -211,12 +219,12 @@ def _train(
 
 
 def _build_engine(
-    config: Config, ranks: Ranks, manifest: Manifest, snapshot: Snapshot | None, schedule: Schedule
+    config: Config, ranks: Ranks, plan: RunPlan, snapshot: Snapshot | None, schedule: Schedule
 ) -> TrainEngine:
     """Build the model with the run's seed, put a snapshot's state in, and wrap it."""
 
     def build() -> Objective:
-        classes = len(manifest.labels) if manifest.labels is not None else None
+        classes = len(plan.labels) if plan.labels is not None else None
         objective = build_objective(config.objective, config.model, config.queue, num_classes=classes)
         if snapshot is not None:
             objective.load_state_dict(snapshot.model, strict=True)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pal_ds import storage
 from pal_ds.config import Config, ConfigError
+from pal_ds.data.sources import load_manifests
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.formats import checkpoint, exit_status, shardset
 from pal_ds.formats.checkpoint import CheckpointError, Snapshot
@@ -94,10 +95,12 @@ def refuse(error: StartError, rank: int) -> int:
     return error.status
 
 
-def look(config: Config, world_size: int) -> tuple[Manifest, RunPlan]:
-    """Read the shard set's manifest and plan the run."""
-    manifest = shardset.load_manifest(config.data.shards)
-    return manifest, plan_run(config, manifest, world_size)
+def look(config: Config, world_size: int) -> tuple[tuple[Manifest, ...], RunPlan | None]:
+    """Read the shard sets' manifests and plan the run; where clips have yet to be chosen there is no plan."""
+    manifests = load_manifests(config.data.sources)
+    if any(not source.where.is_everything for source in config.data.sources):
+        return manifests, None
+    return manifests, plan_run(config, manifests, world_size)
 
 
 def prepare_folder(config: Config, *, restart: bool, overwrite: bool) -> None:

@@ -35,7 +35,7 @@ class PartPlace(NamedTuple):
         lane: the group's lane.
         window: number of the window in the lane, of those of the source.
         offset: first clip of the part in the shuffled window.
-        count: clips of the part.
+        size: clips of the part.
         source: number of the source; 0 where there is one set.
         pass_number: which pass of the epoch over that source.
     """
@@ -43,7 +43,7 @@ class PartPlace(NamedTuple):
     lane: int
     window: int
     offset: int
-    count: int
+    size: int
     source: int = 0
     pass_number: int = 0
 

@@ -176,14 +176,15 @@ class TrainSchedule:
             step, index = divmod(number, len(self._positions))
             epoch, step_in_epoch = divmod(step, plan.steps_per_epoch)
             group = step_in_epoch * plan.groups_per_step + self._positions[index]
-            parts, clips = [], []
+            parts: list[WindowPart] = []
+            clips: list[ClipPosition] = []
             for place in self._order(epoch).parts(group):
                 slot, unit = (place.lane, place.source), (epoch, place.lane, place.window, place.source)
                 if slot not in windows or windows[slot][0] != unit:
                     windows[slot] = unit, self._order(epoch).rows(place)
                 rest = windows[slot][1][place.offset :]
-                parts.append(WindowPart(unit, place.count, rest, place.source, place.pass_number))
-                clips += positions_of(rest[: place.count])
+                parts.append(WindowPart(unit, place.size, rest, place.source, place.pass_number))
+                clips += positions_of(rest[: place.size])
             yield GroupTask(
                 number=number, epoch=epoch, step=step, group=group, clips=tuple(clips), parts=tuple(parts)
             )
@@ -205,9 +206,12 @@ class TrainSchedule:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - a schedule lives as long as its process
     def _order(self, epoch: int) -> EpochOrder | MixOrder:
-        if isinstance(self.plan, MixPlan):
-            return MixOrder(self.plan, self.seed, epoch)
-        return EpochOrder(self.plan, self.seed, epoch)
+        return order_of(self.plan, self.seed, epoch)
+
+
+def order_of(plan: EpochPlan, seed: int, epoch: int) -> EpochOrder | MixOrder:
+    """Return the order of an epoch: of one set, or of a mix."""
+    return MixOrder(plan, seed, epoch) if isinstance(plan, MixPlan) else EpochOrder(plan, seed, epoch)
 
 
 def positions_of(rows: IntArray) -> tuple[ClipPosition, ...]:

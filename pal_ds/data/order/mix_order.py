@@ -47,7 +47,7 @@ class MixOrder:
                     lane=lane,
                     window=stretch.window + window,
                     offset=int(parts.clips[part] - parts.clips[begin]),
-                    count=int(parts.clips[part + 1] - parts.clips[part]),
+                    size=int(parts.clips[part + 1] - parts.clips[part]),
                     source=number,
                     pass_number=stretch.pass_number,
                 )
@@ -104,4 +104,3 @@ def _name(part: PartPlace) -> str:
 
 def _stretch_of(parts: LaneParts, part: PartPlace) -> Stretch:
     return next(each for each in parts.stretches if part.window < each.window + each.windows)
-
