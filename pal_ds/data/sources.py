@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
+from pal_ds.config.loading import apply_overrides, build
 from pal_ds.config.sources import ShardSource
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.order.mix_plan import MixPlan
@@ -53,6 +54,17 @@ def sources_of(
     if not isinstance(shards, str):
         return tuple(shards)
     return (ShardSource(url=shards, split=split, val_split=val_split),) if shards else ()
+
+
+def parse_sources(text: str) -> tuple[ShardSource, ...]:
+    """Return what ``data.shards`` means as a word of a command line: a URL, or a list of sets in YAML.
+
+    Raises:
+        ConfigError: the list can't be understood.
+    """
+    if not text.lstrip().startswith("["):
+        return (ShardSource(url=text),)
+    return build(DataConfig, apply_overrides({}, [f"shards={text}"]), "data.").sources
 
 
 def load_manifests(sources: Sequence[ShardSource]) -> tuple[Manifest, ...]:

@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from pal_ds import storage
+from pal_ds.config.base import ConfigError
 from pal_ds.config.loading import build, to_tree
 from pal_ds.config.sources import Where
 from pal_ds.formats.clip_scan import ShardScan, scan_shards
@@ -120,13 +122,25 @@ class Selection:
         return cls.from_bytes(base64.b64decode(text))
 
 
-def parse_where(tree: Any) -> Where:
-    """Make conditions from a mapping, as it stands in a config or on a command line.
+class ConditionError(ValueError):
+    """Conditions that can't be understood: one line with the field, the value and the fix."""
+
+
+def parse_where(text: str) -> Where:
+    """Make conditions from a mapping in YAML, as on a command line; its braces may be left out.
 
     Raises:
-        ConfigError: naming the condition that is unknown or wrong.
+        ConditionError: it is no mapping, or a condition is unknown or wrong.
     """
-    return build(Where, tree, "where.")
+    try:
+        tree = yaml.safe_load(text if text.lstrip().startswith("{") else f"{{{text}}}")
+        if not isinstance(tree, dict):
+            raise ConditionError(f"{text!r}: write conditions as name: value, name: value")
+        return build(Where, tree, "where.")
+    except ConfigError as error:
+        raise ConditionError(str(error)) from error
+    except yaml.YAMLError as error:
+        raise ConditionError(f"{text!r}: not readable as YAML: {' '.join(str(error).split())}") from error
 
 
 def describe_where(where: Where) -> dict[str, Any]:
