@@ -33,6 +33,8 @@ class Where:
     exclude_keys: str = option("", "URL of a text file with the keys of clips that are left out, one a line.")
 
     def __post_init__(self) -> None:
+        for name in ("min_seconds", "max_seconds", "min_fps", "max_fps"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("min_seconds", "max_seconds", "min_frames", "min_fps", "max_fps", "min_side"):
             check(getattr(self, name) >= 0, f"where.{name}", getattr(self, name), "use 0 or more")
         for low, high in (("min_seconds", "max_seconds"), ("min_fps", "max_fps")):

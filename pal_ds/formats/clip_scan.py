@@ -226,7 +226,7 @@ def _in_processes(
                 continue
             row = json.loads(line)
             if "error" in row:
-                raise _ERRORS[row["error"]](row["text"])
+                raise _ERRORS[row["error"]](*row["arguments"])
             bits = np.frombuffer(base64.b64decode(row["bits"]), dtype=np.uint8)
             chosen = np.unpackbits(bits)[: row["clips"]].astype(np.bool_)
             left -= 1
@@ -262,7 +262,9 @@ def main() -> int:
             sys.stdout.write(json.dumps(row) + "\n")
             sys.stdout.flush()
     except (ShardSetError, storage.StorageError) as error:
-        row = {"error": type(error).__name__, "text": " ".join(str(error).split())}
+        stored = isinstance(error, storage.StorageError)
+        arguments = [error.url, error.reason] if isinstance(error, storage.StorageError) else [str(error)]
+        row = {"error": type(error).__name__ if stored else "ShardSetError", "arguments": arguments}
         sys.stdout.write(json.dumps(row) + "\n")
         return 1
     return 0
