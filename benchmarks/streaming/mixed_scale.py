@@ -3,9 +3,9 @@
     python -m benchmarks.streaming.mixed_scale --out benchmarks/streaming/mixed_scale.json
 
 The sets are synthetic, as in scale.py: manifests of many shards, all of them links to one real shard of small clips,
-and only those that the first batches need are there. The smallest set is repeated, the largest is cut. Every figure of a
-first batch is from a fresh process that plays one rank of eight. For the time of `where` all indexes of the sets are
-written (about a gigabyte), and `--no-where` leaves that out.
+and only those that the first batches need are there. The smallest set is repeated, the largest is cut. Every figure
+of a first batch is from a fresh process that plays one rank of eight. For the time of `where` all indexes of the sets
+are written (about a gigabyte), and `--no-where` leaves that out.
 """
 
 from __future__ import annotations

@@ -70,11 +70,13 @@ def test_conditions_that_choose_nothing_are_refused(sets) -> None:
 def test_sets_must_agree_on_labels_where_they_are_used(sets) -> None:
     config = run_of(sets, base="configs/pretrain/tac_i3d_k400.yaml")
     with pytest.raises(
-        ConfigError, match="objective.name = 'supervised': the shard sets have different labels"
+        ConfigError, match=r"objective\.name = 'supervised': the shard sets have different labels"
     ):
         plan_run(config, load_manifests(config.data.sources), 1)
     config = run_of(sets, "validation.probe_every=1")
-    with pytest.raises(ConfigError, match="validation.probe_every = 1: the shard sets have different labels"):
+    with pytest.raises(
+        ConfigError, match=r"validation\.probe_every = 1: the shard sets have different labels"
+    ):
         plan_run(config, load_manifests(config.data.sources), 1)
     assert plan_run(run_of(sets), load_manifests(config.data.sources), 1).labels is None
 
