@@ -54,6 +54,11 @@ class Selection:
         """Chosen clips."""
         return sum(self.counts)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bits, in short: what is chosen of a split, whatever chose it."""
+        return hashlib.sha256(self.bits).hexdigest()[:32]
+
     @functools.cached_property
     def _firsts(self) -> npt.NDArray[np.int64]:
         return np.concatenate([[0], np.cumsum(self.shard_clips)]).astype(np.int64)

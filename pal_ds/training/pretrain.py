@@ -136,8 +136,7 @@ def _run(
     feed_of: FeedFactory,
 ) -> int:
     identity = startup.together(
-        ranks,
-        lambda: identity_of(config, manifests[0].digest, identity_of_sources(config.data.sources, manifests)),
+        ranks, lambda: identity_of(config, manifests[0].digest, identity_of_sources(plan.sources))
     )
     snapshot = startup.load_newest(config, ranks)
     step, skipped = 0, 0

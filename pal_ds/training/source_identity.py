@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pal_ds.config.sources import ShardSource
+from pal_ds.data.sources import OpenSource
 from pal_ds.formats.clip_selection import describe_where
-from pal_ds.formats.shardset import Manifest
 
 _END = "set it back, or start a new run.dir"
 
 
-def identity_of_sources(
-    sources: Sequence[ShardSource], manifests: Sequence[Manifest]
-) -> list[dict[str, Any]]:
+def identity_of_sources(sources: Sequence[OpenSource]) -> list[dict[str, Any]]:
     """Return what a resume may not change of the shard sets; empty where one set is used as it is.
 
-    Where a set lies may change, and where a file of keys lies: their contents may not.
+    Where a set lies may change, and where a file of keys lies: their contents may not, nor what conditions choose.
+
+    Args:
+        sources: the training split of each set, with the chosen clips.
 
     Raises:
         StorageError: a file of keys can't be read.
@@ -25,15 +25,16 @@ def identity_of_sources(
     alone = len(sources) == 1
     found = [
         {
-            "manifest": manifest.digest,
-            "split": source.split,
-            "val_split": source.val_split,
-            "weight": None if alone else source.weight,
-            "where": describe_where(source.where),
+            "manifest": source.manifest.digest,
+            "split": source.config.split,
+            "val_split": source.config.val_split,
+            "weight": None if alone else source.config.weight,
+            "where": describe_where(source.config.where),
+            "chosen": None if source.selection is None else source.selection.digest,
         }
-        for source, manifest in zip(sources, manifests, strict=True)
+        for source in sources
     ]
-    return [] if alone and found[0] == _plain(manifests[0].digest) else found
+    return [] if alone and found[0] == _plain(sources[0].manifest.digest) else found
 
 
 def changed_source(saved: Mapping[str, Any], current: Mapping[str, Any]) -> str | None:
@@ -48,24 +49,42 @@ def changed_source(saved: Mapping[str, Any], current: Mapping[str, Any]) -> str 
     before, now = ((each.get("sources") or [_plain(each["manifest"])]) for each in (saved, current))
     if len(before) != len(now):
         return f"data.shards has {len(now)} sets: this run began with {len(before)}; {_END}"
-    for number, (one, two) in enumerate(zip(before, now, strict=True)):
-        if one["manifest"] != two["manifest"]:
-            return (
-                f"data.shards[{number}]: the shard set's manifest is not the one this run began with; use the sets "
-                "of the first start, in their order, or start a new run.dir"
-            )
-        for name in ("split", "val_split", "weight"):
-            if one[name] != two[name]:
-                return (
-                    f"data.shards[{number}].{name} = {two[name]!r}: this run began with {one[name]!r}; {_END}"
-                )
-        for name in sorted({*one["where"], *two["where"]}):
-            was, is_ = one["where"].get(name), two["where"].get(name)
-            if was != is_:
-                return f"data.shards[{number}].where.{name} = {is_!r}: this run began with {was!r}; {_END}"
+    said = (
+        _changed(f"data.shards[{number}]", *pair) for number, pair in enumerate(zip(before, now, strict=True))
+    )
+    return next(filter(None, said), None)
+
+
+def _changed(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Say what is not as it was about one shard set."""
+    if before["manifest"] != now["manifest"]:
+        return (
+            f"{name}: the shard set's manifest is not the one this run began with; use the sets of the first start, in "
+            "their order, or start a new run.dir"
+        )
+    pairs = [(field, before[field], now[field]) for field in ("split", "val_split", "weight")]
+    pairs += [
+        (f"where.{field}", before["where"].get(field), now["where"].get(field))
+        for field in sorted({*before["where"], *now["where"]})
+    ]
+    for field, was, is_now in pairs:
+        if was != is_now:
+            return f"{name}.{field} = {is_now!r}: this run began with {was!r}; {_END}"
+    if before["chosen"] != now["chosen"]:
+        return (
+            f"{name}.where chooses other clips than when this run began: an index has changed; put selections/ of "
+            "run.dir back, or start a new run.dir"
+        )
     return None
 
 
 def _plain(digest: str) -> dict[str, Any]:
     """Return how one set, used as it is, would be listed."""
-    return {"manifest": digest, "split": "train", "val_split": None, "weight": None, "where": {}}
+    return {
+        "manifest": digest,
+        "split": "train",
+        "val_split": None,
+        "weight": None,
+        "where": {},
+        "chosen": None,
+    }

@@ -8,18 +8,27 @@ import pytest
 
 from pal_ds.config import load_config
 from pal_ds.config.sources import ShardSource, Where
+from pal_ds.data.sources import OpenSource
+from pal_ds.formats.clip_selection import Selection
 from pal_ds.formats.shardset import Manifest
 from pal_ds.training.run_identity import IdentityError, check_identity, identity_of
 from pal_ds.training.source_identity import identity_of_sources
+from tests.support.epoch_plans import split_of
 
 CONFIG = load_config("configs/demo.yaml", ["data.shards=/s", "run.dir=/r"])
 MANIFESTS = [Manifest(recipe={"number": number}, splits={}) for number in range(3)]
+SPLIT = split_of([8])
 TWO = (ShardSource(url="/a", weight=1.0), ShardSource(url="/b", weight=2.0, where=Where(min_seconds=4)))
 
 
-def identity(*sources: ShardSource, manifests: list[Manifest] = MANIFESTS) -> dict:
-    used = manifests[: len(sources)]
-    return identity_of(CONFIG, used[0].digest, identity_of_sources(sources, used))
+def identity(
+    *sources: ShardSource, manifests: list[Manifest] = MANIFESTS, selection: Selection | None = None
+) -> dict:
+    opened = [
+        OpenSource(number, source, manifests[number], source.split, SPLIT, selection)
+        for number, source in enumerate(sources)
+    ]
+    return identity_of(CONFIG, manifests[0].digest, identity_of_sources(opened))
 
 
 def test_a_url_and_a_list_of_one_are_the_same_run() -> None:
@@ -63,6 +72,17 @@ def test_a_plain_run_is_no_mixed_one() -> None:
         check_identity(plain, identity(*TWO))
     with pytest.raises(IdentityError, match=r"\[0\].where.min_fps = 9.0: this run began with None"):
         check_identity(plain, identity(ShardSource(url="/a", where=Where(min_fps=9))))
+
+
+def test_conditions_that_choose_other_clips_than_before_are_told() -> None:
+    source = ShardSource(url="/a", where=Where(min_seconds=4))
+    one, two = (
+        Selection(shard_clips=(8,), counts=(2,), shard_bytes=(9,), frames=9, seconds=1.0, bits=bits)
+        for bits in (b"\xc0", b"\x03")
+    )
+    check_identity(identity(source, selection=one), identity(source, selection=one))
+    with pytest.raises(IdentityError, match=r"data.shards\[0\].where chooses other clips"):
+        check_identity(identity(source, selection=one), identity(source, selection=two))
 
 
 def test_a_file_of_keys_may_move_but_not_change(tmp_path: Path) -> None:
