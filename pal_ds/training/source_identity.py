@@ -59,8 +59,8 @@ def _changed(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> st
     """Say what is not as it was about one shard set."""
     if before["manifest"] != now["manifest"]:
         return (
-            f"{name}: the shard set's manifest is not the one this run began with; use the sets of the first start, in "
-            "their order, or start a new run.dir"
+            f"{name}: the shard set's manifest is not the one this run began with; use the sets of the first start, "
+            "in their order, or start a new run.dir"
         )
     pairs = [(field, before[field], now[field]) for field in ("split", "val_split", "weight")]
     pairs += [
