@@ -34,6 +34,7 @@ examples:
   pal-shard preview shards/ --out sheet.html
   pal-shard retry videos/ shards/ --timeout 1800 --only transcode     try rejects again, of one stage or error
   pal-shard stats shards/ ; pal-shard ls shards/ --shard train-000000.tar
+  pal-shard ls shards/ --where 'min_seconds: 4, min_side: 112'    what a run with these conditions would use
 
 Run the same 'build' again after any interruption: finished shards are kept, and the result is the same to the byte.
 Places are paths or URLs (s3://, gs://, az://, file://; hf:// is only read); S3 takes AWS_ACCESS_KEY_ID,
@@ -125,6 +126,13 @@ def _parser() -> argparse.ArgumentParser:
     stats = _command(commands, "stats", "totals, histograms and a table of rejects", _stats)
     ls = _command(commands, "ls", "list the shards, or the samples of one", _ls)
     ls.add_argument("--shard", metavar="NAME", help="list this shard's samples")
+    ls.add_argument(
+        "--where",
+        metavar="CONDITIONS",
+        help="count (or list) the clips that a run with these conditions would use, as in data.shards: "
+        "'min_seconds: 4, labels: [run, jump]'; others are max_seconds, min_frames, min_fps, max_fps, min_side, "
+        "source and exclude_source (patterns), keys and exclude_keys (files of keys)",
+    )
     preview = _command(commands, "preview", "draw a contact sheet of random clips", _preview)
     preview.add_argument("--out", required=True, metavar="FILE", help="where to, ending in .html or .png")
     preview.add_argument("--clips", type=int, default=24, metavar="N", help="how many (default: 24)")
@@ -277,7 +285,12 @@ def _ls(arguments: argparse.Namespace) -> int:
     from .inspection import console_report
     from .inspection.statistics import listing
 
-    found = listing(arguments.dest, arguments.shard)
+    if arguments.where is None:
+        found = listing(arguments.dest, arguments.shard)
+    else:
+        from .inspection.chosen import chosen
+
+        found = chosen(arguments.dest, arguments.where, arguments.shard, quiet=arguments.json)
     _print(arguments, found, console_report.listing_lines(found))
     return 0
 

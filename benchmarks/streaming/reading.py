@@ -17,6 +17,7 @@ from pal_ds.config.data import DataConfig
 from pal_ds.data.clip_stream import ClipStream, fits_whole_windows
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.order.group_schedule import TrainSchedule
+from pal_ds.data.shard_list import ShardList
 from pal_ds.formats import shardset
 from pal_ds.formats.tar_samples import SampleMembers
 from pal_ds.storage import RetryPolicy
@@ -74,8 +75,7 @@ def _stream(url: str, how: str, seconds: float, report: Any) -> None:
     if whole != (how == "windows"):
         raise ValueError(f"{schedule.lanes} lanes of {plan.window_bytes} bytes: not read by {how}")
     reader = ClipStream(
-        url,
-        plan.shard_names,
+        ShardList.of(url, plan.shard_names),
         clip_bytes=plan.clip_bytes,
         budget_bytes=budget,
         whole_windows=whole,

@@ -54,6 +54,17 @@ def loader_of(url: str) -> GroupLoader:
     )
 
 
+def made_shard(scratch: Path) -> Path:
+    """Encode a few clips and return a set of one shard of many of them."""
+    videos = scratch / "videos"
+    videos.mkdir()
+    for number in range(8):
+        source = f"testsrc2=s=170x128:r=30:d=10,hue=h={number * 40}"
+        command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p"]
+        subprocess.run([*command, str(videos / f"clip{number}.mp4")], check=True)
+    return one_shard(sets.sharded(videos, scratch / "encoded"), scratch / "real")
+
+
 def one_shard(folder: Path, out: Path) -> Path:
     """Write one shard of many clips out of the few in a set."""
     out.mkdir()
@@ -163,13 +174,7 @@ def main() -> None:
     resumes = (0.01, 0.5, 0.99)
     result: dict[str, Any] = {**measured_on(), "command": " ".join(["python", *sys.argv])}
     with tempfile.TemporaryDirectory() as scratch:
-        videos = Path(scratch) / "videos"
-        videos.mkdir()
-        for number in range(8):
-            source = f"testsrc2=s=170x128:r=30:d=10,hue=h={number * 40}"
-            command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p"]
-            subprocess.run([*command, str(videos / f"clip{number}.mp4")], check=True)
-        real = one_shard(sets.sharded(videos, Path(scratch) / "encoded"), Path(scratch) / "real")
+        real = made_shard(Path(scratch))
         large = write_set(real, Path(scratch) / "large", options.clips, (0.0,))
         result["large set"] = measured(large, 0.0, options.rounds)
         epoch = write_set(real, Path(scratch) / "epoch", options.epoch_clips, resumes)

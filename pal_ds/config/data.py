@@ -7,6 +7,7 @@ import os
 import warnings
 
 from pal_ds.config.base import check, option
+from pal_ds.config.sources import ShardSource, check_sources
 
 START_METHODS = ("forkserver", "fork", "spawn")
 
@@ -15,7 +16,22 @@ START_METHODS = ("forkserver", "fork", "spawn")
 class DataConfig:
     """Where clips come from, in which batches, and what streaming them may cost (docs/design.md)."""
 
-    shards: str = option("", "URL of the shard set (s3://, gs://, file://, or a plain path).", fixed=False)
+    shards: str | tuple[ShardSource, ...] = option(
+        "",
+        "URL of the shard set (s3://, gs://, file://, or a plain path), or a list of sets to mix: "
+        "[{url: ..., weight: 2, split: train, val_split: val, where: {min_seconds: 4}}, ...]; "
+        "docs/streaming.md has the conditions of where.",
+        fixed=False,
+    )
+    mix: str = option(
+        "within_group",
+        "Where several sets meet: within_group (a video's backgrounds come from all sets) or by_group (every group "
+        "is of one set, and so are its backgrounds).",
+        fixed=True,
+    )
+    epoch_clips: int = option(
+        0, "Clips of an epoch, cut to whole steps; 0 for as many as all sets hold together.", fixed=True
+    )
     workers: int | str = option(
         "auto",
         "Decoding processes per rank: auto (this host's cores for each of its ranks, less one for the rank, at "
@@ -116,6 +132,21 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shards, str):
+            check_sources(self.shards)
+        check(self.mix in ("within_group", "by_group"), "data.mix", self.mix, "use within_group or by_group")
+        check(
+            self.mix == "within_group" or len(self.sources) > 1,
+            "data.mix",
+            self.mix,
+            "has no effect with one shard set; remove it, or give data.shards a list",
+        )
+        check(
+            self.epoch_clips == 0 or self.epoch_clips >= self.global_batch,
+            "data.epoch_clips",
+            self.epoch_clips,
+            f"use at least data.global_batch = {self.global_batch}, or 0",
+        )
         check(
             self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 0),
             "data.workers",
@@ -213,6 +244,13 @@ class DataConfig:
                 f"data.group_size = {self.group_size}: few pairs of backgrounds exist in a group; use 5 or more",
                 stacklevel=2,
             )
+
+    @property
+    def sources(self) -> tuple[ShardSource, ...]:
+        """The shard sets in order: one, where ``shards`` is a URL; none, where nothing is given."""
+        if isinstance(self.shards, str):
+            return (ShardSource(url=self.shards),) if self.shards else ()
+        return self.shards
 
     @property
     def processes(self) -> int:

@@ -186,6 +186,8 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911 (one retu
         return _coerce_tuple(value, typing.get_args(hint), name)
     if origin is list:
         return list(_coerce_tuple(value, (typing.get_args(hint)[0], Ellipsis), name))
+    if dataclasses.is_dataclass(hint):
+        return _coerce_entry(value, hint, name)
     if hint is bool and isinstance(value, bool):
         return value
     if (
@@ -215,14 +217,35 @@ def _coerce_to_any(value: Any, hints: list[Any], name: str) -> Any:
     """Return a value as the first of several types that it fits; text stays text, and nothing else becomes it."""
     if isinstance(value, str) and str in hints:
         return value
+    lists = [hint for hint in hints if typing.get_origin(hint) in (tuple, list)]
+    if lists and isinstance(value, Mapping):
+        raise ConfigError(name, value, "put it in a list: [{...}]")
+    if lists and isinstance(value, (list, tuple)):
+        return _coerce(value, lists[0], name)
     return _coerce(value, hints[0], name)
+
+
+def _coerce_entry(value: Any, hint: Any, name: str) -> Any:
+    """Make a section that stands in a list; where it has a shorthand, plain text is that option."""
+    shorthand = getattr(hint, "SHORTHAND", None)
+    if isinstance(value, str) and shorthand:
+        value = {shorthand: value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            name, value, f"give its keys: {', '.join(f.name for f in dataclasses.fields(hint))}"
+        )
+    return build(hint, value, f"{name}.")
 
 
 def _coerce_tuple(value: Any, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise ConfigError(name, value, "expected a list, e.g. [1, 2]")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(_coerce(item, arguments[0], name) for item in value)
+        numbered = dataclasses.is_dataclass(arguments[0])
+        return tuple(
+            _coerce(item, arguments[0], f"{name}[{number}]" if numbered else name)
+            for number, item in enumerate(value)
+        )
     if len(value) != len(arguments):
         raise ConfigError(name, value, f"expected a list of {len(arguments)} values")
     return tuple(_coerce(item, argument, name) for item, argument in zip(value, arguments, strict=True))

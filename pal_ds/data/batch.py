@@ -62,6 +62,7 @@ class Group:
         epoch: number of the epoch.
         step: optimizer step since the start of the run.
         number: number of the group in its epoch.
+        clip_sources: number of the shard set that each clip comes from; empty where that is not known.
         info: for people: per clip the strides used, source spans and frame counts.
     """
 
@@ -81,6 +82,7 @@ class Group:
     step: int
     number: int
     info: list[dict[str, Any]]
+    clip_sources: list[int] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -133,7 +135,7 @@ class MicroBatch:
         step: optimizer step since the start of the run.
         micro_step: number of the micro-step in the step.
         replaced: one row for every clip that stood in for another:
-            {epoch, step, key, replacement, shard, error}.
+            {epoch, step, key, replacement, shard, error}, and source where there are several shard sets.
     """
 
     groups: tuple[Group, ...]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pal_ds import storage
 from pal_ds.config.data import DataConfig
+from pal_ds.data.sources import OpenSource
 from pal_ds.formats.shardset import ShardEntry
 from pal_ds.storage.disk_cache import DiskCache
 
@@ -20,7 +21,7 @@ class CacheSpec:
     Attributes:
         folder: on a local disk.
         limit_bytes: what all samples may take there.
-        marks: of every shard, what names its content: its place, size and SHA-256 in 16 bytes.
+        marks: of every shard, what names its content: its place, name and SHA-256 in 16 bytes.
     """
 
     folder: str
@@ -28,24 +29,22 @@ class CacheSpec:
     marks: tuple[bytes, ...]
 
 
-def cache_spec(data: DataConfig, url: str, shards: Sequence[ShardEntry]) -> CacheSpec | None:
+def cache_spec(data: DataConfig, sources: Sequence[OpenSource]) -> CacheSpec | None:
     """Return the cache that the options ask for, or None.
 
     Args:
         data: the options.
-        url: the shard set.
-        shards: of the split, in the manifest's order.
+        sources: the splits that are read, in the order in which their shards are counted.
     """
     if not data.cache_dir:
         return None
-    place = storage.redact(url).rstrip("/")
-    marks = tuple(
-        hashlib.blake2b(
-            f"{place}\n{shard.name}\n{shard.bytes}\n{shard.sha256}".encode(), digest_size=16
-        ).digest()
-        for shard in shards
-    )
+    marks = tuple(_mark(source.config.url, shard) for source in sources for shard in source.split.shards)
     return CacheSpec(folder=data.cache_dir, limit_bytes=data.cache_bytes, marks=marks)
+
+
+def _mark(url: str, shard: ShardEntry) -> bytes:
+    place = storage.redact(url).rstrip("/")
+    return hashlib.blake2b(f"{place}\n{shard.name}\n{shard.sha256}".encode(), digest_size=16).digest()
 
 
 class ClipCache:

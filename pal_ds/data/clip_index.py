@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from pal_ds.data.order.epoch_order import IntArray
+from pal_ds.data.order.slices import IntArray
 from pal_ds.formats.shard_index import AdoptedVideo
 from pal_ds.formats.shardset import SampleRecord, ShardIndex
 from pal_ds.formats.tar_samples import SampleMembers, adopted_sample, split_samples

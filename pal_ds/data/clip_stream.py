@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import dataclasses
 import hashlib
 import logging
 import threading
@@ -20,8 +21,10 @@ from pal_ds import storage
 from pal_ds.data.clip_cache import ClipCache
 from pal_ds.data.clip_index import ClipIndex, joined
 from pal_ds.data.errors import ClipCorruptError, ClipError, ClipRemovedError
-from pal_ds.data.order.epoch_order import ClipPosition, IntArray
+from pal_ds.data.order.epoch_order import ClipPosition
 from pal_ds.data.order.group_schedule import GroupTask
+from pal_ds.data.order.slices import IntArray
+from pal_ds.data.shard_list import ShardList
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import ShardIndex, ShardSetError
 from pal_ds.formats.tar_samples import SampleMembers
@@ -72,8 +75,7 @@ class ClipStream:
     """Encoded clips of one worker, in the order of its groups.
 
     Args:
-        url: the shard set.
-        shard_names: tar names of the split, in the manifest's order.
+        shards: the shards, by number.
         clip_bytes: mean bytes of a clip, for planning.
         budget_bytes: encoded video that may be held; one unit is always allowed.
         whole_windows: read whole windows; see :func:`fits_whole_windows`.
@@ -84,8 +86,7 @@ class ClipStream:
 
     def __init__(
         self,
-        url: str,
-        shard_names: Sequence[str],
+        shards: ShardList,
         *,
         clip_bytes: int,
         budget_bytes: int,
@@ -96,8 +97,7 @@ class ClipStream:
     ) -> None:
         self._cache = cache
         self.counters = ReadCounters()
-        self._url = url
-        self._shard_names = shard_names
+        self._shards = shards
         self._clip_bytes = clip_bytes
         self._budget = budget_bytes
         self._whole_windows = whole_windows
@@ -118,17 +118,14 @@ class ClipStream:
             ShardSetError: an index can't be understood.
         """
         waiting = iter(tasks)
-        ahead: collections.deque[tuple[GroupTask, _Unit]] = collections.deque()
+        ahead: collections.deque[tuple[GroupTask, list[_Unit]]] = collections.deque()
         following = next(waiting, None)
         while following is not None or ahead:
             while following is not None and (not ahead or self._has_room(following)):
-                ahead.append((following, self._unit(following)))
+                ahead.append((following, [self._unit(*piece) for piece in self._pieces(following)]))
                 following = next(waiting, None)
-            task, unit = ahead.popleft()
-            clips = unit.take(task.clips)
-            if len(task.clips) == len(self._clips_of(task)):
-                del self._units[self._name(task)]
-            yield task, clips
+            task, units = ahead.popleft()
+            yield task, self._taken(task, units)
 
     def fetch(self, position: ClipPosition) -> Clip:
         """Read one clip now: the stand-in of a broken one."""
@@ -140,24 +137,33 @@ class ClipStream:
         if self._cache is not None:
             self._cache.close()
 
-    def _name(self, task: GroupTask) -> tuple[int, ...]:
-        return task.unit if self._whole_windows else (task.number,)
-
-    def _clips_of(self, task: GroupTask) -> IntArray:
-        return task.rest if self._whole_windows else task.rest[: len(task.clips)]
+    def _pieces(self, task: GroupTask) -> list[tuple[tuple[int, ...], IntArray]]:
+        """Return the units that a group needs, by name, each with its clips from this group on."""
+        if self._whole_windows:
+            return [(part.unit, part.rest) for part in task.parts]
+        return [((task.number,), np.concatenate([part.rest[: part.count] for part in task.parts]))]
 
     def _has_room(self, task: GroupTask) -> bool:
-        if self._name(task) in self._units:
+        fresh = [clips for name, clips in self._pieces(task) if name not in self._units]
+        if not fresh:
             return True
         ahead = sum(unit.untouched for unit in self._units.values())
         held = sum(unit.held() for unit in self._units.values())
-        more = len(self._clips_of(task)) * self._clip_bytes
+        more = sum(map(len, fresh)) * self._clip_bytes
         return ahead < 2 * self._threads and held + more <= self._budget
 
-    def _unit(self, task: GroupTask) -> _Unit:
-        name = self._name(task)
+    def _taken(self, task: GroupTask, units: list[_Unit]) -> list[Clip]:
+        """Take a group's clips from its units, and drop the units that are used up."""
+        counts = [part.count for part in task.parts] if self._whole_windows else [len(task.clips)]
+        clips: list[Clip] = []
+        for (name, rest), unit, count in zip(self._pieces(task), units, counts, strict=True):
+            clips += unit.take(task.clips[len(clips) : len(clips) + count])
+            if count == len(rest):
+                del self._units[name]
+        return clips
+
+    def _unit(self, name: tuple[int, ...], clips: IntArray) -> _Unit:
         if name not in self._units:
-            clips = self._clips_of(task)
             future = self._pool.submit(self._read, clips)
             self._units[name] = _Unit(future, len(clips) * self._clip_bytes)
         return self._units[name]
@@ -176,7 +182,7 @@ class ClipStream:
         return found
 
     def _read_shard(self, shard: int, clips: IntArray, index: ClipIndex) -> dict[ClipPosition, Clip]:
-        name = self._shard_names[shard]
+        name = self._shards.label(shard)
         if clips[-1] >= len(index.sizes):
             raise ShardSetError(f"{shardset.index_name(name)}: fewer samples than in the manifest")
         found: dict[ClipPosition, Clip] = {}
@@ -235,7 +241,7 @@ class ClipStream:
         key = index.key(position.clip)
         start = int(index.offsets[position.clip])
         data = self._range(index, start, start + int(index.sizes[position.clip]))
-        name = self._shard_names[position.shard]
+        name = self._shards.label(position.shard)
         try:
             samples = list(index.samples(data, start, [position.clip]))
         except ShardSetError as error:
@@ -264,8 +270,9 @@ class ClipStream:
             if shard in self._indexes:
                 self._indexes.move_to_end(shard)
                 return self._indexes[shard]
-        document = self._read_index(self._shard_names[shard])
-        index = ClipIndex.of(document, self._url)
+        url, name = self._shards.place(shard)
+        document = self._chosen(shard, self._read_index(url, name))
+        index = ClipIndex.of(document, url)
         self._check_adopted(document, index.tar)
         with self._lock:
             if shard not in self._indexes:
@@ -298,17 +305,28 @@ class ClipStream:
         with self._lock:
             self._sized.add(tar)
 
-    def _read_index(self, name: str) -> ShardIndex:
+    def _chosen(self, shard: int, index: ShardIndex) -> ShardIndex:
+        """Return an index with the samples alone that are used: those that a clip's place in the shard counts."""
+        chosen = self._shards.chosen(shard)
+        if chosen is None:
+            return index
+        if len(chosen) != len(index.samples):
+            name = shardset.index_name(self._shards.label(shard))
+            raise ShardSetError(f"{name}: {len(index.samples)} samples, {len(chosen)} in the manifest")
+        used = tuple(sample for sample, use in zip(index.samples, chosen.tolist(), strict=True) if use)
+        return dataclasses.replace(index, samples=used)
+
+    def _read_index(self, url: str, name: str) -> ShardIndex:
         """Read an index; one that makes no sense is read again, since a wrong Content-Length cuts it silently."""
         counters = ReadCounters()
         try:
             for _ in range(INDEX_READS - 1):
                 try:
-                    return shardset.load_index(self._url, name, retry=self._retry, counters=counters)
+                    return shardset.load_index(url, name, retry=self._retry, counters=counters)
                 except ShardSetError as error:
                     log.warning("%s; read again", error)
                     counters.retries += 1
-            return shardset.load_index(self._url, name, retry=self._retry, counters=counters)
+            return shardset.load_index(url, name, retry=self._retry, counters=counters)
         finally:
             self._count(counters)
 

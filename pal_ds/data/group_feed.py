@@ -7,8 +7,6 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from pal_ds import storage
-from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
 from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
@@ -17,12 +15,11 @@ from pal_ds.data.decode import decode_device
 from pal_ds.data.errors import TooManyBadClipsError
 from pal_ds.data.order.epoch_order import EpochPlan
 from pal_ds.data.order.group_schedule import Schedule
+from pal_ds.data.sources import OpenSource, common_labels, shard_list
 from pal_ds.data.synthesis.slot_layout import slot_bytes, slot_count
 from pal_ds.data.workers.group_source import InProcess, Source, Taken
 from pal_ds.data.workers.worker_pool import WorkerPool
 from pal_ds.data.workers.worker_process import WorkerSpec
-from pal_ds.formats import shardset
-from pal_ds.formats.shardset import ShardEntry
 from pal_ds.storage import ReadCounters, RetryPolicy
 
 #: The share of replaced clips is judged from this many clips on.
@@ -152,46 +149,26 @@ class GroupFeed:
             )
 
 
-def load_split(shards_url: str, split: str) -> tuple[shardset.Manifest, shardset.SplitEntry]:
-    """Return the manifest of a set and one of its splits.
-
-    Raises:
-        ConfigError: no URL is given.
-        ShardSetError: no shard set there, or no such split.
-        StorageError: the manifest can't be read.
-    """
-    if not shards_url:
-        raise ConfigError("data.shards", shards_url, "give the URL of a shard set made by pal-shard build")
-    manifest = shardset.load_manifest(shards_url)
-    if split not in manifest.splits:
-        raise shardset.ShardSetError(
-            f"{storage.redact(shards_url)}: no split {split!r}; it has {', '.join(sorted(manifest.splits))}"
-        )
-    return manifest, manifest.splits[split]
-
-
 def worker_spec(
-    shards_url: str,
+    sources: Sequence[OpenSource],
     *,
     plan: EpochPlan,
-    shards: Sequence[ShardEntry],
     schedule: Schedule,
     whole_windows: bool,
     data: DataConfig,
     synthesis: SynthesisConfig,
     augment: AugmentConfig,
     seed: int,
-    labels: tuple[str, ...],
     retry: RetryPolicy | None,
 ) -> WorkerSpec:
-    """Return what all workers of a rank have in common; ``shards`` are those of the split, in the manifest's order.
+    """Return what all workers of a rank have in common.
 
     Raises:
         ConfigError: decoding on CUDA is asked for where there is none.
     """
+    labels = common_labels([source.manifest for source in sources])
     return WorkerSpec(
-        url=shards_url,
-        shard_names=plan.shard_names,
+        shards=shard_list(sources),
         clip_bytes=plan.clip_bytes,
         whole_windows=whole_windows,
         budget_bytes=data.worker_memory_mb * 10**6,
@@ -202,9 +179,9 @@ def worker_spec(
         synthesis=synthesis,
         augment=augment,
         resize=data.resize,
-        labels={name: number for number, name in enumerate(labels)},
+        labels={name: number for number, name in enumerate(labels or ())},
         decode_timeout=data.decode_timeout,
         device=decode_device(data),
         clips=data.worker_clips,
-        cache=cache_spec(data, shards_url, shards),
+        cache=cache_spec(data, sources),
     )

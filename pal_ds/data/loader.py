@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pal_ds.config.data import DataConfig
+from pal_ds.config.sources import ShardSource
 from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
 from pal_ds.data.clip_stream import fits_whole_windows
-from pal_ds.data.group_feed import GroupFeed, LoaderStats, load_split, worker_spec
-from pal_ds.data.order.epoch_order import EpochPlan
+from pal_ds.data.group_feed import GroupFeed, LoaderStats, worker_spec
 from pal_ds.data.order.group_schedule import TrainSchedule
+from pal_ds.data.sources import load_manifests, narrowed, plan_of, sources_of, train_splits
 from pal_ds.data.synthesis.slot_layout import most_in_use
 from pal_ds.storage import RetryPolicy
 
@@ -26,14 +27,14 @@ class GroupLoader:
     after a resume at any step (docs/design.md, "Order of data").
 
     Args:
-        shards_url: the shard set.
+        shards: the shard set, or the sets of a mix (``data.sources``).
         data: batch geometry, workers, memory.
         synthesis: how synthetic videos are made.
         augment: how they are augmented.
         seed: the run's seed.
         rank: this rank.
         world_size: number of ranks.
-        split: split of the set.
+        split: split of the set, where ``shards`` is one URL.
         retry: how long failing reads are tried again; by default ``data.retry_seconds``, refusals included.
 
     Raises:
@@ -44,7 +45,7 @@ class GroupLoader:
 
     def __init__(
         self,
-        shards_url: str,
+        shards: str | Sequence[ShardSource],
         *,
         data: DataConfig,
         synthesis: SynthesisConfig,
@@ -55,28 +56,19 @@ class GroupLoader:
         split: str = "train",
         retry: RetryPolicy | None = None,
     ) -> None:
-        manifest, entry = load_split(shards_url, split)
-        self.manifest = manifest
-        self.plan = EpochPlan.from_manifest(
-            entry,
-            global_batch=data.global_batch,
-            group_size=data.group_size,
-            lanes_per_group=data.lanes,
-            slice_bytes=data.slice_bytes,
-            window_slices=data.window_slices,
-            block_clips=data.block_clips,
-        )
+        entries = sources_of(shards, split=split)
+        sources = narrowed(train_splits(entries, load_manifests(entries)))
+        self.plan = plan_of(data, sources)
         self.schedule = TrainSchedule(
             self.plan, seed=seed, rank=rank, world_size=world_size, accumulation=data.accumulation
         )
         self._data = data
         self._spec = worker_spec(
-            shards_url,
+            sources,
             plan=self.plan,
-            shards=entry.shards,
             schedule=self.schedule,
             whole_windows=fits_whole_windows(
-                open_windows=-(-self.schedule.lanes // max(1, data.processes)),
+                open_windows=-(-self.schedule.lanes // max(1, data.processes)) * self.plan.windows_per_lane,
                 window_bytes=self.plan.window_bytes,
                 budget_bytes=data.worker_memory_mb * 10**6,
             ),
@@ -84,7 +76,6 @@ class GroupLoader:
             synthesis=synthesis,
             augment=augment,
             seed=seed,
-            labels=manifest.labels or (),
             retry=retry,
         )
         self._step = 0

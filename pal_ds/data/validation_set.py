@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
+from pal_ds.config.sources import ShardSource
 from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import MicroBatch
-from pal_ds.data.group_feed import GroupFeed, load_split, worker_spec
+from pal_ds.data.group_feed import GroupFeed, worker_spec
 from pal_ds.data.order.epoch_order import EpochPlan
-from pal_ds.data.order.group_schedule import ValidationSchedule
+from pal_ds.data.order.validation_schedule import ValidationSchedule
+from pal_ds.data.sources import joined_split, load_manifests, narrowed, shard_list, sources_of, val_splits
 from pal_ds.storage import RetryPolicy
 
 
@@ -21,6 +24,8 @@ class ValidationSet:
 
     Every clip of the split is in exactly one group of one rank. The last group may be smaller, but has at least
     three clips; ranks may get different numbers of groups, so a consumer must reduce sums and counts.
+
+    Several sets are gone through as one: groups mix their clips by chance, each clip comes once.
 
     The arguments and errors are those of :class:`~pal_ds.data.loader.GroupLoader`, and:
 
@@ -33,7 +38,7 @@ class ValidationSet:
 
     def __init__(
         self,
-        shards_url: str,
+        shards: str | Sequence[ShardSource],
         *,
         data: DataConfig,
         synthesis: SynthesisConfig,
@@ -45,9 +50,19 @@ class ValidationSet:
         max_groups: int = 0,
         retry: RetryPolicy | None = None,
     ) -> None:
-        manifest, entry = load_split(shards_url, split)
+        entries = sources_of(shards, val_split=split)
+        found = narrowed(val_splits(entries, load_manifests(entries)))
+        sources = [source for source in found if source.split.clips]
+        if not sources:
+            raise ConfigError(
+                "data.shards", shards, "no set has validation clips: build one with a val split"
+            )
         plan = EpochPlan.from_manifest(
-            entry, global_batch=1, group_size=1, lanes_per_group=1, slice_bytes=data.slice_bytes
+            joined_split(sources),
+            global_batch=1,
+            group_size=1,
+            lanes_per_group=1,
+            slice_bytes=data.slice_bytes,
         )
         self.schedule = ValidationSchedule(
             plan,
@@ -56,19 +71,18 @@ class ValidationSet:
             rank=rank,
             world_size=world_size,
             max_groups=max_groups,
+            first_shards=shard_list(sources).firsts,
         )
         self._data = data
         self._spec = worker_spec(
-            shards_url,
+            sources,
             plan=plan,
-            shards=entry.shards,
             schedule=self.schedule,
             whole_windows=False,
             data=data,
             synthesis=synthesis,
             augment=augment,
             seed=seed,
-            labels=manifest.labels or (),
             retry=retry,
         )
 

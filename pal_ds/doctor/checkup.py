@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+import yaml
+
 from pal_ds import __version__
 from pal_ds.doctor.finding import FAIL, WARN, Check, Finding, fail
 
@@ -50,7 +52,11 @@ def doctor(words: list[str]) -> int:
         epilog="Exit status: 0 nothing failed, 1 something did. Run it where the ranks run, with their variables.",
     )
     parser.add_argument("--version", action="version", version=f"pal-doctor {__version__}")
-    parser.add_argument("--shards", metavar="URL", help="shard set that the run will read")
+    parser.add_argument(
+        "--shards",
+        metavar="URL|LIST",
+        help="shard set that the run will read, or the list of sets in data.shards: '[{url: ..., weight: 2}, ...]'",
+    )
     parser.add_argument("--run-dir", metavar="URL", help="run folder: a small object is written and deleted")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(words)
@@ -83,17 +89,34 @@ def _checks(shards: str | None, run_dir: str | None) -> list[tuple[str, Check]]:
         ("shared memory", machine.shared_memory),
         ("open files", machine.open_files),
     ]
-    if any(url and url.startswith(("s3://", "s3a://")) for url in (shards, run_dir)):
+    urls = [*_urls_of(shards or ""), run_dir]
+    buckets = dict.fromkeys(url for url in urls if url and url.startswith(("s3://", "s3a://")))
+    if buckets:
         checks.append(("credentials", places.credentials))
-        buckets = dict.fromkeys(
-            url for url in (shards, run_dir) if url and url.startswith(("s3://", "s3a://"))
-        )
         checks += [("endpoint", lambda url=url: places.endpoint(url)) for url in buckets]  # type: ignore[misc]
-    if shards:
+    if shards and shards.lstrip().startswith("["):
+        checks.append(("shards", lambda: _shard_sets(shards)))
+    elif shards:
         checks.append(("shards", lambda: places.shards(shards)))
     if run_dir:
         checks.append(("run folder", lambda: places.run_folder(run_dir)))
     return checks
+
+
+def _shard_sets(shards: str) -> list[Finding]:
+    from pal_ds.doctor.shard_sets import shard_sets
+
+    return shard_sets(shards)
+
+
+def _urls_of(shards: str) -> list[str]:
+    """Return the URLs in ``data.shards``; what can't be understood is told by its own check."""
+    if not shards.lstrip().startswith("["):
+        return [shards]
+    with contextlib.suppress(yaml.YAMLError):
+        entries = yaml.safe_load(shards)
+        return [str(entry.get("url", "")) if isinstance(entry, dict) else str(entry) for entry in entries]
+    return []
 
 
 def _choose_accelerator() -> None:

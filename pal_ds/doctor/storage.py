@@ -169,17 +169,17 @@ def clock(skew: float) -> Finding:
     return ok("clock", "agrees with the store within a minute")
 
 
-def shards(url: str) -> list[Finding]:
-    """Read the manifest, an index and a sample of the set, as training will, and decode the sample."""
+def shards(url: str, name: str = "train") -> list[Finding]:
+    """Read the manifest, an index and a sample of a split, as training will, and decode the sample."""
     from pal_ds.data.decode import decode_frames
 
     shown = storage.redact(url)
     try:
         manifest = shardset.load_manifest(url)
-        split = manifest.splits.get("train")
+        split = manifest.splits.get(name)
         if split is None:
-            text = f"{shown}: no train split, it has {', '.join(sorted(manifest.splits)) or 'none'}"
-            return [fail("shards", text, "build one with pal-shard build … --split train")]
+            text = f"{shown}: no {name} split, it has {', '.join(sorted(manifest.splits)) or 'none'}"
+            return [fail("shards", text, f"build one with pal-shard build … --split {name}")]
         first = split.shards[0]
         index = shardset.load_index(url, first.name)
         sample = index.samples[0]

@@ -273,6 +273,26 @@ def _split_of(split: dict[str, Any]) -> SplitEntry:
     )
 
 
+def load_index_rows(
+    url: str, shard: str, *, retry: RetryPolicy = storage.DEFAULT_RETRY
+) -> tuple[str, list[dict[str, Any]]]:
+    """Read the URL of a shard's tar, and the samples of its index as plain dicts, for who looks through millions.
+
+    Raises:
+        ShardSetError: it can't be understood, or speaks of another shard.
+        StorageError: it can't be read.
+    """
+    document = parse_json(
+        storage.read_bytes(storage.join(url, index_name(shard)), retry=retry), "shard index", INDEX_FORMAT
+    )
+    if document.get("shard") != shard:
+        raise ShardSetError(f"{index_name(shard)}: is the index of {document.get('shard')}")
+    rows = document.get("samples")
+    if not isinstance(rows, list):
+        raise ShardSetError(f"{index_name(shard)}: missing or malformed field: samples")
+    return tar_url(url, shard, document.get("url")), rows
+
+
 def _split_document(split: SplitEntry) -> dict[str, Any]:
     document = dataclasses.asdict(split)
     for shard in document["shards"]:

@@ -1,4 +1,4 @@
-"""``--dry-run``: what a run would do, and what it may cost; reads nothing but the manifest, writes nothing."""
+"""``--dry-run``: what a run would do and cost; writes nothing, reads manifests, and indexes for ``where``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 
 from pal_ds.config import Config, ConfigError
-from pal_ds.formats import shardset
+from pal_ds.data.sources import load_manifests
 from pal_ds.planning.cluster_simulation import describe_forecast, forecast, parse_cluster
 from pal_ds.planning.cost import describe_cost, job_of
 from pal_ds.planning.hardware import GPUS, find_gpu
@@ -23,7 +23,7 @@ def dry_run(
     price: float = 3.0,
     cluster: str | None = None,
 ) -> int:
-    """Print what a run would do; read nothing but the manifest.
+    """Print what a run would do; read nothing but manifests, and the indexes of sets with conditions.
 
     Args:
         config: the run.
@@ -39,7 +39,7 @@ def dry_run(
     """
     machines = None if cluster is None else parse_cluster(cluster)
     world_size = machines.world_size if machines else world_size
-    plan = plan_run(config, shardset.load_manifest(config.data.shards), world_size)
+    plan = plan_run(config, load_manifests(config.data.sources), world_size)
     figures = describe_plan(config, plan)
     if gpu is not None:
         found = find_gpu(gpu)

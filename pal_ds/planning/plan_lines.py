@@ -21,7 +21,7 @@ def plan_lines(config: Config, plan: RunPlan, *, step: int) -> list[str]:
     width = "" if model.width == 1 else f" at width {model.width:g}"
     workers = data.workers if data.workers == "auto" else f"{data.workers} a rank"
     rows = {
-        "data": f"{storage.redact(str(data.shards))}: {epoch.clips} clips, "
+        "data": f"{', '.join(storage.redact(source.url) for source in data.sources)}: {epoch.clips} clips, "
         f"validation {'on' if plan.has_validation else 'off'}",
         "batch": f"{data.global_batch} videos = {plan.world_size} ranks x {plan.micro_batch} x "
         f"{data.accumulation} micro-steps, groups of {epoch.group_size}",

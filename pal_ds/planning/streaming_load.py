@@ -9,7 +9,9 @@ import numpy as np
 
 from pal_ds.config import Config
 from pal_ds.data.clip_stream import fits_whole_windows
-from pal_ds.data.order.epoch_order import EpochOrder, EpochPlan, IntArray
+from pal_ds.data.order.epoch_order import EpochPlan
+from pal_ds.data.order.group_schedule import order_of
+from pal_ds.data.order.slices import IntArray
 from pal_ds.data.synthesis.slot_layout import most_in_use, slot_bytes, slot_count
 
 #: Windows whose requests are counted to know the mean.
@@ -58,17 +60,23 @@ def plan_streaming(config: Config, epoch: EpochPlan, world_size: int) -> Streami
     lanes_per_rank = epoch.lanes // world_size
     lanes = -(-lanes_per_rank // max(1, data.processes))
     budget = data.worker_memory_mb * 10**6
-    whole = fits_whole_windows(open_windows=lanes, window_bytes=epoch.window_bytes, budget_bytes=budget)
+    open_windows = lanes * epoch.windows_per_lane
+    whole = fits_whole_windows(
+        open_windows=open_windows, window_bytes=epoch.window_bytes, budget_bytes=budget
+    )
     group_bytes = epoch.group_size * epoch.clip_bytes
     unit_bytes = epoch.window_bytes if whole else group_bytes
+    unit_groups = max(1, round(unit_bytes / group_bytes))
     micro_groups = epoch.groups_per_step // (data.accumulation * world_size)
     slots = slot_count(data.prefetch, most_in_use(micro_groups, data.processes)) if data.processes else 1
     return StreamingPlan(
         lanes=lanes,
         whole_windows=whole,
         unit_bytes=unit_bytes,
-        unit_groups=max(1, round(unit_bytes / group_bytes)),
-        requests_per_unit=_mean_requests(epoch, config.run.seed, whole_windows=whole),
+        unit_groups=unit_groups,
+        requests_per_unit=_mean_requests(
+            epoch, config.run.seed, whole_windows=whole, unit_groups=unit_groups
+        ),
         window_bytes=epoch.window_bytes,
         buffer_bytes=max(budget, unit_bytes),
         slot_bytes=slots * slot_bytes(config.synthesis, epoch.group_size, data.resize),
@@ -82,7 +90,8 @@ def describe_streaming(config: Config, epoch: EpochPlan, world_size: int) -> dic
     return {
         "decoding processes a rank": config.data.processes,
         "lanes of a worker": plan.lanes,
-        "open windows of a worker": f"{plan.lanes} of {plan.window_bytes / 1e6:.1f} MB, read "
+        "open windows of a worker": f"{plan.lanes * epoch.windows_per_lane} of "
+        f"{plan.window_bytes / 1e6:.1f} MB, read "
         + ("whole" if plan.whole_windows else "group by group: they exceed data.worker_memory_mb"),
         "encoded video a worker holds (MB, at most)": round(plan.buffer_bytes / 1e6, 1),
         "shared memory of a worker (MB, reserved)": round(plan.slot_bytes / 1e6, 1),
@@ -93,13 +102,26 @@ def describe_streaming(config: Config, epoch: EpochPlan, world_size: int) -> dic
     }
 
 
-def _mean_requests(epoch: EpochPlan, seed: int, *, whole_windows: bool) -> float:
+def _mean_requests(epoch: EpochPlan, seed: int, *, whole_windows: bool, unit_groups: int) -> float:
     """Count the ranges of some windows (or of their first groups): neighbours in a shard are one range."""
-    order = EpochOrder(epoch, seed, 0)
+    order = order_of(epoch, seed, 0)
     counts = []
     for lane in np.linspace(0, epoch.lanes - 1, min(_SAMPLED_WINDOWS, epoch.lanes)).astype(int):
-        rows = order.window(int(lane), 0)
-        counts.append(_ranges(rows if whole_windows else rows[: epoch.group_size]))
+        parts = order.parts(int(lane))
+        windows = [order.rows(part) for part in parts]
+        if not whole_windows:
+            firsts = [
+                rows[part.offset : part.offset + part.size] for part, rows in zip(parts, windows, strict=True)
+            ]
+            counts.append(float(_ranges(np.concatenate(firsts))))
+        elif epoch.windows_per_lane == 1:
+            counts.append(float(_ranges(windows[0])))
+        else:
+            # A group bears the share of each window's requests that it has of the window's clips.
+            shares = [
+                _ranges(rows) * part.size / len(rows) for part, rows in zip(parts, windows, strict=True)
+            ]
+            counts.append(sum(shares) * unit_groups)
     return float(np.mean(counts))
 
 

@@ -58,14 +58,13 @@ class Feed:
         self._ranks = ranks
         retry = storage.RetryPolicy(budget_seconds=config.data.retry_seconds, patient_access=True)
         self.loader = GroupLoader(
-            config.data.shards,
+            config.data.sources,
             data=config.data,
             synthesis=config.synthesis,
             augment=config.augment,
             seed=config.run.seed,
             rank=ranks.rank,
             world_size=ranks.world_size,
-            split="train",
             retry=retry,
         )
         self.loader.load_state_dict({"step": step})
@@ -127,7 +126,7 @@ class ValidationFeed:
         self._config = config
         self._ranks = ranks
         self._set = ValidationSet(
-            config.data.shards,
+            config.data.sources,
             data=config.data,
             synthesis=config.synthesis,
             augment=config.augment,

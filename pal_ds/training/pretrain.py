@@ -27,7 +27,7 @@ from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import Objective, build_objective, read_weights
 from pal_ds.planning.plan_lines import plan_lines
-from pal_ds.planning.run_plan import RunPlan
+from pal_ds.planning.run_plan import RunPlan, plan_run
 from pal_ds.training import startup
 from pal_ds.training.checkpoint.background_saver import Saver
 from pal_ds.training.checkpoint.checkpointer import Keeper
@@ -42,6 +42,9 @@ from pal_ds.training.lr_schedule import Schedule
 from pal_ds.training.out_of_memory import explain_shortage, warn_of_shortage
 from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.run_identity import check_identity, identity_of, warn_changes
+from pal_ds.training.set_generations import Generations, look_again
+from pal_ds.training.shared_selection import share_selections
+from pal_ds.training.source_identity import digests_of, identity_of_sources
 from pal_ds.training.startup import EXIT_CONFIG, EXIT_FAILED, StartError
 from pal_ds.training.trainer import Parts, Trainer
 
@@ -114,8 +117,8 @@ def pretrain(
         startup.together(ranks, lambda: startup.again(unready))
         if world_size > 1:
             startup.together(ranks, prepare)
-        manifest, plan = found
-        return _run(config, ranks, plan, manifest, preemption, profile_steps, feed_of)
+        manifests, plan = found
+        return _run(config, ranks, plan, manifests, preemption, profile_steps, feed_of)
     except StartError as error:
         return startup.refuse(error, rank)
     finally:
@@ -125,22 +128,22 @@ def pretrain(
 def _run(
     config: Config,
     ranks: Ranks,
-    plan: RunPlan,
-    manifest: Manifest,
+    early_plan: RunPlan | None,
+    newest: tuple[Manifest, ...],
     preemption: PreemptionWatch,
     profile_steps: int,
     feed_of: FeedFactory,
 ) -> int:
     snapshot = startup.load_newest(config, ranks)
-    newest = manifest.generation
-    # Somebody may have appended while the ranks looked: all take the first one's generation, or the run's own.
-    wanted = ranks.share(manifest.digest)
+    # Somebody may have appended while the ranks looked: all take the first one's generations, or the run's own.
+    digests = ranks.share(" ".join(manifest.digest for manifest in newest)).split()
     if snapshot is not None:
-        wanted = snapshot.state["identity"].get("manifest", wanted)
-    manifest, plan = startup.together(
-        ranks, lambda: startup.look_again(config, ranks.world_size, (manifest, plan), wanted)
+        digests = digests_of(snapshot.state["identity"])
+    manifests = startup.together(ranks, lambda: look_again(config, newest, digests))
+    plan = _plan(config, ranks, manifests, early_plan if manifests == newest else None)
+    identity = startup.together(
+        ranks, lambda: identity_of(config, manifests[0].digest, identity_of_sources(plan.sources))
     )
-    identity = identity_of(config, manifest.digest)
     step, skipped = 0, 0
     if snapshot is not None:
         saved = snapshot.state
@@ -153,11 +156,14 @@ def _run(
         steps_per_epoch=plan.epoch.steps_per_epoch,
     )
     warn_of_shortage(config, ranks, plan)
-    engine = _build_engine(config, ranks, manifest, snapshot, schedule)
+    engine = _build_engine(config, ranks, plan, snapshot, schedule)
     feed = startup.together(ranks, lambda: feed_of(config, ranks, step=step))
     val_feed = startup.together(ranks, lambda: ValidationFeed(config, ranks) if plan.has_validation else None)
     hosts = ranks.texts(socket.gethostname())
-    generations = (manifest.generation, newest)
+    generations = Generations(
+        mine=tuple(manifest.generation for manifest in manifests),
+        newest=tuple(manifest.generation for manifest in newest),
+    )
     runlog = startup.together(ranks, lambda: _open_log(config, ranks, plan, snapshot, hosts, generations))
     saver = _make_saver(config, runlog) if runlog is not None else None
 
@@ -192,6 +198,13 @@ def _run(
     return _train(config, trainer, parts, ranks, runlog, saver)
 
 
+def _plan(config: Config, ranks: Ranks, manifests: tuple[Manifest, ...], plan: RunPlan | None) -> RunPlan:
+    """Return the run's plan (collective); one that was made before is right where clips need not be chosen."""
+    if any(not source.where.is_everything for source in config.data.sources):
+        share_selections(config, ranks, manifests)
+    return startup.together(ranks, lambda: plan or plan_run(config, manifests, ranks.world_size))
+
+
 def _train(
     config: Config, trainer: Trainer, parts: Parts, ranks: Ranks, runlog: RunLog | None, saver: Saver | None
 ) -> int:
@@ -221,12 +234,12 @@ def _train(
 
 
 def _build_engine(
-    config: Config, ranks: Ranks, manifest: Manifest, snapshot: Snapshot | None, schedule: Schedule
+    config: Config, ranks: Ranks, plan: RunPlan, snapshot: Snapshot | None, schedule: Schedule
 ) -> TrainEngine:
     """Build the model with the run's seed, put a snapshot's state in, and wrap it."""
 
     def build() -> Objective:
-        classes = len(manifest.labels) if manifest.labels is not None else None
+        classes = len(plan.labels) if plan.labels is not None else None
         objective = build_objective(config.objective, config.model, config.queue, num_classes=classes)
         if snapshot is not None:
             objective.load_state_dict(snapshot.model, strict=True)
@@ -255,7 +268,7 @@ def _open_log(
     plan: RunPlan,
     snapshot: Snapshot | None,
     hosts: Sequence[str],
-    generations: tuple[int, int],
+    generations: Generations,
 ) -> RunLog | None:
     """Open the logs and say in them what this start is (rank 0)."""
     if not ranks.is_first:
@@ -272,16 +285,10 @@ def _open_log(
         "world_size": ranks.world_size,
         "total_steps": plan.total_steps,
         "changes": changes,
+        **generations.details(),
     }
-    mine, newest = generations
-    if newest > 1:
-        details = {**details, "generation": mine, "newest_generation": newest}
-    if mine != newest:
-        log.info(
-            "the shard set has generation %d now: this run goes on with generation %d, with which it began",
-            newest,
-            mine,
-        )
+    for note in generations.notes(config):
+        log.info("%s", note)
     runlog.event("resume" if snapshot is not None else "start", step, **details)
     runlog.status("running", step)
     sys.stderr.writelines(f"{line}\n" for line in plan_lines(config, plan, step=step))

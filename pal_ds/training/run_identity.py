@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from pal_ds.config import Config, to_tree
 from pal_ds.config.base import fixed_options
+from pal_ds.training.source_identity import changed_source
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +21,19 @@ class IdentityError(ValueError):
     """A resume whose settings would make it another run; exit status 2."""
 
 
-def identity_of(config: Config, manifest_digest: str) -> dict[str, Any]:
-    """Return the settings that a resume may not change, as a plain nested dict."""
+def identity_of(
+    config: Config, manifest_digest: str, sources: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the settings that a resume may not change, as a plain nested dict.
+
+    Args:
+        config: the run.
+        manifest_digest: of the only shard set, or of the first.
+        sources: what :func:`pal_ds.training.source_identity.identity_of_sources` returns.
+    """
     sections = {name: getattr(config, name) for name in _SECTIONS}
-    return {"manifest": manifest_digest} | {name: _fixed(section) for name, section in sections.items()}
+    found = {"manifest": manifest_digest} | {name: _fixed(section) for name, section in sections.items()}
+    return found | ({"sources": [dict(source) for source in sources]} if sources else {})
 
 
 def _fixed(section: Any) -> dict[str, Any]:
@@ -38,6 +48,10 @@ def check_identity(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None
     Raises:
         IdentityError: naming the first field that differs, with both values.
     """
+    changed = changed_source(saved, current)
+    if changed is not None:
+        raise IdentityError(changed)
+    saved, current = ({**each, "sources": None} for each in (saved, current))
     for name, before, now in _differences(_completed(saved), current, ""):
         if name == "manifest":
             raise IdentityError(

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pal_ds import storage
 from pal_ds.config import Config, ConfigError
+from pal_ds.data.sources import load_manifests
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.formats import checkpoint, exit_status, shardset
 from pal_ds.formats.checkpoint import CheckpointError, Snapshot
@@ -94,34 +95,19 @@ def refuse(error: StartError, rank: int) -> int:
     return error.status
 
 
-def look(config: Config, world_size: int) -> tuple[Manifest, RunPlan]:
-    """Read the manifest of the shard set's newest generation and plan the run; this process reads no other now."""
-    shardset.unpin(config.data.shards)
-    manifest = shardset.load_manifest(config.data.shards)
-    shardset.pin(config.data.shards, manifest.digest)
-    return manifest, plan_run(config, manifest, world_size)
+def look(config: Config, world_size: int) -> tuple[tuple[Manifest, ...], RunPlan | None]:
+    """Read the newest generation of each shard set and plan the run; this process reads no other now.
 
-
-def look_again(
-    config: Config, world_size: int, found: tuple[Manifest, RunPlan], digest: str
-) -> tuple[Manifest, RunPlan]:
-    """Return manifest and plan of the generation that a run began with, which this process reads from now on.
-
-    Args:
-        config: the run.
-        world_size: ranks.
-        found: manifest and plan of the newest generation; returned where the set has no other with this digest,
-            which the check of the run's identity will tell.
-        digest: of the manifest that the run began with.
+    Where clips have yet to be chosen there is no plan.
     """
-    if found[0].digest == digest:
-        return found
-    try:
-        manifest = shardset.load_manifest(config.data.shards, digest=digest)
-    except shardset.ShardSetError:
-        return found
-    shardset.pin(config.data.shards, digest)
-    return manifest, plan_run(config, manifest, world_size)
+    for source in config.data.sources:
+        shardset.unpin(source.url)
+    manifests = load_manifests(config.data.sources)
+    for source, manifest in zip(config.data.sources, manifests, strict=True):
+        shardset.pin(source.url, manifest.digest)
+    if any(not source.where.is_everything for source in config.data.sources):
+        return manifests, None
+    return manifests, plan_run(config, manifests, world_size)
 
 
 def prepare_folder(config: Config, *, restart: bool, overwrite: bool) -> None:

@@ -73,11 +73,20 @@ def _facts(
         ("Precision", str(config.get("precision", "?"))),
         ("Ranks", str(environment.get("world_size", "?"))),
         ("Device", str(device.get("name") or device.get("type") or "?")),
-        ("Videos from", storage.redact(str(data.get("shards", "?")))),
+        ("Videos from", _places(data.get("shards", "?"))),
         ("Run folder", storage.redact(url)),
     ]
     commit = environment.get("commit")
     return (*facts, ("Code", str(commit)[:12])) if commit else tuple(facts)
+
+
+def _places(shards: Any) -> str:
+    """Return where the clips come from: one URL, or those of a list of shard sets."""
+    if not isinstance(shards, list):
+        return storage.redact(str(shards))
+    return ", ".join(
+        storage.redact(str(each.get("url", each) if isinstance(each, dict) else each)) for each in shards
+    )
 
 
 def _pace(

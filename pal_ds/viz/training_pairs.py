@@ -35,7 +35,7 @@ def training_pairs(config: Config, *, step: int = 0, count: int = 4) -> Picture 
     """
     data = dataclasses.replace(config.data, workers=0)
     loader = GroupLoader(
-        data.shards,
+        data.sources,
         data=data,
         synthesis=config.synthesis,
         augment=config.augment,

@@ -100,9 +100,22 @@ def listing_lines(found: dict[str, Any]) -> list[str]:
             f"{row['key']}  {row['offset']:>12}  {row['size']:>10}  {row['frames']:>6} frames  {row['fps']:g} fps"
             for row in found["samples"]
         ]
+    if "splits" in found:
+        return [line for name, split in found["splits"].items() for line in _chosen_lines(name, split)]
     return [
         f"{row['name']}  {row['split']}  {row['clips']:>6} clips  {size_text(row['bytes']):>9}  {row['sha256'][:16]}"
         for row in found["shards"]
+    ]
+
+
+def _chosen_lines(name: str, split: dict[str, Any]) -> list[str]:
+    """Tell of a split how many clips conditions choose, and of which shards."""
+    lines = [f"{row['name']}  {row['clips']:>6} of {row['of']} clips" for row in split["shards"]]
+    share = split["clips"] / split["of"] if split["of"] else 0.0
+    return [
+        *lines,
+        f"{name}: {split['clips']} of {split['of']} clips ({share:.1%}), {split['seconds'] / 3600:.2f} hours, "
+        f"{size_text(split['bytes'])}",
     ]
 
 

@@ -8,6 +8,7 @@ from pal_ds.data.clip_stream import ClipStream, fits_whole_windows
 from pal_ds.data.errors import ClipCorruptError
 from pal_ds.data.order.epoch_order import ClipPosition, EpochPlan
 from pal_ds.data.order.group_schedule import TrainSchedule
+from pal_ds.data.shard_list import ShardList
 from pal_ds.formats import shardset
 from pal_ds.storage import RetryPolicy
 from tests.support.tiny_shards import sample, write_set
@@ -36,8 +37,7 @@ def plan_and_stream(url, *, whole_windows, budget=10**7, threads=2, lanes=2, win
         window_slices=window_slices,
     )
     stream = ClipStream(
-        url,
-        plan.shard_names,
+        ShardList.of(url, plan.shard_names),
         clip_bytes=plan.clip_bytes,
         budget_bytes=budget,
         whole_windows=whole_windows,

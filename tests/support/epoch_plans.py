@@ -1,6 +1,7 @@
 """Plans of epochs out of shards' clip counts."""
 
 from pal_ds.data.order.epoch_order import EpochPlan
+from pal_ds.data.order.mix_plan import MixPlan
 from pal_ds.formats.shardset import ShardEntry, SplitEntry
 
 
@@ -35,3 +36,31 @@ def epoch_groups(order):
             windows[place[:2]] = order.window(place.lane, place.window)
         rows = windows[place[:2]][place.offset : place.offset + plan.group_size]
         yield place, [tuple(map(int, row)) for row in rows]
+
+
+def mix_of(
+    sets,
+    weights=None,
+    *,
+    by_group=False,
+    epoch_clips=0,
+    group_size=4,
+    k=2,
+    lanes=4,
+    slice_clips=5,
+    window_slices=3,
+    block_clips=1,
+):
+    """Plan a mix of sets, each given by the clips of its shards."""
+    return MixPlan.from_splits(
+        [split_of(counts) for counts in sets],
+        weights=weights,
+        by_group=by_group,
+        epoch_clips=epoch_clips,
+        global_batch=group_size * k,
+        group_size=group_size,
+        lanes_per_group=lanes,
+        slice_bytes=slice_clips * 1000,
+        window_slices=window_slices,
+        block_clips=block_clips,
+    )

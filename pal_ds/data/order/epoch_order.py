@@ -14,13 +14,11 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from pal_ds.config.base import ConfigError
+from pal_ds.data.order.slices import IntArray, SlicePermutation
 from pal_ds.data.rng import Draws
 from pal_ds.formats.shardset import SplitEntry
-
-IntArray = npt.NDArray[np.int64]
 
 
 class ClipPosition(NamedTuple):
@@ -28,6 +26,26 @@ class ClipPosition(NamedTuple):
 
     shard: int
     clip: int
+
+
+class PartPlace(NamedTuple):
+    """Where clips of a group come from: consecutive ones of a shuffled window of one source.
+
+    Attributes:
+        lane: the group's lane.
+        window: number of the window in the lane, of those of the source.
+        offset: first clip of the part in the shuffled window.
+        size: clips of the part.
+        source: number of the source; 0 where there is one set.
+        pass_number: which pass of the epoch over that source.
+    """
+
+    lane: int
+    window: int
+    offset: int
+    size: int
+    source: int = 0
+    pass_number: int = 0
 
 
 def groups_per_step(global_batch: int, group_size: int) -> int:
@@ -158,6 +176,11 @@ class EpochPlan:
         return self.clips - self.steps_per_epoch * self.global_batch
 
     @property
+    def windows_per_lane(self) -> int:
+        """Windows that a lane has open at a time."""
+        return 1
+
+    @property
     def window_bytes(self) -> int:
         """About how many bytes the largest window of a lane holds."""
         lengths = {self.lane_groups(0), self.lane_groups(self.lanes - 1)}
@@ -206,7 +229,9 @@ class EpochOrder:
         self.plan = plan
         self.seed = seed
         self.epoch = epoch
-        self._shard, self._first, self._ends = self._permuted_slices()
+        self._slices = SlicePermutation(
+            plan.shard_clips, plan.slice_clips, Draws(seed, epoch, "epoch", "slices")
+        )
 
     def place(self, group: int) -> GroupPlace:
         """Return where group ``group`` (0 <= group < groups_per_epoch) comes from."""
@@ -244,21 +269,17 @@ class EpochOrder:
 
     def locate(self, positions: IntArray) -> IntArray:
         """Return the clips at positions of the virtual sequence, as rows of (shard, clip)."""
-        piece = np.searchsorted(self._ends, positions, side="right")
-        before = np.where(piece > 0, self._ends[piece - 1], 0)
-        return np.stack([self._shard[piece], self._first[piece] + positions - before], axis=1)
+        return self._slices.locate(positions)
 
-    def _permuted_slices(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Cut shards into slices of nearly equal length and permute them.
+    def parts(self, group: int) -> tuple[PartPlace, ...]:
+        """Return where a group's clips come from: one part."""
+        lane, window, offset = self.place(group)
+        return (PartPlace(lane, window, offset, self.plan.group_size),)
 
-        Returns:
-            The shard of each slice, its first clip in the shard, and the running total of clips.
-        """
-        counts = np.asarray(self.plan.shard_clips, dtype=np.int64)
-        pieces = -(-counts // self.plan.slice_clips)
-        shard = np.repeat(np.arange(len(counts), dtype=np.int64), pieces)
-        number = np.arange(len(shard), dtype=np.int64) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        first = number * counts[shard] // pieces[shard]
-        last = (number + 1) * counts[shard] // pieces[shard]
-        order = Draws(self.seed, self.epoch, "epoch", "slices").permutation(len(shard))
-        return shard[order], first[order], np.cumsum((last - first)[order])
+    def rows(self, part: PartPlace) -> IntArray:
+        """Return the clips of a part's window in the order in which they are used, as rows of (shard, clip)."""
+        return self.window(part.lane, part.window)
+
+    def scopes(self, part: PartPlace) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Return the half-open ranges of the virtual sequence of a part's window, its lane, and the epoch."""
+        return self.window_span(part.lane, part.window), self.lane_span(part.lane), (0, self.plan.clips)

@@ -69,10 +69,12 @@ class GroupBuilder:
         seed: the run's seed.
         resize: "device" or "worker": where crops become ``synthesis.size`` pixels.
         labels: class numbers by name.
-        shard_names: tar names of the split, for messages.
-        hung: reasons by key for clips that must not be decoded (again).
-        watch: called with a key before and with None after every decode.
+        shard_label: gives the name of a shard, for messages.
+        hung: reasons by name for clips that must not be decoded (again); a name is ``<source>/<key>``, or the key
+            alone for source 0.
+        watch: called with a name before and with None after every decode.
         device: where clips are decoded: "cpu" or a CUDA device.
+        sources: shard sets that clips come from.
     """
 
     def __init__(
@@ -85,10 +87,11 @@ class GroupBuilder:
         seed: int,
         resize: str,
         labels: Mapping[str, int],
-        shard_names: tuple[str, ...],
+        shard_label: Callable[[int], str],
         hung: Mapping[str, str] | None = None,
         watch: Callable[[str | None], None] = lambda _key: None,
         device: str = "cpu",
+        sources: int = 1,
     ) -> None:
         self._schedule = schedule
         self._fetch = fetch
@@ -97,10 +100,11 @@ class GroupBuilder:
         self._seed = seed
         self._resize = resize
         self._labels = labels
-        self._shard_names = shard_names
+        self._shard_label = shard_label
         self._hung = hung or {}
         self._watch = watch
         self._device = device
+        self._sources = sources
         self._decode_seconds = 0.0
 
     def stage(
@@ -124,10 +128,14 @@ class GroupBuilder:
         """
         used = set(task.clips)
         replaced: list[dict[str, Any]] = []
+        prefixes = task.draw_prefixes()
         writer = SlotWriter(buffer, self._synthesis, self._resize)
         members: list[tuple[SampleRecord, ClipDraws]] = []
         # All draws first: between decodes, which sweep the caches, each would take three times as long.
-        draws = [None if isinstance(clip, ClipError) else self._drawn(task.epoch, clip) for clip in clips]
+        draws = [
+            None if isinstance(clip, ClipError) else self._drawn(task.epoch, clip, prefix)
+            for clip, prefix in zip(clips, prefixes, strict=True)
+        ]
         for place, clip in enumerate(clips):
             decoded = self._decoded_or_stand_in(task, place, clip, draws[place], used, replaced)
             writer.write(decoded.draws, decoded.frames)
@@ -149,7 +157,7 @@ class GroupBuilder:
         original: ClipError | None = None
         for attempt in range(MAX_ATTEMPTS + 1):
             try:
-                decoded = self._decoded(task.epoch, clip, draws)
+                decoded = self._decoded(task, place, clip, draws)
             except ClipError as error:
                 original = original or error
             else:
@@ -161,26 +169,27 @@ class GroupBuilder:
             if position is not None and position not in used:
                 used.add(position)
                 clip = self._fetch(position)
-        shard = self._shard_names[task.clips[place].shard]
+        shard = self._shard_label(task.clips[place].shard)
         raise TooManyBadClipsError(
             f"{shard}: no stand-in found for {original}: run pal-shard verify on the set"
         )
 
     def _replacement(self, task: GroupTask, place: int, error: ClipError, stand_in: str) -> dict[str, Any]:
-        return {
+        row = {
             "epoch": task.epoch,
             "step": task.step,
             "key": error.key,
             "replacement": stand_in,
-            "shard": self._shard_names[task.clips[place].shard],
+            "shard": self._shard_label(task.clips[place].shard),
             "error": error.reason,
         }
+        return row | ({"source": task.sources()[place]} if self._sources > 1 else {})
 
-    def _drawn(self, epoch: int, clip: SampleMembers) -> ClipDraws:
+    def _drawn(self, epoch: int, clip: SampleMembers, prefix: str) -> ClipDraws:
         return draw_clip(
             self._seed,
             epoch,
-            clip.key,
+            prefix + clip.key,
             frames=clip.record.frames,
             height=clip.record.height,
             width=clip.record.width,
@@ -188,15 +197,17 @@ class GroupBuilder:
             augment=self._augment,
         )
 
-    def _decoded(self, epoch: int, clip: Clip, draws: ClipDraws | None) -> _Decoded:
+    def _decoded(self, task: GroupTask, place: int, clip: Clip, draws: ClipDraws | None) -> _Decoded:
         if isinstance(clip, ClipError):
             raise clip
         record = clip.record
-        if clip.key in self._hung:
-            raise ClipError(clip.key, self._hung[clip.key])
-        draws = draws or self._drawn(epoch, clip)
+        source = task.sources()[place]
+        name = f"{source}/{clip.key}" if source else clip.key
+        if name in self._hung:
+            raise ClipError(clip.key, self._hung[name])
+        draws = draws or self._drawn(task.epoch, clip, task.draw_prefixes()[place])
         wanted = np.concatenate([*(region.frames for region in draws.regions), draws.background])
-        self._watch(clip.key)
+        self._watch(name)
         begun = time.perf_counter()
         try:
             return _Decoded(
@@ -210,8 +221,9 @@ class GroupBuilder:
         self, task: GroupTask, members: list[tuple[SampleRecord, ClipDraws]], writer: SlotWriter
     ) -> Group:
         keys = [record.key for record, _ in members]
+        names = [prefix + key for prefix, key in zip(task.draw_prefixes(), keys, strict=True)]
         draws = [drawn for _, drawn in members]
-        pairs = draw_pairs(self._seed, task.epoch, keys, self._synthesis.paste, self._synthesis.views)
+        pairs = draw_pairs(self._seed, task.epoch, names, self._synthesis.paste, self._synthesis.views)
         looks = [look for drawn in draws for look in drawn.region_looks]
         if self._synthesis.paste != "none":
             looks += [look for drawn in draws for look in drawn.background_looks]
@@ -228,11 +240,12 @@ class GroupBuilder:
             labels=torch.tensor(
                 [-1 if record.label is None else self._labels.get(record.label, -1) for record, _ in members]
             ),
-            digest=group_digest(keys, draws, pairs),
+            digest=group_digest(names, draws, pairs),
             keys=keys,
             epoch=task.epoch,
             step=task.step,
             number=task.group,
+            clip_sources=task.sources(),
             info=[_info(record, drawn) for record, drawn in members],
         )
 

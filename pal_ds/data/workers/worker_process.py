@@ -25,6 +25,7 @@ from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.clip_cache import CacheSpec, ClipCache
 from pal_ds.data.clip_stream import ClipStream
 from pal_ds.data.order.group_schedule import Schedule
+from pal_ds.data.shard_list import ShardList
 from pal_ds.data.synthesis.group_builder import Built, GroupBuilder
 from pal_ds.data.workers.heap_trim import trimmed
 from pal_ds.data.workers.shared_memory import Ring
@@ -39,8 +40,7 @@ class WorkerSpec:
     """Everything a worker needs to know; small and picklable.
 
     Attributes:
-        url: the shard set.
-        shard_names: tar names of the split.
+        shards: the shards, by number.
         clip_bytes: mean bytes of a clip.
         whole_windows: read whole windows instead of group by group.
         budget_bytes: encoded video that may be held.
@@ -63,8 +63,7 @@ class WorkerSpec:
         cache: of samples on a local disk, or None.
     """
 
-    url: str
-    shard_names: tuple[str, ...]
+    shards: ShardList
     clip_bytes: int
     whole_windows: bool
     budget_bytes: int
@@ -103,8 +102,7 @@ class Chain:
         watch: Callable[[str | None], None] = lambda _key: None,
     ) -> None:
         self._stream = ClipStream(
-            spec.url,
-            spec.shard_names,
+            spec.shards,
             clip_bytes=spec.clip_bytes,
             budget_bytes=spec.budget_bytes,
             whole_windows=spec.whole_windows,
@@ -120,10 +118,11 @@ class Chain:
             seed=spec.seed,
             resize=spec.resize,
             labels=spec.labels,
-            shard_names=spec.shard_names,
+            shard_label=spec.shards.label,
             hung=spec.hung,
             watch=watch,
             device=spec.device,
+            sources=len(spec.shards.runs),
         )
         self._pipeline = webdataset.DataPipeline(
             lambda: spec.schedule.tasks(spec.start, spec.worker, spec.workers),

@@ -26,6 +26,7 @@ from pal_ds.training.device_feed import TrainFeed
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.logging.console import Console
 from pal_ds.training.logging.run_log import RunLog
+from pal_ds.training.logging.source_counters import SourceCounters
 from pal_ds.training.logging.throughput import Meter
 from pal_ds.training.step_result import StepResult
 from pal_ds.training.validation import Validation
@@ -94,6 +95,7 @@ class StepLog:
         self._losses: deque[float] = deque(maxlen=_ROWS_COMPARED)
         self._rows_since_warning = _ROWS_COMPARED
         self._untrained = runlog.untrained if runlog is not None else None
+        self._sources = SourceCounters(plan.epoch)
 
     def add_time(self, seconds: float) -> None:
         """Count a step that took so long, waiting included."""
@@ -113,6 +115,7 @@ class StepLog:
         self._meter.reset()
         if self._runlog is None or self._console is None:
             return
+        self._sources.add(replaced)
         row = {
             "step": record.step,
             "epoch": record.epoch,
@@ -126,6 +129,7 @@ class StepLog:
             "memory_mb": memory,
             **values,
             **loader,
+            **self._sources.row(record.step),
         }
         if self._peak_videos is not None:
             row["mfu"] = videos_per_second / self._peak_videos

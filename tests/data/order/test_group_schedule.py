@@ -7,12 +7,8 @@ from hypothesis import strategies as st
 
 from pal_ds.config.base import ConfigError
 from pal_ds.data.order.epoch_order import EpochOrder
-from pal_ds.data.order.group_schedule import (
-    ATTEMPTS_PER_SCOPE,
-    TrainSchedule,
-    ValidationSchedule,
-    validation_group_sizes,
-)
+from pal_ds.data.order.group_schedule import ATTEMPTS_PER_SCOPE, TrainSchedule
+from pal_ds.data.order.validation_schedule import ValidationSchedule, validation_group_sizes
 from tests.support.epoch_plans import epoch_groups, plan_of
 
 
@@ -65,8 +61,8 @@ def test_a_lane_belongs_to_one_worker_over_all_epochs(world_size, workers, lanes
     owners: dict = {}
     for worker in range(workers):
         for task in itertools.islice(schedule.tasks(0, worker, workers), 60):
-            assert owners.setdefault(task.unit[1], worker) == worker
-            assert tuple(map(tuple, task.rest[: len(task.clips)].tolist())) == task.clips
+            assert owners.setdefault(task.parts[0].unit[1], worker) == worker
+            assert tuple(map(tuple, task.parts[0].rest[: len(task.clips)].tolist())) == task.clips
 
 
 def test_micro_steps_split_the_step_in_order():
@@ -89,8 +85,8 @@ def test_stand_ins_come_from_the_window_then_the_lane_then_anywhere():
     schedule = TrainSchedule(plan, seed=0, rank=0, world_size=1)
     task = next(schedule.tasks(6))
     order = EpochOrder(plan, 0, 0)
-    lane = {tuple(row) for row in order.locate(_span(order.lane_span(task.unit[1]))).tolist()}
-    window = {tuple(row) for row in order.window(task.unit[1], task.unit[2]).tolist()}
+    lane = {tuple(row) for row in order.locate(_span(order.lane_span(task.parts[0].unit[1]))).tolist()}
+    window = {tuple(row) for row in order.window(*task.parts[0].unit[1:3]).tolist()}
     found = [[schedule.stand_in(task, place, attempt) for place in range(4)] for attempt in range(60)]
     for attempt, drawn in enumerate(found):
         scope = window if attempt < ATTEMPTS_PER_SCOPE else lane if attempt < 2 * ATTEMPTS_PER_SCOPE else None

@@ -12,7 +12,7 @@ from pal_ds.data.batch import SourceRow
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.errors import ClipCorruptError, TooManyBadClipsError
 from pal_ds.data.order.epoch_order import ClipPosition
-from pal_ds.data.order.group_schedule import GroupTask
+from pal_ds.data.order.group_schedule import GroupTask, WindowPart
 from pal_ds.data.rng import Draws
 from pal_ds.data.synthesis.group_builder import GroupBuilder, colour_matrices
 from pal_ds.data.synthesis.sampling import draw_clip, draw_look
@@ -45,9 +45,8 @@ def clips():
 
 def task_of(count):
     positions = tuple(ClipPosition(0, number) for number in range(count))
-    return GroupTask(
-        number=0, epoch=2, step=7, group=3, unit=(2, 0, 0), clips=positions, rest=np.array(positions)
-    )
+    part = WindowPart((2, 0, 0), count, np.array(positions))
+    return GroupTask(number=0, epoch=2, step=7, group=3, clips=positions, parts=(part,))
 
 
 def built(clips, *, resize="device", synthesis=SYNTHESIS, schedule=None, fetch=None, hung=None):
@@ -59,7 +58,7 @@ def built(clips, *, resize="device", synthesis=SYNTHESIS, schedule=None, fetch=N
         seed=9,
         resize=resize,
         labels={"a": 0, "b": 1},
-        shard_names=("train-000000.tar",),
+        shard_label=lambda _: "train-000000.tar",
         hung=hung,
     )
     buffer = torch.zeros(slot_bytes(synthesis, len(clips), resize), dtype=torch.uint8)

@@ -45,7 +45,9 @@ def steplog(tmp_path: Path) -> StepLog:
     config = load_config(ROOT / "configs" / "demo.yaml", words)
     engine = SimpleNamespace(objective=SimpleNamespace(queue_fill=0.5), scaler=None)
     runlog = RunLog(str(tmp_path), config.log, step=0)
-    return StepLog(config, ALONE, plan_run(config, manifest, 1), engine, QuietFeed(), runlog=runlog, step=0)
+    return StepLog(
+        config, ALONE, plan_run(config, (manifest,), 1), engine, QuietFeed(), runlog=runlog, step=0
+    )
 
 
 def record(step: int, *, loss: float, feature_std: float) -> StepRecord:
