@@ -82,7 +82,7 @@ def test_an_epoch_holds_each_source_by_its_weight_and_each_clip_once_a_pass(mix,
     for number, source in enumerate(plan.sources):
         assert drawn[number] == source.epoch_clips
         assert abs(drawn[number] - clips * weights[number] / sum(weights)) <= plan.unit
-        mine = [clips for (of, _), clips in passes.items() if of == number]
+        mine = [passes[key] for key in sorted(passes) if key[0] == number]
         for used in mine:
             assert len(used) == len(set(used)) <= source.clips
         if not source.is_repeated:
