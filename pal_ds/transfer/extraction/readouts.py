@@ -85,6 +85,10 @@ def parse_readouts(names: Sequence[str], *, keep_tokens: bool = False) -> tuple[
     found = [_parse(name) for name in names] or [OUTPUT]
     if keep_tokens:
         kept = [_tokens_behind(readout) for readout in found]
+        if not any(kept):
+            raise ConfigError(
+                "--keep-tokens", True, "has no effect with these --layers; add output or layer:K"
+            )
         found += [tokens for tokens in dict.fromkeys(filter(None, kept)) if tokens not in found]
     for place, readout in enumerate(found):
         if readout in found[:place]:

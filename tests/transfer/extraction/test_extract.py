@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launch.demo.s3_server import S3Server
@@ -194,6 +194,7 @@ def test_shard_set_gives_the_features_of_its_videos(
     assert extract(run, tmp_path / "set", tmp_path / "c", "--split", "train") == 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=60), st.integers(1, 9))
 def test_every_video_is_dealt_to_one_rank_and_loads_are_even(sizes: list[int], world_size: int) -> None:
     videos = [VideoRef(id=str(n), source="", url="", bytes=size) for n, size in enumerate(sizes)]

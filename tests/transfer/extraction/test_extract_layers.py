@@ -122,6 +122,8 @@ def test_a_stride_shorter_than_a_frame_fails_the_video_and_says_so(
         (("--stride", "4", "--stride-seconds", "1"), "--stride says it too"),
         (("--stride-seconds", "0.01", "--fps", "10"), "--stride-seconds = 0.01"),
         (("--keep-tokens", "--crop", "three"), "--keep-tokens"),
+        (("--keep-tokens", "--layers", "last2"), "--keep-tokens = True: has no effect"),
+        (("--layers", "tokens", "--format", "lgi"), "--format = 'lgi': has no effect"),
         (("--workers", "-1"), "--workers"),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pal_ds.transfer.extraction.pipeline.clip_grid import ClipGrid, cut_clips
@@ -39,6 +39,7 @@ class Bare:
 STRIDES = st.one_of(st.integers(1, 30), st.floats(1, 30))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 20), STRIDES, st.integers(1, 40))
 def test_clips_are_those_of_the_grid_and_no_frame_is_decoded_twice(
     frames: int, clip_frames: int, stride: float, chunk: int
@@ -53,6 +54,7 @@ def test_clips_are_those_of_the_grid_and_no_frame_is_decoded_twice(
     assert stream.asked == sorted(set(stream.asked))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 40), STRIDES)
 def test_the_grid_holds_all_whole_clips_and_each_begins_at_the_nearest_frame(
     frames: int, clip_frames: int, stride: float
