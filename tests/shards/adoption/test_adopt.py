@@ -199,6 +199,33 @@ def test_the_loader_gives_the_clips_of_the_tars(adopted: Path) -> None:
     assert sorted(parts) == sorted(group.digest for group in whole[0].groups)
 
 
+def test_more_tars_are_adopted_into_the_same_set(videos: list[Path], tmp_path: Path, capsys) -> None:
+    tars = shard_writer_set(tmp_path / "tars", videos[:6], per_tar=3)
+    dest, later = tmp_path / "set", tmp_path / "later"
+    assert pal_shard(["adopt", str(tars), str(dest), "--quiet"]) == 0
+    index = (dest / "train-000000.index.json").read_bytes()
+    (tars / "more.tar").write_bytes(tar_of([("a.mp4", videos[7].read_bytes()), ("b.mp4", b"no video")]))
+    assert pal_shard(["adopt", str(tars), str(dest), "--append", "--quiet"]) == 3
+    assert "took up 1 clips of 2 inputs" in capsys.readouterr().out
+    manifest = shardset.load_manifest(str(dest))
+    assert (manifest.generation, manifest.splits["train"].clips, manifest.rejected) == (2, 7, 1)
+    assert (dest / "train-000000.index.json").read_bytes() == index
+    assert verify(str(dest), quiet=True).problems == []
+    assert pal_shard(["adopt", str(tars), str(dest), "--append", "--quiet"]) == 0
+    assert shardset.load_manifest(str(dest)).generation == 2
+    shutil.copytree(tars, later)
+    assert pal_shard(["adopt", str(later), str(dest), "--append", "--quiet"]) == 2
+    assert "the set has another tar called" in capsys.readouterr().err
+
+
+def test_tars_are_never_taken_for_the_sets_own(videos: list[Path], tmp_path: Path, capsys) -> None:
+    """Their names may be those of our shards; ``--overwrite`` would remove them."""
+    (tmp_path / "train-000000.tar").write_bytes(tar_of([("a.mp4", videos[0].read_bytes())]))
+    assert pal_shard(["adopt", str(tmp_path), str(tmp_path), "--overwrite", "--quiet"]) == 2
+    assert "use another folder" in capsys.readouterr().err
+    assert (tmp_path / "train-000000.tar").exists()
+
+
 def _small():
     from pal_ds.config.synthesis import SynthesisConfig
 
