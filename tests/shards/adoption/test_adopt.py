@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -81,6 +82,21 @@ def test_a_set_holds_indexes_and_points_at_the_tars(adopted: Path, tars: Path) -
     assert [entry.sha256 for entry in manifest.shards()] == [
         sums(tars)[f"{number:05d}.tar"] for number in range(3)
     ]
+
+
+def test_the_documented_fields_lead_to_the_videos(adopted: Path, videos: list[Path]) -> None:
+    """With the standard library alone, by docs/formats.md."""
+    found = []
+    for path in sorted(adopted.glob("*.index.json")):
+        index = json.loads(path.read_bytes())
+        tar = Path(index["url"]).read_bytes()
+        assert len(tar) == index["tar_bytes"]
+        for row in index["samples"]:
+            video = tar[row["video_offset"] : row["video_offset"] + row["bytes"]]
+            assert hashlib.sha256(video).hexdigest() == row["sha256"]
+            assert row["offset"] < row["video_offset"] < row["offset"] + row["size"]
+            found.append(video)
+    assert found == [path.read_bytes() for path in videos]
 
 
 def test_all_commands_work_on_it(adopted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
