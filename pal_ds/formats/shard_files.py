@@ -99,3 +99,14 @@ def checked_shard_name(name: Any) -> str:
     if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
         raise ShardSetError(f"{name!r} is not a shard name (<split>-<6 digits>.tar)")
     return name
+
+
+def checked_tar_url(url: Any) -> str | None:
+    """Return what manifest or index say of where a tar lies; None where they say nothing.
+
+    Raises:
+        ShardSetError: it is neither the name of a shard nor an address.
+    """
+    if url is not None and not (isinstance(url, str) and (SHARD_NAME.fullmatch(url) or "/" in url)):
+        raise ShardSetError(f"url {url!r} is neither a shard of the set nor where an adopted tar lies")
+    return url

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from pal_ds.formats.sample_record import SampleRecord
-from pal_ds.formats.shard_files import ShardSetError, checked_shard_name, parse_json, tar_url
+from pal_ds.formats.shard_files import ShardSetError, checked_shard_name, checked_tar_url, parse_json, tar_url
 
 INDEX_FORMAT = "pal-shard-index/1"
 _PLACE = ("key", "offset", "size", "frames", "fps")
@@ -142,11 +142,11 @@ class ShardIndex:
         """
         document = parse_json(data, "shard index", INDEX_FORMAT)
         try:
-            url, tar_bytes = document.get("url"), document.get("tar_bytes")
+            tar_bytes = document.get("tar_bytes")
             return cls(
                 shard=checked_shard_name(document["shard"]),
                 samples=tuple(SampleEntry.from_row(row) for row in document["samples"]),
-                url=None if url is None else str(url),
+                url=checked_tar_url(document.get("url")),
                 tar_bytes=None if tar_bytes is None else int(tar_bytes),
             )
         except (KeyError, TypeError) as error:

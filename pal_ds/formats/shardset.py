@@ -22,6 +22,7 @@ from pal_ds.formats.shard_files import (
     REJECTS_NAME,
     ShardSetError,
     checked_shard_name,
+    checked_tar_url,
     dump_json,
     history_name,
     index_name,
@@ -265,7 +266,7 @@ def _split_of(split: dict[str, Any]) -> SplitEntry:
                 bytes=int(shard["bytes"]),
                 sha256=str(shard["sha256"]),
                 copied=shard.get("copied"),
-                url=shard.get("url"),
+                url=checked_tar_url(shard.get("url")),
                 replaces=shard.get("replaces"),
             )
             for shard in split["shards"]

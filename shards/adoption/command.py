@@ -9,7 +9,7 @@ from ..errors import UsageError
 from ..options import add_member_arguments, default_workers
 
 if TYPE_CHECKING:
-    from .adopt import AdoptOptions
+    from .options import AdoptOptions
 
 DESCRIPTION = """\
 Makes a shard set of tars that other tools wrote (video2dataset, webdataset's ShardWriter, tar itself): every clip is
@@ -63,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task-index", type=int, default=None, metavar="I", help="which of them, from 0")
     parser.add_argument("--scratch", metavar="DIR", help="for tars under way (default: TMPDIR)")
     parser.add_argument(
+        "--append", action="store_true", help="add tars to the set at DEST, as a new generation of it"
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="remove the shard set that lies at DEST first (not the tars)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -78,7 +81,7 @@ def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
     from ..encoding.transcode import ClipLimits
     from ..foreign_tars.label_member import LabelMember
     from ..foreign_tars.video_member import VideoMember
-    from .adopt import AdoptOptions
+    from .options import AdoptOptions
 
     if len(arguments.places) < 2:
         raise UsageError("give at least one SOURCE and then DEST")
@@ -106,6 +109,7 @@ def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
         workers=default_workers() if arguments.workers is None else arguments.workers,
         tasks=1 if arguments.num_tasks is None else arguments.num_tasks,
         task=arguments.task_index,
+        append=arguments.append,
         overwrite=arguments.overwrite,
         quiet=arguments.quiet,
         scratch=arguments.scratch,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pal_ds import storage
@@ -77,8 +78,8 @@ def append(options: BuildOptions) -> BuildResult:
         if begun is None and not plan.inputs:
             if options.measures:
                 journal.remove()
-            return _result(options.dest, 0, {}, {})
-        first = _first_numbers(options.dest, manifest, begun)
+            return append_result(options.dest)
+        first = first_numbers(options.dest, manifest, begun)
         record = dataclasses.replace(
             bare,
             shards=tuple(
@@ -135,7 +136,7 @@ def finish_append(journal: Journal, plan: PlanRecord, scratch: Path, *, redone: 
     merger = merged(journal, plan, scratch)
     new, stages, added = merger.splits(), merger.stages(), merger.count()
     clips = sum(split.clips for split in new.values())
-    if clips + added != plan.inputs:
+    if plan.inputs is not None and clips + added != plan.inputs:
         raise BuildError(
             f"{plan.inputs} inputs, but {clips} clips and {added} rejects: give it up with pal-shard clean "
             "--unfinished and append again"
@@ -157,7 +158,7 @@ def finish_append(journal: Journal, plan: PlanRecord, scratch: Path, *, redone: 
     merger.close()
     commit(dest, after)
     journal.remove()
-    return _result(dest, clips + added, stages, new, redone)
+    return append_result(dest, clips + added, stages, new, redone)
 
 
 def _screen(dest: str, manifest: Manifest) -> Callable[[Catalog, Say], None]:
@@ -186,7 +187,7 @@ def _screen(dest: str, manifest: Manifest) -> Callable[[Catalog, Say], None]:
     return screen
 
 
-def _first_numbers(dest: str, manifest: Manifest, begun: PlanRecord | None) -> dict[str, int]:
+def first_numbers(dest: str, manifest: Manifest, begun: PlanRecord | None) -> dict[str, int]:
     """Return by how much each split's shard numbers are moved: behind all that were ever used."""
     if begun is None:
         return next_numbers(dest, (entry.name for entry in manifest.shards()))
@@ -208,9 +209,14 @@ def _joined(old: SplitEntry | None, new: SplitEntry | None) -> SplitEntry:
     )
 
 
-def _result(
-    dest: str, inputs: int, stages: dict[str, int], splits: dict[str, SplitEntry], redone: int = 0
+def append_result(
+    dest: str,
+    inputs: int = 0,
+    stages: Mapping[str, int] = MappingProxyType({}),
+    splits: Mapping[str, SplitEntry] = MappingProxyType({}),
+    redone: int = 0,
 ) -> BuildResult:
+    """Describe what an append came to: by default, that nothing was new."""
     totals: dict[str, dict[str, Any]] = {
         name: {
             "clips": split.clips,
@@ -227,7 +233,7 @@ def _result(
         inputs=inputs,
         clips=sum(split.clips for split in splits.values()),
         rejected=sum(stages.values()),
-        rejects=stages,
+        rejects=dict(stages),
         splits=totals,
         redone=redone,
     )

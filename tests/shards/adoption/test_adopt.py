@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -81,6 +82,21 @@ def test_a_set_holds_indexes_and_points_at_the_tars(adopted: Path, tars: Path) -
     assert [entry.sha256 for entry in manifest.shards()] == [
         sums(tars)[f"{number:05d}.tar"] for number in range(3)
     ]
+
+
+def test_the_documented_fields_lead_to_the_videos(adopted: Path, videos: list[Path]) -> None:
+    """With the standard library alone, by docs/formats.md."""
+    found = []
+    for path in sorted(adopted.glob("*.index.json")):
+        index = json.loads(path.read_bytes())
+        tar = Path(index["url"]).read_bytes()
+        assert len(tar) == index["tar_bytes"]
+        for row in index["samples"]:
+            video = tar[row["video_offset"] : row["video_offset"] + row["bytes"]]
+            assert hashlib.sha256(video).hexdigest() == row["sha256"]
+            assert row["offset"] < row["video_offset"] < row["offset"] + row["size"]
+            found.append(video)
+    assert found == [path.read_bytes() for path in videos]
 
 
 def test_all_commands_work_on_it(adopted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +213,33 @@ def test_the_loader_gives_the_clips_of_the_tars(adopted: Path) -> None:
     halves = [loader_of(str(adopted), rank=rank, world_size=2, **settings) for rank in range(2)]
     parts = [group.digest for half in halves for group in next(half).groups]
     assert sorted(parts) == sorted(group.digest for group in whole[0].groups)
+
+
+def test_more_tars_are_adopted_into_the_same_set(videos: list[Path], tmp_path: Path, capsys) -> None:
+    tars = shard_writer_set(tmp_path / "tars", videos[:6], per_tar=3)
+    dest, later = tmp_path / "set", tmp_path / "later"
+    assert pal_shard(["adopt", str(tars), str(dest), "--quiet"]) == 0
+    index = (dest / "train-000000.index.json").read_bytes()
+    (tars / "more.tar").write_bytes(tar_of([("a.mp4", videos[7].read_bytes()), ("b.mp4", b"no video")]))
+    assert pal_shard(["adopt", str(tars), str(dest), "--append", "--quiet"]) == 3
+    assert "took up 1 clips of 2 inputs" in capsys.readouterr().out
+    manifest = shardset.load_manifest(str(dest))
+    assert (manifest.generation, manifest.splits["train"].clips, manifest.rejected) == (2, 7, 1)
+    assert (dest / "train-000000.index.json").read_bytes() == index
+    assert verify(str(dest), quiet=True).problems == []
+    assert pal_shard(["adopt", str(tars), str(dest), "--append", "--quiet"]) == 0
+    assert shardset.load_manifest(str(dest)).generation == 2
+    shutil.copytree(tars, later)
+    assert pal_shard(["adopt", str(later), str(dest), "--append", "--quiet"]) == 2
+    assert "the set has another tar called" in capsys.readouterr().err
+
+
+def test_tars_are_never_taken_for_the_sets_own(videos: list[Path], tmp_path: Path, capsys) -> None:
+    """Their names may be those of our shards; ``--overwrite`` would remove them."""
+    (tmp_path / "train-000000.tar").write_bytes(tar_of([("a.mp4", videos[0].read_bytes())]))
+    assert pal_shard(["adopt", str(tmp_path), str(tmp_path), "--overwrite", "--quiet"]) == 2
+    assert "use another folder" in capsys.readouterr().err
+    assert (tmp_path / "train-000000.tar").exists()
 
 
 def _small():
