@@ -21,7 +21,7 @@ from benchmarks.sharding.measuring import document, write
 from corpora.footage import fetch
 
 #: Recordings that are copied; their pieces have between little and much motion.
-COPIED = (
+COPIED = ("R6llTwEh07w.mp4", "WUzgd7C1pWA.mp4", "basketball.mp4", "street.mp4", "juggling-23.avi")
     "R6llTwEh07w.mp4",
     "WUzgd7C1pWA.mp4",
     "basketball.mp4",
