@@ -202,7 +202,9 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
             video_root=arguments.video_root,
             seed=arguments.seed,
             with_labels=arguments.with_labels,
-            read_records=arguments.val_fraction is not None or arguments.keep_recordings,
+            read_records=arguments.val_fraction is not None
+            or arguments.keep_recordings
+            or arguments.dedupe == "near",
             keep_recordings=arguments.keep_recordings,
             sets_only=arguments.command == "reshard",
         ),
