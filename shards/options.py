@@ -222,7 +222,9 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
             video_root=arguments.video_root,
             seed=arguments.seed,
             with_labels=arguments.with_labels,
-            read_records=arguments.val_fraction is not None or arguments.keep_recordings,
+            read_records=arguments.val_fraction is not None
+            or arguments.keep_recordings
+            or arguments.dedupe == "near",
             keep_recordings=arguments.keep_recordings,
             sets_only=arguments.command == "reshard",
             videos=None if arguments.video_member is None else VideoMember(arguments.video_member),

@@ -21,14 +21,7 @@ from benchmarks.sharding.measuring import document, write
 from corpora.footage import fetch
 
 #: Recordings that are copied; their pieces have between little and much motion.
-COPIED = (
-    "R6llTwEh07w.mp4",
-    "WUzgd7C1pWA.mp4",
-    "basketball.mp4",
-    "street.mp4",
-    "juggling-23.avi",
-    "pianist.avi",
-)
+COPIED = ("R6llTwEh07w.mp4", "WUzgd7C1pWA.mp4", "basketball.mp4", "street.mp4", "juggling-23.avi")
 #: Kind of copy -> ffmpeg's arguments and the ending of its file.
 COPIES = {
     "smaller, crf 34": (

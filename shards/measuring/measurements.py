@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pal_ds import storage
+from pal_ds.ffmpeg import process
 
 from ..catalog.database import ROW_COLUMNS, encode, rows_from
 from ..catalog.gather import Catalog
@@ -165,12 +166,18 @@ def measure_rows(
     end = int(catalog.database.execute("SELECT ifnull(max(id), 0) + 1 FROM inputs").fetchone()[0])
     first = end * share[0] // share[1]
     with ThreadPoolExecutor(workers, "measure") as pool:
-        for span in ((first, end), (0, first)):
-            for batch in rows_of(catalog, condition, start=span[0], end=span[1]):
-                rows = {name_of(catalog, row): row for _, row in batch}
-                todo = {name: row for name, row in rows.items() if store.get(kind, name) is None}
-                for name, value in zip(todo, pool.map(attempt, todo.values()), strict=True):
-                    store.put(kind, name, value)
-                for _ in batch:
-                    progress.clip(0)
+        try:
+            for span in ((first, end), (0, first)):
+                for batch in rows_of(catalog, condition, start=span[0], end=span[1]):
+                    rows = {name_of(catalog, row): row for _, row in batch}
+                    todo = {name: row for name, row in rows.items() if store.get(kind, name) is None}
+                    for name, value in zip(todo, pool.map(attempt, todo.values()), strict=True):
+                        store.put(kind, name, value)
+                    for _ in batch:
+                        progress.clip(0)
+        except BaseException:
+            # Else leaving would wait for the tools under way.
+            process.stop_all()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     store.save()

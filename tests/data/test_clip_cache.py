@@ -37,7 +37,7 @@ def test_the_second_epoch_reads_from_disk_and_the_sequence_is_the_same(shard_url
     assert from_disk / (from_store + from_disk) >= 0.95
     plain = global_batches(shard_url, 3, start=STEPS, **FINE)
     assert global_batches(shard_url, 3, start=STEPS, **FINE, **cache) == plain
-    # Group by group, on two ranks and with lanes cut in another way: the samples are the same.
+    # Group by group instead of whole windows: the samples are the same.
     small = {**FINE, "worker_memory_mb": 1}
     assert global_batches(shard_url, 3, start=STEPS, **small, **cache) == plain
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pal_ds.ffmpeg import process
 from pal_ds.ffmpeg.process import ToolError, run_tool
 
 
@@ -70,3 +71,26 @@ def test_a_tool_dies_when_its_parent_is_killed(tmp_path) -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert gone_within(child, seconds=2)
+
+
+def test_a_tool_is_streamed_in_whole_pieces_and_ends_when_it_is_left() -> None:
+    program = "import sys; [sys.stdout.write('x' * 1000) for _ in range(95)]"
+    pieces = list(process.stream_tool([sys.executable, "-c", program], timeout=30, piece_bytes=2000))
+    assert [len(piece) for piece in pieces] == [2000] * 47
+    endless = "import sys\nwhile True: sys.stdout.write('x' * 1000)"
+    stream = process.stream_tool([sys.executable, "-c", endless], timeout=30, piece_bytes=10)
+    assert next(stream) == b"x" * 10
+    stream.close()
+    assert not process._live
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import time; print('x' * 99, flush=True); time.sleep(60)", "timed out"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
+    ],
+)
+def test_a_stream_that_was_cut_short_says_so(program: str, said: str) -> None:
+    with pytest.raises(process.CutShortError, match=said):
+        list(process.stream_tool([sys.executable, "-c", program], timeout=1, piece_bytes=10))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pal_ds.ffmpeg import process
 from shards.catalog.gather import Catalog, CatalogOptions
 from shards.catalog.rows import Row
 from shards.errors import Rejected
@@ -49,6 +50,7 @@ def measured(
         measure_rows(catalog, USABLE, "size", measure, store, workers=1, share=share, progress=progress)
     except KeyboardInterrupt:
         store.save()
+        process.allow_again()
     return asked
 
 

@@ -36,18 +36,38 @@ class QuietFeed:
         return LoaderStats()
 
 
+class CachedFeed(QuietFeed):
+    """A feed that had three of four bytes from the cache."""
+
+    def stats(self) -> LoaderStats:
+        return LoaderStats(bytes=100, cached_bytes=300)
+
+
 @pytest.fixture
 def steplog(tmp_path: Path) -> StepLog:
+    return made(tmp_path, QuietFeed())
+
+
+def made(tmp_path: Path, feed: QuietFeed, *options: str) -> StepLog:
     shard = ShardEntry(name="train-000000.tar", clips=400, bytes=400_000, sha256="0" * 64)
     split = SplitEntry(clips=400, frames=40000, seconds=1600.0, bytes=400_000, shards=(shard,))
     manifest = Manifest(recipe={}, splits={"train": split}, labels=None)
-    words = [f"run.dir={tmp_path}", "data.shards=/s", "log.tensorboard=false"]
+    words = [f"run.dir={tmp_path}", "data.shards=/s", "log.tensorboard=false", *options]
     config = load_config(ROOT / "configs" / "demo.yaml", words)
     engine = SimpleNamespace(objective=SimpleNamespace(queue_fill=0.5), scaler=None)
     runlog = RunLog(str(tmp_path), config.log, step=0)
-    return StepLog(
-        config, ALONE, plan_run(config, (manifest,), 1), engine, QuietFeed(), runlog=runlog, step=0
-    )
+    plan = plan_run(config, (manifest,), 1)
+    return StepLog(config, ALONE, plan, engine, feed, runlog=runlog, step=0)
+
+
+def test_what_came_from_the_cache_is_told_where_there_is_one(tmp_path: Path) -> None:
+    cache = ("data.cache_dir=/nvme", "data.cache_bytes=1_000")
+    for folder, options in (("with", cache), ("without", ())):
+        (tmp_path / folder).mkdir()
+        made(tmp_path / folder, CachedFeed(), *options).step(record(1, loss=1.0, feature_std=0.1))
+    rows = [json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("with", "without")]
+    assert (rows[0]["loader_cached_bytes"], rows[0]["loader_cache_share"]) == (300, 0.75)
+    assert not any("cache" in name for name in rows[1])
 
 
 def record(step: int, *, loss: float, feature_std: float) -> StepRecord:
