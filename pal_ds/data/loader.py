@@ -37,6 +37,11 @@ class GroupLoader:
         split: split of the set, where ``shards`` is one URL.
         retry: how long failing reads are tried again; by default ``data.retry_seconds``, refusals included.
 
+    Attributes:
+        manifest: of the set; of a mix's first.
+        plan: geometry of the epochs.
+        schedule: this rank's groups.
+
     Raises:
         ConfigError: the batch doesn't fit the split or the world size, or there is no CUDA to decode with.
         ShardSetError: no shard set there, or no such split.
@@ -58,6 +63,7 @@ class GroupLoader:
     ) -> None:
         entries = sources_of(shards, split=split)
         sources = narrowed(train_splits(entries, load_manifests(entries)))
+        self.manifest = sources[0].manifest
         self.plan = plan_of(data, sources)
         self.schedule = TrainSchedule(
             self.plan, seed=seed, rank=rank, world_size=world_size, accumulation=data.accumulation
