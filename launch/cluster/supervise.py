@@ -8,7 +8,7 @@ command ends the command alone. This starts the launcher in a process group of i
 the whole group, waits until the last process is gone, orphans too, and exits 75 where ``STATUS.json`` says preempted.
 Made to be process 1 of a container as well: it reaps what others leave.
 
-Exit status: 75 preempted, run the same command again; otherwise the command's own.
+Exit status: 75 (``--preempted-status``) preempted, run the same command again; otherwise the command's own.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def main(words: list[str] | None = None) -> int:
     if args.run_dir and importlib.util.find_spec("pal_ds") is None:
         _parser().error("--run-dir is read by pal_ds: start this with the Python that pal_ds is installed in")
     supervisor = Supervisor(command, _notice(args), poll=args.poll, grace=args.grace)
-    return final_status(args.run_dir, supervisor.run(), asked=supervisor.asked)
+    status = final_status(args.run_dir, supervisor.run(), asked=supervisor.asked)
+    return args.preempted_status if status == EXIT_PREEMPTED else status
 
 
 class Supervisor:
@@ -246,6 +247,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--grace", type=float, default=45.0, metavar="S", help="seconds before SIGKILL (%(default)s)"
+    )
+    parser.add_argument(
+        "--preempted-status",
+        type=int,
+        default=EXIT_PREEMPTED,
+        metavar="N",
+        help="exit with this instead of 75, for schedulers that try again after some statuses only (%(default)s)",
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what to run")
     return parser

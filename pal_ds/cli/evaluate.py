@@ -1,4 +1,4 @@
-"""``pal-eval``: score predictions with the official evaluators' figures."""
+"""``pal-eval``: score predictions with the official evaluators' figures, and look for missing features."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pal_ds import __version__
+from pal_ds.config.datasets import DATASETS
 
 if TYPE_CHECKING:
     from pal_ds.transfer.metrics.evaluate import Report
@@ -26,6 +27,12 @@ examples:
     pal-eval proposals --ground-truth activity_net.v1-3.min.json --predictions proposals.json --json
   Charades-STA grounding, R@1 at 0.3/0.5/0.7 and mIoU:
     pal-eval grounding --ground-truth charades_sta_test.txt --predictions spans.json
+  EPIC-KITCHENS-100, verbs, a submission in the challenge's form:
+    pal-eval detection --dataset epic_kitchens_verb --ground-truth EPIC_100_validation.csv --predictions PRED.json
+  Ego4D Moment Queries, Recall@kx:
+    pal-eval retrieval --dataset ego4d_mq --ground-truth moments_val.json --predictions PRED.json
+  which videos have no features (exit status 3 where something is missing):
+    pal-eval missing --annotations HACS_segments_v1.1.1.json --dataset hacs --features features/hacs
   a page with per-class table, reliability and error breakdown (--html goes with every task):
     pal-eval detection --ground-truth GT.json --predictions PRED.json --html report.html
 
@@ -34,14 +41,17 @@ predictions, all tasks:
   seconds; proposals need no label; grounding names its query by "sentence" (or "query_id") in place of a
   label; classification needs no segment.
 
-ground truth: ActivityNet's official JSON ({"database": {"VIDEO": {"subset", "annotations": [{"segment",
-"label"}]}}}; THUMOS'14 goes round in the same form), a TSP list (*.csv) or Charades-STA (*.txt).
+ground truth: with --dataset the benchmark's own files, as distributed; else ActivityNet's official JSON
+({"database": {"VIDEO": {"subset", "annotations": [{"segment", "label"}]}}}; THUMOS'14 goes round in the
+same form), a TSP list (*.csv) or Charades-STA (*.txt).
 
-All figures are in percent. Exit status: 0 scored, 2 wrong usage or malformed file.
+All figures are in percent. Exit status: 0 scored, nothing missing; 2 wrong usage or malformed file; 3 missing.
 """
+EXIT_MISSING = 3
 TASKS = {
     "detection": "mean average precision per tIoU (ActivityNet, THUMOS'14)",
     "proposals": "average recall at 1/5/10/100 proposals a video, and its area (AUC)",
+    "retrieval": "Recall@kx of all moments of a class (Ego4D Moment Queries)",
     "grounding": "R@1 per tIoU and mIoU (Charades-STA)",
     "classification": "top-1 and top-5 accuracy of video labels",
 }
@@ -70,43 +80,94 @@ def build_parser() -> argparse.ArgumentParser:
         task.add_argument(
             "--subset",
             metavar="NAME",
-            help="subset of a JSON ground truth, spelled as there, or 'all' (default: validation)",
+            help="subset of the ground truth, spelled as there, or 'all' (default: the data set's, else validation)",
         )
+        if name != "grounding":
+            _add_dataset(task)
         if name != "classification":
             task.add_argument(
                 "--tiou",
                 metavar="START:STOP:STEP",
-                help="thresholds, STOP included (default: 0.5:0.95:0.05; grounding 0.3:0.7:0.2)",
+                help="thresholds, STOP included (default: the data set's, else 0.5:0.95:0.05; grounding and "
+                "retrieval 0.3:0.7:0.2)",
             )
         task.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         task.add_argument("--html", metavar="FILE", help="also write a self-contained page")
+    _add_missing(tasks)
     return parser
+
+
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dataset",
+        default="",
+        metavar="NAME",
+        help=f"benchmark whose files these are: {', '.join(DATASETS)} (default: the form is told by the file's name)",
+    )
+
+
+def _add_missing(tasks: Any) -> None:
+    missing = tasks.add_parser(
+        "missing",
+        help="annotated videos without features, and features without annotations",
+        description="List annotated videos without features, and features without annotations. "
+        "Exit status 3 where there are any.",
+    )
+    missing.add_argument("--annotations", required=True, metavar="GT", help="annotations: path or URL")
+    missing.add_argument(
+        "--features", required=True, metavar="FOLDER", help="folder URL of v_<id>.npy and v_<id>.json"
+    )
+    missing.add_argument(
+        "--subset", default="all", metavar="NAME", help="whose videos must have features (default: all)"
+    )
+    _add_dataset(missing)
+    missing.add_argument("--json", action="store_true", help="print one JSON object with every id")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``pal-eval``; see ``pal-eval --help``.
 
     Returns:
-        0 scored; 2 a file is malformed or an option is wrong (one line on stderr says which).
+        0 scored, or nothing missing; 2 a file is malformed or an option is wrong (one line on stderr says which); 3
+        features or annotations are missing.
     """
     options = build_parser().parse_args(arguments)
-    from pal_ds.transfer.metrics.evaluate import evaluate
-
     try:
-        report: Report = evaluate(
-            options.task,
-            options.ground_truth,
-            options.predictions,
-            subset=options.subset,
-            tiou=getattr(options, "tiou", None),
-        )
-        if options.html:
-            from pal_ds.transfer.metrics.html_page import write_page
-
-            write_page(report, options.html)
+        return _missing(options) if options.task == "missing" else _score(options)
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"pal-eval: error: {' '.join(str(error).split())}\n")
         return 2
+
+
+def _missing(options: argparse.Namespace) -> int:
+    from pal_ds.storage import StorageError
+    from pal_ds.transfer.feature_coverage import coverage
+
+    try:
+        found = coverage(
+            options.annotations, options.features, subset=options.subset, dataset=options.dataset
+        )
+    except StorageError as error:
+        raise ValueError(str(error)) from None
+    sys.stdout.write(json.dumps(found.to_json()) + "\n" if options.json else found.table() + "\n")
+    return 0 if found.complete else EXIT_MISSING
+
+
+def _score(options: argparse.Namespace) -> int:
+    from pal_ds.transfer.metrics.evaluate import evaluate
+
+    report: Report = evaluate(
+        options.task,
+        options.ground_truth,
+        options.predictions,
+        subset=options.subset,
+        tiou=getattr(options, "tiou", None),
+        dataset=getattr(options, "dataset", ""),
+    )
+    if options.html:
+        from pal_ds.transfer.metrics.html_page import write_page
+
+        write_page(report, options.html)
     for warning in report.warnings:
         sys.stderr.write(f"pal-eval: warning: {warning}\n")
     sys.stdout.write(json.dumps(report.figures) + "\n" if options.json else report.table() + "\n")

@@ -59,7 +59,13 @@ HEADS = Registry(
             build=f"{_HEADS}.lgi:LgiConfig",
             task=f"{_TASKS}.grounding:GroundingTask",
             tasks=("vg",),
-            unused=("data.shape", "data.every", "data.class_scores", *(f"post.{name}" for name in _POST)),
+            unused=(
+                "data.dataset",
+                "data.shape",
+                "data.every",
+                "data.class_scores",
+                *(f"post.{name}" for name in _POST),
+            ),
         ),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from urllib.parse import SplitResult, urlsplit
 
 from pal_ds.config.base import check, option
 
@@ -188,10 +189,65 @@ class LogConfig:
     wandb: str = option(
         "", "Weights & Biases project for the same rows (needs pip install wandb); empty is off"
     )
+    prometheus: str = option(
+        "",
+        "local file NAME.prom, or folder for pal_<run>.prom, in which the latest row is kept as Prometheus text, "
+        "e.g. the folder of node_exporter's textfile collector on rank 0's host; empty is off",
+    )
+    webhook: str = option(
+        "",
+        "URL that gets a JSON object (POST) when the run's state changes; env:NAME reads it from a variable of "
+        "rank 0, so that no file holds it; empty is off",
+    )
+    straggler_factor: float = option(
+        1.5, "tell of a rank whose own time in logged steps is so many times the median rank's; 0 is off"
+    )
+    straggler_rows: int = option(3, "log rows in a row after which it is told (event straggler)")
 
     def __post_init__(self) -> None:
         check(self.every_steps >= 1, "log.every_steps", self.every_steps, "use at least 1")
         check(self.upload_seconds > 0, "log.upload_seconds", self.upload_seconds, "use more than 0 seconds")
+        check(
+            "://" not in self.prometheus,
+            "log.prometheus",
+            self.prometheus.rsplit("@", 1)[-1],
+            "collectors read local files; give a path, e.g. /var/lib/node_exporter/textfile",
+        )
+        check_webhook(self.webhook)
+        check(
+            self.straggler_factor == 0 or self.straggler_factor > 1,
+            "log.straggler_factor",
+            self.straggler_factor,
+            "use 0 (off) or a factor above 1",
+        )
+        check(self.straggler_rows >= 1, "log.straggler_rows", self.straggler_rows, "use at least 1")
+
+
+def check_webhook(value: str) -> None:
+    """Refuse what is no URL to call, and URLs with credentials, which ``config.yaml`` would hold.
+
+    Raises:
+        ConfigError: its message shows scheme and host alone.
+    """
+    if not value or (value.startswith("env:") and value.removeprefix("env:").isidentifier()):
+        return
+    try:
+        parts = urlsplit(value)
+    except ValueError:  # brackets without an address
+        parts = SplitResult("", "", "", "", "")
+    shown = f"{parts.scheme}://{parts.hostname or ''}/…" if "://" in value else "…"
+    check(
+        parts.scheme in ("http", "https") and bool(parts.hostname),
+        "log.webhook",
+        shown,
+        "give an http:// or https:// URL, or env:NAME of the variable that holds one",
+    )
+    check(
+        not parts.query and not parts.username and not parts.password,
+        "log.webhook",
+        shown,
+        "its user or query would stand in config.yaml and checkpoints; put it into a variable and give env:NAME",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

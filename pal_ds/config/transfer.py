@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from pal_ds.config.base import check, option
+from pal_ds.config.datasets import DATASETS
 from pal_ds.config.heads import HeadConfig, check_head, check_task
 
 SHAPES = ("rescale", "windows")
@@ -50,6 +51,11 @@ class TransferData:
 
     features: str = option("", "folder URL of v_<id>.npy and their v_<id>.json, as pal-extract writes them")
     evaluate_features: str = option("", "the same for the evaluated subset; empty: data.features")
+    dataset: str = option(
+        "",
+        f"tad, apg: benchmark whose annotations are given, as distributed: {', '.join(DATASETS)}; it fixes the "
+        "thresholds of the evaluation too; empty: the official JSON form of ActivityNet, or a TSP list (.csv)",
+    )
     annotations: str = option("", "ground truth: official JSON; vg: charades_sta_train.txt or JSON")
     evaluate_annotations: str = option("", "ground truth of the evaluated subset; empty: data.annotations")
     train_subset: str = option("training", "subset of the JSON to train on; no effect on .csv and .txt files")
@@ -76,6 +82,8 @@ class TransferData:
             self.features,
             "give the folder that pal-extract wrote",
         )
+        if self.dataset:
+            DATASETS.choose(self.dataset)
         check(bool(self.annotations), "data.annotations", self.annotations, "give the ground-truth file")
         check(self.shape in SHAPES, "data.shape", self.shape, f"use one of {', '.join(SHAPES)}")
         check(self.every >= 1, "data.every", self.every, "use at least 1")
@@ -158,7 +166,8 @@ class TransferConfig:
     optimizer: TransferOptimizer
     post: PostConfig
     tiou: str = option(
-        "", "thresholds START:STOP:STEP of the evaluation; empty: the task's own (pal-eval --help)"
+        "",
+        "thresholds START:STOP:STEP of the evaluation; empty: data.dataset's, else the task's own (pal-eval --help)",
     )
 
     def __post_init__(self) -> None:

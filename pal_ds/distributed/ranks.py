@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pal_ds.distributed.collectives import all_gather_flat
+from pal_ds.distributed.collectives import all_gather_flat, all_reduce_max, all_reduce_sum
 from pal_ds.distributed.cpu_malloc import keep_freed
 from pal_ds.distributed.launcher import Place, meeting_point, read_place
 
@@ -55,7 +55,7 @@ class Ranks:
         if self.world_size == 1:
             return flags
         values = torch.tensor([float(flag) for flag in flags])
-        dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self.hosts)
+        all_reduce_max(values, group=self.hosts)
         return tuple(value > 0 for value in values.tolist())
 
     def _group(self, values: Tensor) -> dist.ProcessGroup | None:
@@ -67,21 +67,21 @@ class Ranks:
         if self.world_size == 1:
             return values
         total = values.clone()
-        dist.all_reduce(total, group=self._group(total))
+        all_reduce_sum(total, group=self._group(total))
         return total / self.world_size
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over ranks of a small float tensor."""
         if self.world_size > 1:
             values = values.clone()
-            dist.all_reduce(values, group=self._group(values))
+            all_reduce_sum(values, group=self._group(values))
         return values
 
     def maximum(self, values: Tensor) -> Tensor:
         """Return the element-wise maximum over ranks."""
         if self.world_size > 1:
             values = values.clone()
-            dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self._group(values))
+            all_reduce_max(values, group=self._group(values))
         return values
 
     def gather(self, values: Tensor) -> Tensor:

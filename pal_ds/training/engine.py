@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pal_ds.config import Config
 from pal_ds.distributed.ranks import Ranks
+from pal_ds.distributed.step_clock import CLOCK
 from pal_ds.models import (
     BatchNormGuard,
     Objective,
@@ -114,6 +115,11 @@ class TrainEngine:
         if ranks.world_size == 1 and config.zero_stage == 0:
             # A reduction over one rank still copies all gradients into a bucket and back.
             engine.enable_backward_allreduce = False
+        elif ranks.world_size > 1:
+            # Gradients are where ranks meet last; DeepSpeed calls this on itself.
+            engine.allreduce_gradients = CLOCK.around(
+                engine.allreduce_gradients, on_gpu=ranks.device.type == "cuda"
+            )
         self._broadcast_state()
         self._bn_guard = BatchNormGuard(objective)
         self._staged: list[Tensor] = []

@@ -185,7 +185,7 @@ def _run(
             saver=saver,
             step=step,
         ),
-        steplog=StepLog(config, ranks, plan, engine, feed, runlog=runlog, step=step),
+        steplog=StepLog(config, ranks, plan, engine, feed, runlog=runlog, step=step, hosts=hosts),
         preemption=preemption,
         watchdog=Watchdog(ranks, config.safety.watchdog_seconds, on_stall),
         profiler=StepProfiler(config.run.dir, ranks, steps=profile_steps, start=step)

@@ -21,6 +21,7 @@ from pal_ds.formats.shardset import Manifest
 from pal_ds.models import WeightsError
 from pal_ds.planning.run_plan import RunPlan, plan_run
 from pal_ds.training.logging.run_log import STATUS
+from pal_ds.training.logging.webhook import webhook_url
 from pal_ds.training.run_identity import IdentityError
 
 EXIT_FAILED = exit_status.FAILED
@@ -114,12 +115,13 @@ def prepare_folder(config: Config, *, restart: bool, overwrite: bool) -> None:
     """Make the run folder, prove that it can be written, and apply ``--restart`` (rank 0).
 
     Raises:
-        ConfigError: the folder is not empty, or an option needs a package that is missing.
+        ConfigError: the folder is not empty, or an option needs a package or a variable that is missing.
         StorageError: it can't be written.
     """
     url = config.run.dir
     if config.log.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError("log.wandb", config.log.wandb, "needs a package: pip install wandb")
+    webhook_url(config.log.webhook)
     if restart:
         names = storage.list_names(url, retry=storage.AT_START)
         if names and not overwrite:

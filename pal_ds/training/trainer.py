@@ -24,6 +24,7 @@ from torch import Tensor
 from pal_ds.config import Config
 from pal_ds.distributed.preemption import PreemptionWatch
 from pal_ds.distributed.ranks import Ranks
+from pal_ds.distributed.step_clock import CLOCK
 from pal_ds.distributed.watchdog import Watchdog
 from pal_ds.formats import exit_status
 from pal_ds.models import ObjectiveOutput, ViewBatch
@@ -172,6 +173,8 @@ class Trainer:
     def _train_step(self) -> str | None:
         """Run one optimizer step and what is due after it; return why to stop instead, if ranks agreed to."""
         started = time.monotonic()
+        if self._logs(self.step + 1):
+            CLOCK.begin()
         engine, feed, beat = self._parts.engine, self._parts.feed, self._parts.watchdog.beat
         torch.manual_seed(_step_seed(self._config.run.seed, self.step, self._ranks.rank))
         rate = self._parts.schedule.rate(self.step)
@@ -188,6 +191,7 @@ class Trainer:
                 engine.abandon_step()
                 return stop
             assert micro is not None
+            CLOCK.agreed(self._ranks.device)
             beat(f"micro-step {micro_step}", self.step)
             views = feed.views(micro)
             outputs.append(engine.micro_step(views))
@@ -198,6 +202,7 @@ class Trainer:
             self._latest = views
         beat("the update", self.step)
         verdict = engine.finish_step()
+        CLOCK.end()
         self.step += 1
         self._verdicts.append((self.step, verdict))
         self._parts.steplog.add_time(time.monotonic() - started)
@@ -228,7 +233,7 @@ class Trainer:
 
     def _after_step(self, rate: float, outputs: list[ObjectiveOutput], digests: list[Tensor]) -> None:
         config, done = self._config, self.step >= self._plan.total_steps
-        logged = self.step % config.log.every_steps == 0 or done
+        logged = self._logs(self.step)
         saved = self.step % config.checkpoint.every_steps == 0 and not done
         validated = self._parts.val_feed is not None and self._validation_due(done)
         # The device has yet to come to this step's end; where nobody needs to know it now, the host goes on.
@@ -254,6 +259,10 @@ class Trainer:
             self._parts.watchdog.beat("a checkpoint", self.step)
             self._parts.keeper.save(self.position)
             self._parts.steplog.status(self.step)
+
+    def _logs(self, step: int) -> bool:
+        """Tell whether a step gets a log row."""
+        return step % self._config.log.every_steps == 0 or step >= self._plan.total_steps
 
     def _read_verdicts(self, later: int) -> StepResult | None:
         """Read what became of all steps but the latest ``later``; return that of the last one read.

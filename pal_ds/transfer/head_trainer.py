@@ -208,8 +208,11 @@ class Trainer:
                 self.task.metric,
                 self.task.truth,
                 str(path),
-                subset=None if self.task.truth.endswith((".csv", ".txt")) else self.task.subset,
+                subset=None
+                if not self.task.dataset and self.task.truth.endswith((".csv", ".txt"))
+                else self.task.subset,
                 tiou=self.task.tiou or None,
+                dataset=self.task.dataset,
             )
 
     def _page(self, report: Report) -> None:

@@ -108,6 +108,66 @@ def test_the_result_is_what_pal_eval_says_of_the_predictions(small_set, tmp_path
 
 @pytest.mark.parametrize(
     "head",
+    [{"name": "gtad"}, {"name": "actionformer", "hidden": 16, "levels": 3, "window": 5}],
+    ids=["map", "moments"],
+)
+def test_a_benchmark_is_read_and_scored_in_its_own_way(small_set, tmp_path, head):
+    """Ego4D's clips: another form, subsets of other names, lower thresholds."""
+    database = json.loads((small_set / "truth.json").read_text())["database"]
+    clips = [
+        {
+            "clip_uid": video,
+            "video_start_sec": 7.0,
+            "video_end_sec": 7.0 + entry["duration"],
+            "annotations": [
+                {
+                    "labels": [
+                        {
+                            "label": x["label"],
+                            "start_time": x["segment"][0],
+                            "end_time": x["segment"][1],
+                            "primary": 1,
+                        }
+                        for x in entry["annotations"]
+                    ]
+                }
+            ],
+        }
+        for video, entry in database.items()
+    ]
+    for split in ("train", "val"):
+        content = {"videos": [{"video_uid": "v", "split": split, "clips": clips}]}
+        (tmp_path / f"moments_{split}.json").write_text(json.dumps(content))
+    data = {
+        "dataset": "ego4d_mq",
+        "annotations": str(tmp_path / "moments_train.json"),
+        "evaluate_annotations": str(tmp_path / "moments_val.json"),
+        "train_subset": "train",
+        "evaluate_subset": "val",
+    }
+    post = {"boundary": "none"}
+    result = train(
+        "tad", config(small_set, run={"dir": str(tmp_path / "run")}, data=data, head=head, post=post)
+    )
+    assert result["figures"]["tiou"] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    predictions = str(tmp_path / "run" / "predictions.json")
+    again = evaluate("detection", data["evaluate_annotations"], predictions, dataset="ego4d_mq")
+    assert again.figures == result["figures"]
+
+
+def test_a_data_set_has_no_effect_on_grounding(small_set):
+    with pytest.raises(ConfigError, match=r"data\.dataset = 'hacs': has no effect with head\.name=lgi"):
+        config(
+            small_set,
+            data={"dataset": "hacs"},
+            head={"name": "lgi", "hidden": 16, "word_dim": 8, "kernel": 3},
+        )
+    with pytest.raises(ConfigError, match=r"data\.dataset = 'hax': use one of activitynet"):
+        config(small_set, data={"dataset": "hax"})
+
+
+@pytest.mark.parametrize(
+    "head",
     [{"durations": 12}, {"name": "actionformer", "hidden": 16, "levels": 3, "window": 5}],
     ids=["map", "moments"],
 )

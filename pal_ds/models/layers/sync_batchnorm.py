@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pal_ds.distributed.collectives import all_gather_flat
+from pal_ds.distributed.collectives import all_gather_flat, all_reduce_sum
 from pal_ds.models.layers.numerics import at_least_fp32
 
 
@@ -184,7 +184,7 @@ class _FusedBatchNorm(torch.autograd.Function):
             sum_c, product_c = torch.zeros_like(mean_c), torch.zeros_like(mean_c)
             grad_weight = grad_bias = torch.zeros_like(mean_c)
         sums_2c = torch.stack((sum_c, product_c))
-        dist.all_reduce(sums_2c, group=ctx.group)
+        all_reduce_sum(sums_2c, group=ctx.group)
         grad_x = torch.zeros_like(x)
         if x.numel():
             wide = None if weight is None else weight.to(mean_c.dtype)
@@ -235,7 +235,7 @@ class _JointBatchNorm(torch.autograd.Function):
         )
         grad_weight = sums_2c[1].clone() if weight is not None else None
         grad_bias = sums_2c[0].clone() if weight is not None else None
-        dist.all_reduce(sums_2c, group=ctx.group)
+        all_reduce_sum(sums_2c, group=ctx.group)
         mean_grad_c, mean_grad_hat_c = sums_2c / count
         # dx = scale * (dy - mean(dy) - x_hat * mean(dy * x_hat)), written as an affine map of dy and x.
         scale_c = invstd_c if weight is None else invstd_c * weight

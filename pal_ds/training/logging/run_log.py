@@ -21,7 +21,9 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.config import LogConfig
 from pal_ds.storage import RetryPolicy
+from pal_ds.training.logging.prometheus import PrometheusFile
 from pal_ds.training.logging.wandb_log import WandbLog
+from pal_ds.training.logging.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class RunLog:
     """The log files of one run.
 
     Args:
-        config: intervals, TensorBoard, Weights & Biases.
+        config: intervals, TensorBoard, Weights & Biases, Prometheus, webhook.
         step: the step a run starts or resumes at: rows past it are dropped, so that each step appears once.
         settings: the whole config, shown on the run's page at Weights & Biases.
 
@@ -76,6 +78,8 @@ class RunLog:
         self._wandb: WandbLog | None = None
         if config.wandb:
             self._wandb = WandbLog(config.wandb, run_url, self._folder, settings or {})
+        self._prometheus = PrometheusFile(config.prometheus, run_url) if config.prometheus else None
+        self._webhook = Webhook(config.webhook, run_url) if config.webhook else None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         if not self._local:
@@ -89,9 +93,13 @@ class RunLog:
             self._scalars(row)
         if self._wandb is not None:
             self._wandb.row(row)
+        if self._prometheus is not None:
+            self._prometheus.row(row)
 
     def event(self, event: str, step: int, **details: Any) -> None:
         """Append a row to ``events.jsonl``."""
+        if self._prometheus is not None:
+            self._prometheus.event(event)
         self._append(EVENTS, {"event": event, "step": step, "time": round(time.time(), 3), **details})
 
     def status(self, state: str, step: int, **details: Any) -> None:
@@ -99,6 +107,10 @@ class RunLog:
         with self._status_lock:
             self._progress = None
             self._write_status({"state": state, "step": step, **details})
+        if self._prometheus is not None:
+            self._prometheus.state(state, step)
+        if self._webhook is not None:
+            self._webhook.state(state, step, error=str(details.get("error", "")))
 
     def progress(self, step: int) -> None:
         """Say ``running`` in ``STATUS.json``; to an object store with the next upload: training does not wait."""

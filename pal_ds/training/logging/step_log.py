@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pal_ds.config import Config
 from pal_ds.distributed.ranks import Ranks
+from pal_ds.distributed.step_clock import CLOCK
 from pal_ds.models import ObjectiveOutput
 from pal_ds.models.ssl.knn_probe import collapse_warning
 from pal_ds.planning.cost import job_of
@@ -27,6 +28,7 @@ from pal_ds.training.engine import TrainEngine
 from pal_ds.training.logging.console import Console
 from pal_ds.training.logging.run_log import RunLog
 from pal_ds.training.logging.source_counters import SourceCounters
+from pal_ds.training.logging.stragglers import Stragglers
 from pal_ds.training.logging.throughput import Meter
 from pal_ds.training.step_result import StepResult
 from pal_ds.training.validation import Validation
@@ -70,6 +72,7 @@ class StepLog:
         feed: for waiting, replaced clips and the loader's counters.
         runlog: the log files; rank 0 only.
         step: steps already done.
+        hosts: names of the ranks' hosts, by rank, for what is told of one.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class StepLog:
         *,
         runlog: RunLog | None,
         step: int,
+        hosts: Sequence[str] = (),
     ) -> None:
         self._ranks = ranks
         self._engine = engine
@@ -94,6 +98,8 @@ class StepLog:
         self._dim = config.model.embedding_dim
         self._losses: deque[float] = deque(maxlen=_ROWS_COMPARED)
         self._rows_since_warning = _ROWS_COMPARED
+        self._hosts = hosts
+        self._stragglers = Stragglers(factor=config.log.straggler_factor, rows=config.log.straggler_rows)
         self._untrained = runlog.untrained if runlog is not None else None
         self._sources = SourceCounters(plan.epoch)
 
@@ -107,6 +113,7 @@ class StepLog:
         loss, values, data_wait = self._means(record.outputs)
         batch_hash = self._batch_hash(record.digests)
         loader = self._loader_row()
+        own_seconds = self._own_seconds()
         memory = float(self._ranks.maximum(_memory_mb(self._ranks.device)).item())
         replaced = self._feed.take_replaced()
         (any_replaced,) = self._ranks.any(bool(replaced))
@@ -130,12 +137,15 @@ class StepLog:
             **values,
             **loader,
             **self._sources.row(record.step),
+            **(Stragglers.row(own_seconds) if own_seconds else {}),
         }
         if self._peak_videos is not None:
             row["mfu"] = videos_per_second / self._peak_videos
         if self._engine.scaler is not None:
             row["loss_scale"] = float(self._engine.scaler.get_scale())
         self._runlog.metrics(row)
+        if own_seconds:
+            self._watch_for_stragglers(record.step, own_seconds)
         for clip in replaced:
             details = {key: value for key, value in clip.items() if key != "step"}
             self._runlog.event("replaced", clip.get("step", record.step), **details)
@@ -145,6 +155,36 @@ class StepLog:
         self._console.row(row)
         if result.applied and "feature_std" in values:
             self._watch_for_collapse(record.step, loss, values["feature_std"])
+
+    def _own_seconds(self) -> list[float]:
+        """Own time of the step, of every rank; empty where it was not measured, or there is one rank (collective)."""
+        if self._ranks.world_size == 1:
+            return []
+        seconds = CLOCK.seconds()
+        everywhere = self._ranks.gather(
+            torch.tensor([-1.0 if seconds is None else seconds], dtype=torch.float64)
+        )
+        found: list[float] = everywhere.flatten().tolist()
+        return found if min(found) >= 0 else []
+
+    def _watch_for_stragglers(self, step: int, own_seconds: list[float]) -> None:
+        """Tell of a rank that has been too slow for several rows."""
+        slow = self._stragglers.see(own_seconds)
+        if slow is None or self._runlog is None:
+            return
+        details = dataclasses.asdict(slow)
+        if len(self._hosts) == self._ranks.world_size:
+            details["host"] = self._hosts[slow.rank]
+        log.warning(
+            "step %d: rank %d works %.2f s on a step, the median rank %.2f s, in %d log rows in a row%s",
+            step,
+            slow.rank,
+            slow.seconds,
+            slow.median,
+            slow.rows,
+            f"; its host is {details['host']}" if "host" in details else "",
+        )
+        self._runlog.event("straggler", step, **details)
 
     def _watch_for_collapse(self, step: int, loss: float, feature_std: float) -> None:
         """Warn of a loss that falls without features that spread; not at every row."""

@@ -1,1 +1,1 @@
-"""Readers of localization benchmarks as distributed: ActivityNet v1.3, THUMOS'14, Charades-STA; no torch."""
+"""Readers of localization benchmarks as distributed; which there are is in ``pal_ds.config.datasets``; no torch."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from pal_ds.config.datasets import DATASETS
 from pal_ds.transfer.datasets.annotations import (
     AnnotationError,
     Segment,
@@ -88,6 +89,24 @@ def read_detection(url: str, subset: str | None) -> tuple[VideoAnnotation, ...]:
     if url.lower().endswith(".csv"):
         return read_tsp_csv(url, subset=subset or "")
     return select(read_database(url), subset, url)
+
+
+def read_named(dataset: str, url: str, subset: str | None) -> tuple[VideoAnnotation, ...]:
+    """Read the annotations of one subset by the reader of a benchmark.
+
+    Args:
+        dataset: name in :data:`pal_ds.config.datasets.DATASETS`; empty is :func:`read_detection`.
+        url: path or URL of its annotations, as distributed.
+        subset: exactly as the file spells it, or ``all``; None where it has none.
+
+    Raises:
+        ConfigError: there is no such data set.
+        AnnotationError: malformed, or no such subset.
+    """
+    if not dataset:
+        return read_detection(url, subset)
+    videos: tuple[VideoAnnotation, ...] = DATASETS.choose(dataset).load()(url, subset)
+    return videos
 
 
 def select(videos: Iterable[VideoAnnotation], subset: str | None, source: str) -> tuple[VideoAnnotation, ...]:

@@ -1,4 +1,4 @@
-"""The pages of proposals, grounding and classification: the figures, one curve, and where it goes wrong."""
+"""The pages of proposals, retrieval, grounding and classification: figures, one curve, and where it goes wrong."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pal_ds.pages.stylesheet import stylesheet
 from pal_ds.transfer.metrics.classification import ClassificationResult
 from pal_ds.transfer.metrics.grounding import GroundingResult
 from pal_ds.transfer.metrics.instances import Instances
+from pal_ds.transfer.metrics.moment_retrieval import RetrievalResult
 from pal_ds.transfer.metrics.proposals import REPORTED, ProposalResult
 from pal_ds.transfer.metrics.svg_plots import new_axes, to_svg
 from pal_ds.transfer.metrics.tiou import Floats, threshold_name
@@ -51,7 +52,7 @@ class Part:
 
 
 def render_plain(report: Report) -> str:
-    """Give the page of a report on proposals, grounding or classification as HTML.
+    """Give the page of a report on proposals, retrieval, grounding or classification as HTML.
 
     Raises:
         ImportError: matplotlib isn't installed.
@@ -62,6 +63,10 @@ def render_plain(report: Report) -> str:
         title = f"Action proposals: AUC {result.auc:.2f}"
         note = f"{len(truth):,} annotated instances in {len(truth.videos):,} videos."
         parts = _proposals(result)
+    elif isinstance(result, RetrievalResult) and truth is not None:
+        title = "Moment retrieval"
+        note = f"{len(truth):,} annotated moments of {len(truth.labels):,} classes in {len(truth.videos):,} videos."
+        parts = [_retrieval(result)]
     elif isinstance(result, GroundingResult):
         title = f"Video grounding: mIoU {result.mean_iou:.2f}"
         note = f"{len(result.overlap_q):,} queries, the best scored span of each."
@@ -100,6 +105,15 @@ def _proposals(result: ProposalResult) -> list[Part]:
         Part(header=header, rows=(*rows, mean)),
         Part(title="Recall against the number of proposals", svg=to_svg(figure)),
     ]
+
+
+def _retrieval(result: RetrievalResult) -> Part:
+    rows = tuple(
+        (f"Recall@{multiple}x", *(f"{value:.2f}" for value in row))
+        for multiple, row in zip(result.multiples, result.recall_rk, strict=True)
+    )
+    header = ("answers an annotated moment", *(threshold_name(float(tiou)) for tiou in result.thresholds))
+    return Part(header=header, rows=rows)
 
 
 def _grounding(result: GroundingResult) -> list[Part]:

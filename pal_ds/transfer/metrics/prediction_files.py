@@ -17,7 +17,7 @@ from pal_ds.transfer.datasets.annotations import (
     read_span,
 )
 from pal_ds.transfer.datasets.grounding import query_identity
-from pal_ds.transfer.datasets.text_file import read_object
+from pal_ds.transfer.datasets.text_file import object_of, read_json, read_object
 from pal_ds.transfer.metrics.instances import Instances
 from pal_ds.transfer.metrics.tiou import Bools, Floats
 
@@ -38,18 +38,33 @@ def from_annotations(videos: Iterable[VideoAnnotation]) -> Instances:
     )
 
 
-def read_predictions(url: str, *, labelled: bool, timed: bool = True) -> Instances:
+def read_predictions(
+    url: str,
+    *,
+    labelled: bool,
+    timed: bool = True,
+    results_in: tuple[str, ...] = ("results",),
+    class_field: str = "label",
+    prefix: str = "",
+) -> Instances:
     """Read ``{"results": {video: [{segment, label, score}]}}`` into columns, in the order of the file.
 
     Args:
         url: path or URL of the JSON file.
         labelled: whether every row must have a ``label`` (detection, classification).
         timed: whether every row must have a ``segment`` (not in classification).
+        results_in: objects that may hold the results; the first one there is read.
+        class_field: where a row without ``label`` names its class, as a number or numbers with commas.
+        prefix: left out of names of videos that begin with it.
 
     Raises:
         AnnotationError: malformed; the message names the video and the row.
     """
-    results = read_object(url, "results")
+    content = read_json(url)
+    there = [name for name in results_in if isinstance(content, dict) and name in content]
+    results = object_of(content, (*there, *results_in)[0], url)
+    if class_field != "label" or prefix:
+        results = _as_official(results, class_field, prefix)
     try:
         columns = _columns(results, labelled=labelled, timed=timed)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
@@ -58,6 +73,27 @@ def read_predictions(url: str, *, labelled: bool, timed: bool = True) -> Instanc
         _explain(url, results, labelled=labelled, timed=timed)
     assert columns is not None
     return columns
+
+
+def _as_official(results: dict[str, Any], class_field: str, prefix: str) -> dict[str, Any]:
+    """Bring a benchmark's own submission into the form of the others; malformed rows stay, to be told of."""
+    renamed: dict[str, Any] = {}
+    for video, rows in results.items():
+        found = rows if not isinstance(rows, list) else [_with_label(row, class_field) for row in rows]
+        name = video.removeprefix(prefix)
+        both = isinstance(renamed.get(name), list) and isinstance(found, list)
+        renamed[name] = renamed[name] + found if both else found
+    return renamed
+
+
+def _with_label(row: Any, class_field: str) -> Any:
+    if not isinstance(row, dict) or "label" in row or class_field not in row:
+        return row
+    value = row[class_field]
+    parts = str(value).split(",")
+    if isinstance(value, (int, str)) and all(part.strip().isdecimal() for part in parts):
+        return {**row, "label": ",".join(str(int(part)) for part in parts)}
+    return row
 
 
 def _columns(results: dict[str, Any], *, labelled: bool, timed: bool) -> Instances:

@@ -47,12 +47,15 @@ class MomentTask(Task):
         self.head, self.tiou = head.name, config.tiou
         self.metric = "detection" if labelled else "proposals"
         self.truth, self.subset = data.evaluate_annotations or data.annotations, data.evaluate_subset
+        self.dataset = data.dataset
         store = FeatureStore(data.features)
         other = data.evaluate_features
         self.evaluate_store = FeatureStore(other) if other and other != data.features else store
-        training = annotated_videos(store, data.annotations, data.train_subset, data.missing, "training")
+        training = annotated_videos(
+            store, data.annotations, data.train_subset, data.missing, "training", dataset=data.dataset
+        )
         self.evaluated = annotated_videos(
-            self.evaluate_store, self.truth, self.subset, data.missing, "evaluated"
+            self.evaluate_store, self.truth, self.subset, data.missing, "evaluated", dataset=data.dataset
         )
         self.scores = VideoScores(data.class_scores) if labelled and data.class_scores else None
         self.labelled = labelled

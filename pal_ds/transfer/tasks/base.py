@@ -22,7 +22,8 @@ class Task(ABC):
         truth: ground truth that its predictions are scored against: path or URL.
         subset: subset of that file.
         head: what the result calls the model.
-        tiou: thresholds of the evaluation; empty takes the metric's own.
+        tiou: thresholds of the evaluation; empty takes the data set's, or the metric's own.
+        dataset: benchmark whose annotations these are; empty tells the form by the file's name.
     """
 
     model: nn.Module
@@ -32,6 +33,7 @@ class Task(ABC):
     subset: str
     head: str
     tiou: str
+    dataset: str = ""
 
     def begin_epoch(  # noqa: B027 (a hook with nothing to do)
         self, batches: list[list[int]], done: int

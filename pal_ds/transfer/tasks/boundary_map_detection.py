@@ -13,7 +13,7 @@ from pal_ds.config.heads import MapHeadConfig
 from pal_ds.config.transfer import TransferConfig
 from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
-from pal_ds.transfer.datasets.detection import read_detection
+from pal_ds.transfer.datasets.detection import read_named
 from pal_ds.transfer.heads.boundary_loss import MapLoss, map_loss
 from pal_ds.transfer.heads.boundary_map import MapTargets, make_targets, valid_cells
 from pal_ds.transfer.heads.release_weights import load_release
@@ -45,12 +45,20 @@ class MapTask(Task):
         self.head, self.tiou = head.name, config.tiou
         self.metric = "detection" if labelled else "proposals"
         self.truth, self.subset = data.evaluate_annotations or data.annotations, data.evaluate_subset
+        self.dataset = data.dataset
         self.store = FeatureStore(data.features)
         other = data.evaluate_features
         self.evaluate_store = FeatureStore(other) if other and other != data.features else self.store
-        training = annotated_videos(self.store, data.annotations, data.train_subset, data.missing, "training")
+        training = annotated_videos(
+            self.store,
+            data.annotations,
+            data.train_subset,
+            data.missing,
+            "training",
+            dataset=data.dataset,
+        )
         self.evaluated = annotated_videos(
-            self.evaluate_store, self.truth, self.subset, data.missing, "evaluated"
+            self.evaluate_store, self.truth, self.subset, data.missing, "evaluated", dataset=data.dataset
         )
         self.pieces = [piece for video in training for piece in self._cut(self.store, video, training=True)]
         if not self.pieces:
@@ -181,12 +189,12 @@ def build_map_head(head: MapHeadConfig, feature_dim: int) -> torch.nn.Module:
 
 
 def annotated_videos(
-    store: FeatureStore, annotations: str, subset: str, missing: float, name: str
+    store: FeatureStore, annotations: str, subset: str, missing: float, name: str, *, dataset: str = ""
 ) -> list[VideoAnnotation]:
     """Give the annotated videos of a subset that have features.
 
     Raises:
         ConfigError: more than the share ``missing`` has none.
     """
-    videos = {video.video: video for video in read_detection(annotations, subset) if video.segments}
+    videos = {video.video: video for video in read_named(dataset, annotations, subset) if video.segments}
     return [videos[video] for video in store.present(videos, missing=missing, name=name)]
