@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pal_ds import __version__
+from pal_ds.cli import untrimmed_lists
 
 if TYPE_CHECKING:
     from pal_ds.transfer.metrics.evaluate import Report
@@ -80,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
             )
         task.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         task.add_argument("--html", metavar="FILE", help="also write a self-contained page")
+    untrimmed_lists.add_commands(tasks)
     return parser
 
 
@@ -90,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 scored; 2 a file is malformed or an option is wrong (one line on stderr says which).
     """
     options = build_parser().parse_args(arguments)
+    if options.task in untrimmed_lists.COMMANDS:
+        return untrimmed_lists.run(options)
     from pal_ds.transfer.metrics.evaluate import evaluate
 
     try:

@@ -126,6 +126,7 @@ def recipe_of(options: BuildOptions, plan: Plan, encoder: dict[str, str]) -> dic
         "with_labels": options.catalog.with_labels,
         # Named only where chosen, so that sets built before the option existed keep their recipe.
         **({"keep_recordings": True} if options.catalog.keep_recordings else {}),
+        **({"keep_labels": True} if options.catalog.keep_labels else {}),
         "dedupe": "content" if options.dedupe_content else "identity",
         "max_seconds": options.limits.max_seconds,
         "min_frames": options.limits.min_frames,

@@ -19,7 +19,7 @@ from pal_ds.formats.recording import recording_of
 from ..errors import UsageError
 from ..tar_members import read_sample
 from .csv_tables import Table, TableRow, clip_name, is_table, open_table
-from .database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
+from .database import INSERT, SCHEMA, TOGETHER_BY_LABEL, decode, encode, values_of, with_large_cache
 from .listing import ListingNotes, list_videos
 from .rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
 
@@ -36,6 +36,7 @@ class CatalogOptions:
         read_records: read the records of shard sets to know the source videos that their clips were cut from.
         sets_only: a SOURCE that is no shard set is refused (``reshard``).
         keep_recordings: clips of one recording stay together in the shuffle.
+        keep_labels: clips of one label stay together in the shuffle, four at a time.
     """
 
     sources: Sequence[str]
@@ -45,6 +46,7 @@ class CatalogOptions:
     read_records: bool = False
     sets_only: bool = False
     keep_recordings: bool = False
+    keep_labels: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Catalog:
             before = now
         self.database.execute("CREATE INDEX by_key ON inputs (key)")
         self._mark_duplicates()
+        if self.options.keep_labels:
+            self.database.execute(TOGETHER_BY_LABEL)
         self.database.execute("COMMIT")
 
     def count(self) -> int:

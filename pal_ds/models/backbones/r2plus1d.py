@@ -46,9 +46,7 @@ class ResidualBlock(nn.Module):
             torchvision takes the first one's.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, *, own_middle: bool = False
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, *, own_middle: bool = False) -> None:
         super().__init__()
         mid = middle(in_channels, out_channels)
         second = middle(out_channels, out_channels) if own_middle else mid

@@ -68,7 +68,7 @@ class Gate(nn.Module):
 
 
 class SeparableInceptionBlock(nn.Module):
-    """The Inception block with separable convolutions in its two wide branches, and a gate at the end of each branch."""
+    """The Inception block with separable convolutions in its wide branches, and a gate at each branch's end."""
 
     def __init__(self, in_channels: int, channels: tuple[int, ...], *, gated: bool = False) -> None:
         super().__init__()
@@ -144,8 +144,8 @@ class S3d(Backbone):
 class S3dG(S3d):
     """S3D-G without its classifier: S3D and a gate behind every separable convolution but the stem's.
 
-    9.14 M parameters at width 1. Gates stand where the published network has them: behind Conv2d_2c and behind all four
-    branches of each block.
+    9.14 M parameters at width 1. Gates stand where the published network has them: behind Conv2d_2c and behind all
+    four branches of each block.
 
     Args:
         width: factor on every channel count.

@@ -102,9 +102,9 @@ def test_r2plus1d34_has_the_layout_of_its_port() -> None:
             mid = (inside * planes * 27) // (inside * 9 + 3 * planes)
             assert state[f"layer{layer}.0.{convolution}.0.0.weight"] == (mid, inside, 1, 3, 3)
             assert state[f"layer{layer}.0.{convolution}.0.3.weight"] == (planes, mid, 3, 1, 1)
-    assert {layer.eps for layer in meta_backbone("r2plus1d34").modules() if isinstance(layer, nn.BatchNorm3d)} == {
-        1e-3
-    }
+    assert {
+        layer.eps for layer in meta_backbone("r2plus1d34").modules() if isinstance(layer, nn.BatchNorm3d)
+    } == {1e-3}
 
 
 # First 16 hex digits of the sha256 over sorted "name:shape" lines, taken from the public implementations (classifier
