@@ -23,7 +23,7 @@ from pal_ds.viz.run_facts import collect_run
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("control", "recipe")
 #: Steps of a run by objective, and what it is validated every so many.
-STEPS = {"aot": 320, "bsp": 320, "tsp": 160, "vthcl": 96}
+STEPS = {"aot": 240, "bsp": 240, "tsp": 120, "vthcl": 96}
 VALIDATIONS = 8
 
 #: What the demonstration's contrast needs and a classifier ignores, put back to the defaults.
@@ -127,7 +127,7 @@ def _train(arguments: argparse.Namespace, name: str, kind: str, seed: int) -> No
         f"run.max_steps={steps}",
         f"validation.every_steps={max(1, steps // VALIDATIONS)}",
         f"checkpoint.every_steps={steps}",
-        "data.global_batch=64",
+        "data.global_batch=32",
         "data.workers=0",
         "log.every_steps=1",
         "log.tensorboard=false",
