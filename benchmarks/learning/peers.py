@@ -23,7 +23,7 @@ from pal_ds.viz.run_facts import collect_run
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("control", "recipe")
 #: Steps of a run by objective, and what it is validated every so many.
-STEPS = {"aot": 240, "bsp": 240, "tsp": 120, "vthcl": 96}
+STEPS = {"aot": 160, "bsp": 160, "tsp": 120, "vthcl": 96}
 VALIDATIONS = 8
 
 #: What the demonstration's contrast needs and a classifier ignores, put back to the defaults.

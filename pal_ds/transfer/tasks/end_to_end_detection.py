@@ -8,6 +8,7 @@ at full fidelity and on which a head is trained as always.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ from pal_ds.formats.backbone_file import BackboneSpec, backbone_bytes, weights_d
 from pal_ds.formats.feature_folder import VideoFeatures
 from pal_ds.models.backbones.common import Backbone
 from pal_ds.transfer.backbone_export import load_backbone
-from pal_ds.transfer.datasets.annotations import VideoAnnotation
+from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
 from pal_ds.transfer.datasets.detection import read_detection
 from pal_ds.transfer.extraction.video_source import VideoRef, list_videos
 from pal_ds.transfer.heads.boundary_loss import map_loss
@@ -201,6 +202,7 @@ class EndToEndTask(Task):
 
         Raises:
             ConfigError: more than the share ``data.missing`` is absent, or none is there.
+            AnnotationError: a video's duration is not known.
         """
         wanted = [video for video in read_detection(annotations, subset) if video.segments]
         present = [video for video in wanted if video.video in found]
@@ -211,6 +213,9 @@ class EndToEndTask(Task):
                 storage.redact(self.config.data.videos),
                 f"has {len(present)} of {len(wanted)} annotated {name} videos; add them, or raise data.missing",
             )
+        for video in present:
+            if not math.isfinite(video.duration):
+                raise AnnotationError(annotations, video.video, "has no duration")
         return present
 
     def _videos(

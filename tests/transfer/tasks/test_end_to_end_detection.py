@@ -37,6 +37,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_video(folder / "videos" / f"v_clip{number}.mp4", source=source)
         annotations = [{"segment": [0.3 * number + 0.2, 0.3 * number + 1.2], "label": "turn"}]
         database[f"clip{number}"] = {"subset": "training", "duration": 2.0, "annotations": annotations}
+    (folder / "few").mkdir()
+    (folder / "few" / "v_clip0.mp4").symlink_to(folder / "videos" / "v_clip0.mp4")
     (folder / "truth.json").write_text(json.dumps({"database": database}))
     scores = {video: [{"label": "turn", "score": 0.9}] for video in database}
     (folder / "scores.json").write_text(json.dumps({"results": scores}))
@@ -175,7 +177,7 @@ def test_the_command_trains_detection_with_class_scores(videos: Path) -> None:
         ({"head": {"name": "actionformer"}}, "head.name"),
         ({"encoder": {"backbone": ""}}, "encoder.backbone"),
         ({"encoder": {"recompute_stages": 99}}, "encoder.recompute_stages"),
-        ({"data": {"evaluate_subset": "validation"}}, "data.videos"),
+        ({"data": {"videos": "few"}}, "data.videos"),
     ],
 )
 def test_what_can_not_train_is_refused(videos: Path, sections: dict[str, Any], field: str) -> None:
@@ -183,6 +185,8 @@ def test_what_can_not_train_is_refused(videos: Path, sections: dict[str, Any], f
         made = {**tree(videos, "never"), "head": {"name": "actionformer", "snippets": 8}}
     else:
         made = tree(videos, "never", **sections)
+    if "data" in sections:
+        made["data"]["videos"] = str(videos / sections["data"]["videos"])
     with pytest.raises(ConfigError) as caught:
         build_task("e2e", build(EndToEndConfig, made))
     assert caught.value.field == field
