@@ -23,12 +23,13 @@ from pal_ds.viz.run_facts import collect_run
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("control", "recipe")
 #: Steps of a run by objective, and what it is validated every so many.
-STEPS = {"aot": 160, "bsp": 160, "tsp": 120, "vthcl": 96}
-VALIDATIONS = 8
+STEPS = {"aot": 96, "bsp": 48, "tsp": 64, "vthcl": 96}
+VALIDATIONS = 4
 
 #: What the demonstration's contrast needs and a classifier ignores, put back to the defaults.
 _CLASSIFIER = [
     "synthesis.views=1",
+    "synthesis.size=40",
     "objective.negatives=queue",
     "queue.mask_unfilled=false",
     "model.head_bn=false",

@@ -31,7 +31,7 @@ examples:
       data.evaluate_annotations=charades_sta_test.txt run.dir=runs/vg
   pal-transfer --task tac --config tac_ucf101 \\
       model.backbone=backbone.safetensors data.shards=s3://bucket/ucf101 run.dir=runs/tac
-  pal-transfer --task e2e --config lofi_activitynet_gtad \\
+  pal-transfer --task e2e --config e2e_activitynet_gtad \\
       encoder.backbone=RUN data.videos=s3://bucket/anet data.annotations=activity_net.v1-3.min.json run.dir=runs/lofi
   pal-transfer --options          every option, its default and meaning
 
