@@ -16,7 +16,7 @@ from pal_ds.models.layers.numerics import at_least_fp32
 from pal_ds.models.layers.torch_compile import compile_backbone
 from pal_ds.models.objectives.base import Objective, ObjectiveOutput, ViewBatch
 from pal_ds.models.pretrained_weights import WeightsError, read_weights
-from pal_ds.models.ssl.classified import classified, guess
+from pal_ds.models.ssl.classified import classified
 from pal_ds.models.ssl.embedding_quality import feature_std
 
 BACKGROUND, FOREGROUND = 0, 1
@@ -195,10 +195,9 @@ class TemporallySensitiveObjective(Objective):
         loss = regions.loss + weight * actions.loss
         if self.training:
             return ObjectiveOutput(loss=loss, metrics=metrics)
-        chance = {"chance_top1": guess(torch.stack((1 - share, share)))["chance_top1"]}
         return ObjectiveOutput(
             loss=loss,
-            metrics=metrics | chance,
+            metrics=metrics,
             features=features_nc.reshape(len(action_b), clips, -1).mean(dim=1),
             scores=(regions.loss_b + weight * actions.loss_b, regions.hit_b),
         )
