@@ -79,6 +79,12 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="shuffle recordings, not clips: those of one recording lie side by side (for data.block_clips)",
     )
+    dealing.add_argument(
+        "--keep-labels",
+        action="store_true",
+        help="shuffle clips of one label four at a time: so many lie side by side (for data.block_clips=4); needs "
+        "--with-labels",
+    )
     _add_encoding_arguments(parser)
     _add_running_arguments(parser)
 
@@ -215,6 +221,8 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give a number above 0")
     if arguments.min_frames < 1:
         raise UsageError(f"--min-frames {arguments.min_frames}: give at least 1")
+    if arguments.keep_labels and (arguments.keep_recordings or not arguments.with_labels):
+        raise UsageError("--keep-labels: needs --with-labels, and does not go with --keep-recordings")
     return BuildOptions(
         dest=dest,
         catalog=CatalogOptions(
@@ -226,6 +234,7 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
             or arguments.keep_recordings
             or arguments.dedupe == "near",
             keep_recordings=arguments.keep_recordings,
+            keep_labels=arguments.keep_labels,
             sets_only=arguments.command == "reshard",
             videos=None if arguments.video_member is None else VideoMember(arguments.video_member),
             labels=None if arguments.label_member is None else LabelMember.parse(arguments.label_member),

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from pal_ds.config import Config, ConfigError
+from pal_ds.config.end_to_end import EndToEndConfig
 from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import TransferConfig
 
 COMMANDS: tuple[tuple[str, str, type[Any]], ...] = (
     ("Pre-training", "`launch/pretrain.py --config FILE section.key=value …`", Config),
     ("Heads", "`launch/transfer.py --task tad|apg|vg --config FILE section.key=value …`", TransferConfig),
+    ("End to end", "`launch/transfer.py --task e2e --config FILE section.key=value …`", EndToEndConfig),
     ("Fine-tuning", "`launch/transfer.py --task tac --config FILE section.key=value …`", TacConfig),
 )
 _HEAD = """# Options

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pal_ds import __version__
+from pal_ds.cli import untrimmed_lists
 from pal_ds.config.datasets import DATASETS
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         task.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         task.add_argument("--html", metavar="FILE", help="also write a self-contained page")
     _add_missing(tasks)
+    untrimmed_lists.add_commands(tasks)
     return parser
 
 
@@ -132,6 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         features or annotations are missing.
     """
     options = build_parser().parse_args(arguments)
+    if options.task in untrimmed_lists.COMMANDS:
+        return untrimmed_lists.run(options)
     try:
         return _missing(options) if options.task == "missing" else _score(options)
     except (ValueError, OSError, ImportError) as error:

@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from pal_ds import __version__
 
@@ -18,6 +19,7 @@ TASKS = {
     "tad": "temporal action detection: G-TAD or BMN with classes; mAP",
     "apg": "action proposal generation: BMN or G-TAD; AR@AN and AUC",
     "vg": "video grounding: LGI; R@1 and mIoU",
+    "e2e": "LoFi: encoder and G-TAD or BMN trained together on low-resolution video; AUC, or mAP with class scores",
     "tac": "trimmed action classification: the backbone fine-tuned on a labelled shard set; top-1, top-5",
 }
 EPILOG = """\
@@ -29,6 +31,8 @@ examples:
       data.evaluate_annotations=charades_sta_test.txt run.dir=runs/vg
   pal-transfer --task tac --config tac_ucf101 \\
       model.backbone=backbone.safetensors data.shards=s3://bucket/ucf101 run.dir=runs/tac
+  pal-transfer --task e2e --config e2e_activitynet_gtad \\
+      encoder.backbone=RUN data.videos=s3://bucket/anet data.annotations=activity_net.v1-3.min.json run.dir=runs/lofi
   pal-transfer --options          every option, its default and meaning
 
 The run folder gets config.yaml, metrics.jsonl, checkpoints/epoch-<n>/, predictions.json (official form),
@@ -80,13 +84,15 @@ def _more_than_one_process() -> str:
 
 def _run(task: str, path: str, overrides: list[str]) -> int:
     from pal_ds.config.base import ConfigError
+    from pal_ds.config.end_to_end import EndToEndConfig
     from pal_ds.config.loading import apply_overrides, build, load_tree
     from pal_ds.config.tac import TacConfig
     from pal_ds.config.transfer import TransferConfig
 
+    kinds: dict[str, Any] = {"tac": TacConfig, "e2e": EndToEndConfig}
     try:
         tree = apply_overrides(load_tree(path), overrides)
-        config = build(TacConfig, tree) if task == "tac" else build(TransferConfig, tree)
+        config = build(kinds.get(task, TransferConfig), tree)
     except ConfigError as error:
         return _refuse(str(error))
     from pal_ds.formats import exit_status
@@ -128,11 +134,17 @@ def _refuse(message: str) -> int:
 
 
 def _list_options() -> int:
+    from pal_ds.config.end_to_end import EndToEndConfig
     from pal_ds.config.loading import describe
     from pal_ds.config.tac import TacConfig
     from pal_ds.config.transfer import TransferConfig
 
-    for tasks, kind in (("tad, apg, vg", TransferConfig), ("tac", TacConfig)):
+    kinds: tuple[tuple[str, Any], ...] = (
+        ("tad, apg, vg", TransferConfig),
+        ("tac", TacConfig),
+        ("e2e", EndToEndConfig),
+    )
+    for tasks, kind in kinds:
         print(f"--task {tasks}\n")
         for name, default, text in describe(kind):
             print(f"{name} = {default!r}\n    {text}")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.config.model import ModelConfig, QueueConfig
-from pal_ds.config.objectives import OBJECTIVES
+from pal_ds.config.objectives import OBJECTIVES, refuse_missing
 from pal_ds.config.registry import refuse_set
 from pal_ds.config.synthesis import SynthesisConfig
 
@@ -33,7 +33,10 @@ class ObjectiveConfig:
         "pal",
         "pal (region contrast, Eq. 7), moco (MoCo-v2 on the whole clip sequence, Table 3 row 0), supervised (action "
         "classification, needs a labelled shard set), speed (SpeedNet: how fast does a clip play?), rspnet (RSPNet: "
-        "which clip plays as fast?) or videomoco (VideoMoCo: keys that age, frames dropped by an adversary)",
+        "which clip plays as fast?), videomoco (VideoMoCo: keys that age, frames dropped by an adversary), aot "
+        "(arrow of time: forwards or backwards?), bsp (boundary-sensitive: what changes between two parts of a "
+        "video? needs labels), tsp (TSP: action or background, and which action? needs labels) or vthcl (visual "
+        "tempo: a slow and a fast clip of one video, on two levels of the backbone)",
     )
     negatives: str = option(
         "queue", "queue, batch (keys of the other samples of the global micro-batch, no queue) or both"
@@ -47,10 +50,12 @@ class ObjectiveConfig:
         0.0,
         "pal: weight of a clip-level term that contrasts clips at equal relative positions of the regions",
     )
-    dropout: float = option(0.5, "supervised, speed: dropout before the classifier")
+    dropout: float = option(0.5, "supervised, speed, aot, bsp, tsp: dropout before the classifier")
     label_smoothing: float = option(0.0, "supervised: label smoothing of the cross-entropy")
     speeds: tuple[int, ...] = option(
-        (1, 2), "speed, rspnet: playback speeds to tell apart, ascending; at most synthesis.clips"
+        (1, 2),
+        "speed, rspnet: playback speeds to tell apart, ascending; at most synthesis.clips. vthcl: frame steps of the "
+        "fast and of the slow clip",
     )
     margin: float = option(0.15, "rspnet: margin by which equal speeds must be more similar (paper: 0.15)")
     speed_weight: float = option(1.0, "rspnet: weight of the speed ranking beside the appearance contrast")
@@ -58,8 +63,23 @@ class ObjectiveConfig:
         0.99999, "videomoco: factor on a key's weight for every later key in the queue; 1 is MoCo's"
     )
     drop_share: float = option(0.25, "videomoco: share of a query clip's frames that the adversary drops")
+    class_weight: float = option(
+        1.0,
+        "bsp, tsp: weight of the action class beside the boundary or region; bsp: 0 leaves it out (the paper's plain "
+        "task), above 0 it is the variant with two heads",
+    )
+    background: str = option("background", "tsp: the label of clips without action, as in the shard set")
+    gvf: str = option(
+        "",
+        "tsp: path or URL of global video features (pal-eval gvf), concatenated to the features of a clip before it "
+        "is told action or background; empty: without them",
+    )
+    level_weight: float = option(
+        1.0, "vthcl: weight of the lower level of the backbone beside the upper one's; above 0"
+    )
 
     def __post_init__(self) -> None:
+        refuse_missing(self.name)
         OBJECTIVES.choose(self.name)
         check(
             self.negatives in NEGATIVES,
@@ -85,6 +105,15 @@ class ObjectiveConfig:
         check(self.speed_weight > 0, "objective.speed_weight", self.speed_weight, "use more than 0")
         check(0 < self.queue_decay <= 1, "objective.queue_decay", self.queue_decay, "use above 0, at most 1")
         check(0 <= self.drop_share < 1, "objective.drop_share", self.drop_share, "use 0 to below 1")
+        least = 0 if self.name == "bsp" else 1e-6
+        check(
+            self.class_weight >= least,
+            "objective.class_weight",
+            self.class_weight,
+            "use 0 or more (tsp: above 0; without classes it is bsp or pal that is wanted)",
+        )
+        check(bool(self.background), "objective.background", self.background, "give the label's name")
+        check(self.level_weight > 0, "objective.level_weight", self.level_weight, "use more than 0")
 
 
 def check_objective(objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig) -> None:
@@ -148,6 +177,16 @@ def check_views(objective: ObjectiveConfig, synthesis: SynthesisConfig, group_si
         )
     if choice.multi_speed:
         _check_run(objective, synthesis)
+    if name == "vthcl":
+        _check_tempos(objective.speeds, synthesis.clips)
+    check(
+        choice.boundaries == (synthesis.paste == "boundary"),
+        "synthesis.paste",
+        synthesis.paste,
+        f"objective.name={name} looks at videos of two parts; use boundary"
+        if choice.boundaries
+        else f"objective.name={name} knows nothing of boundaries between two videos; only bsp does",
+    )
 
 
 def _check_run(objective: ObjectiveConfig, synthesis: SynthesisConfig) -> None:
@@ -174,6 +213,21 @@ def _check_run(objective: ObjectiveConfig, synthesis: SynthesisConfig) -> None:
         "objective.speeds",
         objective.speeds,
         f"a view has frames for speeds up to synthesis.clips = {synthesis.clips}",
+    )
+
+
+def _check_tempos(speeds: tuple[int, ...], clips: int) -> None:
+    check(
+        len(speeds) == 2 and speeds[1] % speeds[0] == 0,
+        "objective.speeds",
+        speeds,
+        "vthcl has a fast and a slow clip of the same span: give two steps, the second a multiple of the first",
+    )
+    check(
+        clips % speeds[1] == 0,
+        "objective.speeds",
+        speeds,
+        f"a view of synthesis.clips = {clips} is cut into spans of {speeds[1]} clips; use a divisor",
     )
 
 

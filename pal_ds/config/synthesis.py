@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from pal_ds.config.base import check, option
 
+#: What may change where the two parts of a video meet (``paste=boundary``), by number.
+BOUNDARIES = ("different_class", "same_class", "different_speed", "same_speed")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SynthesisConfig:
@@ -36,7 +39,9 @@ class SynthesisConfig:
     paste: str = option(
         "different",
         "Backgrounds of the views: different videos, the same video, own: the video that the region is cut from, or "
-        "none: the region alone is the view (needs region_min = region_max).",
+        "none: the region alone is the view (needs region_min = region_max), or boundary (for bsp): a video of two "
+        "parts that differ in class, in the video, in speed, or not at all; the first part has region_min to "
+        "region_max clips.",
     )
     background_stride: int = option(4, "Frame stride of background clips; clamped to what a video can fill.")
     background_sampling: str = option(
@@ -70,10 +75,10 @@ class SynthesisConfig:
             "use span or clip",
         )
         check(
-            self.paste in ("different", "same", "own", "none"),
+            self.paste in ("different", "same", "own", "none", "boundary"),
             "synthesis.paste",
             self.paste,
-            "use different, same, own or none",
+            "use different, same, own, none or boundary",
         )
         check(
             self.paste != "none" or self.region_min == self.region_max,
@@ -102,6 +107,37 @@ class SynthesisConfig:
         check(
             self.beta_scope in ("view", "clip"), "synthesis.beta_scope", self.beta_scope, "use view or clip"
         )
+
+        if self.paste == "boundary":
+            self._check_boundary()
+
+    def _check_boundary(self) -> None:
+        """Refuse what has no effect, or leaves no boundary."""
+        for name, holds, fix in (
+            ("views", self.views == 1, "a boundary is told from one view; use 1"),
+            ("region_max", self.region_max < self.clips, "leave at least one clip for the second part"),
+            ("stride_mode", self.stride_mode == "span", "each part is one run of frames; use span"),
+            ("stride_max", self.stride_max > self.stride_min, "two speeds need two strides; raise it"),
+            ("beta_min", self.beta_min == 1, "the parts are not blended; set beta_min = beta_max = 1"),
+            ("beta_max", self.beta_max == 1, "the parts are not blended; set beta_min = beta_max = 1"),
+            (
+                "background_stride",
+                self.background_stride == 4,
+                "has no effect with paste=boundary; remove it",
+            ),
+            (
+                "background_sampling",
+                self.background_sampling == "uniform",
+                "has no effect with paste=boundary; remove it",
+            ),
+            ("beta_scope", self.beta_scope == "view", "has no effect with paste=boundary; remove it"),
+        ):
+            check(holds, f"synthesis.{name}", getattr(self, name), fix)
+
+    @property
+    def longest_region(self) -> int:
+        """Clips of the longest region that is drawn: with ``paste=boundary`` a video that goes on is one region."""
+        return self.region_max if self.paste != "boundary" else self.clips
 
     @property
     def view_clips(self) -> int:

@@ -57,6 +57,8 @@ class Group:
         beta: float32 [G, V, J] on the host: share of the action per view and clip.
         pairs: int64 [G, V] on the host: the video whose background each view takes; -1 where nothing is pasted.
         labels: int64 [G] on the host: class numbers, -1 where unknown.
+        boundaries: int64 [G] on the host: number of ``BOUNDARIES`` where the parts of each video meet; None where
+            videos have no parts.
         digest: 8 bytes, BLAKE2b of the ordered keys and all draws.
         keys: keys of the clips, in order.
         epoch: number of the epoch.
@@ -83,6 +85,7 @@ class Group:
     number: int
     info: list[dict[str, Any]]
     clip_sources: list[int] = dataclasses.field(default_factory=list)
+    boundaries: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -160,6 +163,12 @@ class MicroBatch:
     def labels_b(self) -> Tensor:
         """int64 [B] on the host: class numbers, -1 where unknown."""
         return torch.cat([group.labels for group in self.groups])
+
+    @property
+    def boundaries_b(self) -> Tensor | None:
+        """int64 [B] on the host: what changes where the parts of each video meet; None without parts."""
+        found = [group.boundaries for group in self.groups if group.boundaries is not None]
+        return torch.cat(found) if found else None
 
     @property
     def regions_bv2(self) -> Tensor:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from pal_ds.config import Config
 from pal_ds.config.backbones import BACKBONES
+from pal_ds.config.objectives import OBJECTIVES
 from pal_ds.planning.hardware import GPUS, Gpu
 from pal_ds.planning.network_work import count_work
 from pal_ds.planning.step_estimate import Estimate, Job, estimate, scaling_ends, step_tflop
@@ -50,7 +51,7 @@ def job_of(
         network=count_work(config.model.backbone),
         scale=pixels * config.model.width**2,
         passes=_passes(config),
-        queue_dim=config.model.embedding_dim,
+        queue_dim=config.model.embedding_dim * OBJECTIVES[config.objective.name].key_parts,
         clip_kb=clip_bytes / 1e3,
         slice_mb=data.slice_bytes / 1e6,
         cores_per_gpu=max(1, data.processes),
@@ -61,7 +62,7 @@ def _passes(config: Config) -> float:
     """Return a step's work in units of one query (forward, and backward at twice that) with one key (forward)."""
     keys = config.synthesis.views - 1
     queries = 2 if config.model.symmetric else 1
-    return (3 * queries + keys + queries - 1) / 4
+    return OBJECTIVES[config.objective.name].encodings * (3 * queries + keys + queries - 1) / 4
 
 
 def describe_cost(job: Job) -> dict[str, str]:

@@ -15,6 +15,7 @@ import torch
 
 from pal_ds.config import Config, ConfigError
 from pal_ds.config.model import ModelConfig
+from pal_ds.config.objectives import OBJECTIVES
 from pal_ds.data.order.epoch_order import allowed_world_sizes
 from pal_ds.data.synthesis.render import views_dtype
 from pal_ds.models.backbones import backbone_of
@@ -91,6 +92,7 @@ def memory_need(config: Config, world_size: int) -> MemoryNeed:
     }
     per_video = {
         "activations": synthesis.view_clips
+        * OBJECTIVES[config.objective.name].encodings
         * float(_activation_bytes(clip, queries=2 if model.symmetric else 1)),
         "views": synthesis.view_clips * synthesis.views * clip_bytes,
         "sources": _SOURCES * _source_bytes(config),
@@ -199,7 +201,9 @@ def _state_bytes(config: Config, world_size: int) -> dict[str, float]:
     flat = 4 * weights if world_size > 1 or config.zero_stage else 0.0
     copies = 0.0 if config.precision == "fp32" else 2 * (weights + keys)
     queue = (
-        config.queue.size * config.model.embedding_dim * 4.0 if config.objective.negatives != "batch" else 0.0
+        config.queue.size * config.model.embedding_dim * 4.0 * OBJECTIVES[config.objective.name].key_parts
+        if config.objective.negatives != "batch"
+        else 0.0
     )
     return {
         "weights, gradients, optimizer": trained + flat + copies,

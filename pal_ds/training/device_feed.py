@@ -114,7 +114,7 @@ def to_views(micro: MicroBatch, config: Config) -> ViewBatch:
     micro.await_copies()
     dtype = views_dtype(config.precision, differences=config.model.differences, device=micro.device.type)
     batch = ViewBatch(**render(micro, config.synthesis, config.augment, dtype))
-    if not config.objective.same_recording_negatives:
+    if config.objective.gvf or not config.objective.same_recording_negatives:
         batch.recordings_b = to_device({"recordings": micro.recordings_b.numpy()}, micro.device)["recordings"]
     return batch
 

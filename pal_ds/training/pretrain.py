@@ -239,8 +239,8 @@ def _build_engine(
     """Build the model with the run's seed, put a snapshot's state in, and wrap it."""
 
     def build() -> Objective:
-        classes = len(plan.labels) if plan.labels is not None else None
-        objective = build_objective(config.objective, config.model, config.queue, num_classes=classes)
+        objective = build_objective(config.objective, config.model, config.queue, labels=plan.labels)
+        objective.read_tables(lambda url: storage.read_bytes(url, retry=storage.AT_START))
         if snapshot is not None:
             objective.load_state_dict(snapshot.model, strict=True)
         elif config.model.weights:

@@ -23,7 +23,8 @@ class Validation:
         loss: the objective's loss.
         metrics: the objective's metrics. Contrastive objectives add ``top1``, ``negatives`` (how many a query
             had), ``chance_loss`` and ``chance_top1`` (of a query that knows nothing: ln(1 + negatives) and
-            1 / (1 + negatives)), and ``loss_error`` and ``top1_error``, the standard errors of the means.
+            1 / (1 + negatives)), and ``loss_error`` and ``top1_error``, the standard errors of the means. Objectives
+            without contrast have errors where they give the scores of every sample.
         samples: their number.
     """
 
@@ -68,6 +69,11 @@ def validate(
         output = engine.evaluate(batch)
         for name, value in {"loss": output.loss, **output.metrics}.items():
             sums[name] = sums.get(name, 0) + value.detach().double() * size
+        if output.scores is not None:
+            loss_b, hit_b = (score.double() for score in output.scores)
+            more = {"loss_square": loss_b.square(), "loss_contrast": loss_b, "top1_square": hit_b.square()}
+            for name, value_b in more.items():
+                sums[name] = sums.get(name, 0) + value_b.sum()
         count += size
         contrast.add(output, batch)
         if probe is not None:

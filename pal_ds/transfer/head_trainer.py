@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.end_to_end import EndToEndConfig
 from pal_ds.config.heads import HEADS
 from pal_ds.config.tac import TacConfig
 from pal_ds.config.transfer import TransferConfig
@@ -23,6 +24,7 @@ from pal_ds.transfer.metrics.evaluate import Report, evaluate
 from pal_ds.transfer.metrics.tiou import ACTIVITYNET_TIOU, parse_thresholds
 from pal_ds.transfer.run_folder import RunFolder
 from pal_ds.transfer.tasks.base import Task
+from pal_ds.transfer.tasks.end_to_end_detection import EndToEndTask
 from pal_ds.transfer.tasks.trimmed_classification import TacTask
 
 logger = logging.getLogger("pal_ds.transfer")
@@ -43,8 +45,8 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def build_task(name: str, config: TransferConfig | TacConfig) -> Task:
-    """Make the task ``tad``, ``apg``, ``vg`` or ``tac`` with its data and a fresh head.
+def build_task(name: str, config: TransferConfig | TacConfig | EndToEndConfig) -> Task:
+    """Make the task ``tad``, ``apg``, ``vg``, ``tac`` or ``e2e`` with its data and a fresh head.
 
     Raises:
         ConfigError: the head doesn't do the task, or data don't fit.
@@ -55,20 +57,27 @@ def build_task(name: str, config: TransferConfig | TacConfig) -> Task:
     torch.manual_seed(config.run.seed)
     if isinstance(config, TacConfig):
         return TacTask(config, device=device)
+    if isinstance(config, EndToEndConfig):
+        _check_tiou(config.tiou)
+        return EndToEndTask(config, device=device)
     config.check_task(name)
-    try:
-        parse_thresholds(config.tiou or ACTIVITYNET_TIOU)
-    except ValueError as error:
-        raise ConfigError("tiou", config.tiou, str(error)) from None
+    _check_tiou(config.tiou)
     task: Task = HEADS[config.head.name].load_task()(config, labelled=name == "tad", device=device)
     return task
 
 
-def train(name: str, config: TransferConfig | TacConfig) -> dict[str, Any]:
+def _check_tiou(text: str) -> None:
+    try:
+        parse_thresholds(text or ACTIVITYNET_TIOU)
+    except ValueError as error:
+        raise ConfigError("tiou", text, str(error)) from None
+
+
+def train(name: str, config: TransferConfig | TacConfig | EndToEndConfig) -> dict[str, Any]:
     """Train and evaluate; run again after an interruption to go on from the last whole epoch.
 
     Args:
-        name: ``tad``, ``apg``, ``vg`` or ``tac``.
+        name: ``tad``, ``apg``, ``vg``, ``tac`` or ``e2e``.
         config: of the run.
 
     Returns:
@@ -94,6 +103,7 @@ def train(name: str, config: TransferConfig | TacConfig) -> dict[str, Any]:
         except BaseException:
             folder.status("failed", epoch)
             raise
+    task.finish()
     result = {"task": name, "head": task.head, "epochs": epoch, **trainer.best}
     folder.write_json("result.json", result)
     folder.status("done", epoch)
@@ -109,7 +119,9 @@ class Trainer:
         folder: of the run.
     """
 
-    def __init__(self, task: Task, config: TransferConfig | TacConfig, folder: RunFolder) -> None:
+    def __init__(
+        self, task: Task, config: TransferConfig | TacConfig | EndToEndConfig, folder: RunFolder
+    ) -> None:
         self.task, self.config, self.folder = task, config, folder
         rate = config.optimizer
         learned = [parameter for parameter in task.model.parameters() if parameter.requires_grad]

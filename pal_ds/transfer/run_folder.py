@@ -13,6 +13,7 @@ from torch import nn
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
+from pal_ds.config.end_to_end import EndToEndConfig
 from pal_ds.config.heads import HeadConfig
 from pal_ds.config.loading import describe, to_tree, to_yaml
 from pal_ds.config.tac import TacConfig
@@ -41,7 +42,7 @@ class RunFolder:
         ConfigError: the folder holds a run of another task or with other settings.
     """
 
-    def __init__(self, task: str, config: TransferConfig | TacConfig) -> None:
+    def __init__(self, task: str, config: TransferConfig | TacConfig | EndToEndConfig) -> None:
         self.url = config.run.dir
         self.keep = config.run.keep_checkpoints
         self.rows: list[dict[str, Any]] = []
@@ -105,7 +106,7 @@ class RunFolder:
         """Write a text file into the folder."""
         self._write(name, text.encode())
 
-    def _check_identity(self, task: str, config: TransferConfig | TacConfig) -> None:
+    def _check_identity(self, task: str, config: TransferConfig | TacConfig | EndToEndConfig) -> None:
         text = self._read("config.yaml").decode()
         before_task = text.partition("\n")[0].removeprefix("# task: ")
         if before_task != task:

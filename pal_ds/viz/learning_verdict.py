@@ -131,6 +131,7 @@ def _held_out(metrics: Rows) -> list[Finding]:
     first, last = (rows[0] if rows[0]["step"] == 0 else None), rows[-1]
     if first is last:
         first = None
+    contrastive = last.get("val_negatives") is not None
     found = [
         _finding(
             "Held-out loss",
@@ -140,7 +141,9 @@ def _held_out(metrics: Rows) -> list[Finding]:
             lower=True,
             unit=" nat",
             digits=3,
-            text="How surprised the network is by the matching region among the other clips of the held-out set.",
+            text="How surprised the network is by the matching region among the other clips of the held-out set."
+            if contrastive
+            else "How surprised the network is by the right answer of its task on held-out clips.",
         )
     ]
     if last.get("val_top1") is not None:
@@ -153,7 +156,9 @@ def _held_out(metrics: Rows) -> list[Finding]:
                 factor=100,
                 unit=" %",
                 digits=1,
-                text="How often the matching region is the most similar of all on held-out clips (top-1).",
+                text="How often the matching region is the most similar of all on held-out clips (top-1)."
+                if contrastive
+                else "How often the right answer is the likeliest on held-out clips (top-1).",
             )
         )
     if last.get("val_localisation_iou") is not None:

@@ -200,6 +200,7 @@ def recipe_of(options: BuildOptions, catalog: Catalog, encoder: dict[str, str]) 
         "with_labels": options.catalog.with_labels,
         # Named only where chosen, so that sets built before the option existed keep their recipe.
         **({"keep_recordings": True} if options.catalog.keep_recordings else {}),
+        **({"keep_labels": True} if options.catalog.keep_labels else {}),
         **({"filters": filters} if filters else {}),
         **measured_recipe(catalog, options.cut, near=options.dedupe_near),
         "dedupe": dedupe,

@@ -24,6 +24,16 @@ CREATE TABLE inputs (id INTEGER PRIMARY KEY, key TEXT, source BLOB, root INTEGER
 INSERT = "INSERT INTO inputs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 ROW_COLUMNS = 'source, root, location, size, start, "end", span, label, grp, offset, split, member'
 
+#: Gives every four clips of a label, in the order of the shuffle, the shuffle's key of the first of them.
+TOGETHER_BY_LABEL = """
+UPDATE inputs SET shuffle = run.shuffle FROM (
+    SELECT id, first_value(shuffle) OVER (PARTITION BY split, label, place / 4 ORDER BY place) AS shuffle FROM (
+        SELECT id, split, label, shuffle,
+               row_number() OVER (PARTITION BY split, label ORDER BY shuffle, source, id) - 1 AS place
+        FROM inputs WHERE stage IS NULL AND label IS NOT NULL
+    )
+) AS run WHERE inputs.id = run.id
+"""
 
 #: From so many rows on, a table's pages are worth more memory than the 1 MiB above (KiB, as SQLite's pragma has it).
 MANY_ROWS = 50_000

@@ -21,7 +21,7 @@ from ..foreign_tars.label_member import LabelMember
 from ..foreign_tars.video_member import VideoMember
 from ..tar_members import read_sample
 from .csv_tables import Table, TableRow, clip_name, is_table, open_table
-from .database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
+from .database import INSERT, SCHEMA, TOGETHER_BY_LABEL, decode, encode, values_of, with_large_cache
 from .listing import ListingNotes, list_videos
 from .rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
 from .tar_rows import tar_rows
@@ -42,6 +42,7 @@ class CatalogOptions:
         videos: how videos are named in tars that are SOURCES; None for any ending of a video file, and tars beside
             videos are passed over.
         labels: which member of a tar's samples tells their class.
+        keep_labels: clips of one label stay together in the shuffle, four at a time.
     """
 
     sources: Sequence[str]
@@ -53,6 +54,7 @@ class CatalogOptions:
     keep_recordings: bool = False
     videos: VideoMember | None = None
     labels: LabelMember | None = None
+    keep_labels: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class Catalog:
             before = now
         self.database.execute("CREATE INDEX by_key ON inputs (key)")
         self.mark_duplicates()
+        if self.options.keep_labels:
+            self.database.execute(TOGETHER_BY_LABEL)
         self.database.execute("COMMIT")
 
     def count(self) -> int:

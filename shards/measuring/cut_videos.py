@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..catalog.csv_tables import span_name
-from ..catalog.database import INSERT, values_of
+from ..catalog.database import INSERT, TOGETHER_BY_LABEL, values_of
 from ..catalog.gather import Catalog
 from ..catalog.origins import Origins
 from ..catalog.rows import CUT, Row
@@ -104,6 +104,8 @@ def cut_videos(
                     (values_of((piece, None, None), key, keep_recordings=together) for piece in pieces),
                 )
     catalog.mark_duplicates()
+    if catalog.options.keep_labels:
+        catalog.database.execute(TOGETHER_BY_LABEL)
     catalog.database.execute("COMMIT")
 
 

@@ -17,6 +17,8 @@ FILES = sorted(FOLDER.rglob("*.yaml"))
 NAMES = [str(path.relative_to(FOLDER)) for path in FILES]
 PLACES = ["data.shards=/shards", "run.dir=/run"]
 
+#: Objectives that need a labelled set.
+LABELLED = ("supervised", "bsp", "tsp")
 #: Rows of Tables 3, 4, 5: the paper's average mAP, and every setting that is not the full method's at 100 epochs.
 MOCO = {
     "objective.name": "moco",
@@ -139,7 +141,8 @@ def test_a_config_trains_a_narrow_network_on_its_views(path: Path) -> None:
         key_bjcthw=first[0],
         key_region_b2=first[1],
         more_keys=tuple(keys[1:]),
-        labels_b=torch.tensor([0, 2]) if config.objective.name == "supervised" else None,
+        labels_b=torch.tensor([0, 2]) if config.objective.name in LABELLED else None,
+        boundaries_b=torch.tensor([0, 3]) if config.objective.name == "bsp" else None,
     )
     loss = objective(batch).loss
     loss.backward()

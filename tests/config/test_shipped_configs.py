@@ -46,7 +46,7 @@ def test_a_base_may_be_a_name(tmp_path: Path):
     [
         ("pal_i3d_k40", ["--config = 'pal_i3d_k40'", "did you mean pal_i3d_k400?", "tad_thumos_gtad"]),
         ("configs/demo.yml", ["no such file", "did you mean demo?"]),
-        ("nothing-like-it", ["names are demo; pretrain: moco_i3d_k400, ", "; transfer: "]),
+        ("nothing-like-it", ["names are demo; pretrain: aot_i3d_k400, ", "; transfer: "]),
         (".", ["is a folder"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""An objective in one file, and the real command: ``own_objective.py … objective.name=arrow_of_time``."""
+"""An objective in one file, and the real command: ``own_objective.py … objective.name=rotation``."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from pal_ds.models.objectives.base import Objective, ObjectiveOutput, ViewBatch
 from pal_ds.models.objectives.supervised import ClassifierEncoder
 
 
-class ArrowOfTime(Objective):
-    """Does a clip play forwards or backwards? Both ways of every clip are classified."""
+class Rotation(Objective):
+    """By how many quarter turns has a clip been turned? All four of every clip are classified."""
 
     query_encoder: ClassifierEncoder
 
     def __init__(self, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig) -> None:
         super().__init__()
         del queue
-        self.query_encoder = ClassifierEncoder(model, num_classes=2, dropout=objective.dropout)
+        self.query_encoder = ClassifierEncoder(model, num_classes=4, dropout=objective.dropout)
 
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:
         """Loss and accuracy of a micro-batch; only the query view is looked at."""
-        clips_bjcthw = torch.cat((batch.query_bjcthw, batch.query_bjcthw.flip(3)))
+        samples = len(batch.query_bjcthw)
+        clips_bjcthw = torch.cat([batch.query_bjcthw.rot90(turns, (4, 5)) for turns in range(4)])
         features_nc, logits_bjk = self.query_encoder(clips_bjcthw)
-        backwards_b = torch.arange(2, device=logits_bjk.device).repeat_interleave(len(batch.query_bjcthw))
-        target_bj = backwards_b[:, None].expand(logits_bjk.shape[:2])
+        turns_b = torch.arange(4, device=logits_bjk.device).repeat_interleave(samples)
+        target_bj = turns_b[:, None].expand(logits_bjk.shape[:2])
         loss = F.cross_entropy(logits_bjk.flatten(0, 1), target_bj.flatten())
         top1 = (logits_bjk.detach().argmax(dim=2) == target_bj).float().mean()
-        features_bc = features_nc.detach().reshape(*logits_bjk.shape[:2], -1).mean(dim=1)
-        features_bc = features_bc[: len(batch.query_bjcthw)].float()
+        features_bc = features_nc.detach().reshape(*logits_bjk.shape[:2], -1).mean(dim=1)[:samples].float()
         return ObjectiveOutput(
             loss=loss, metrics={"top1": top1}, features=None if self.training else features_bc
         )
 
 
 OBJECTIVES.add(
-    ObjectiveChoice(name="arrow_of_time", build=f"{__name__}:ArrowOfTime", options=("dropout",), views=(1, 1))
+    ObjectiveChoice(name="rotation", build=f"{__name__}:Rotation", options=("dropout",), views=(1, 1))
 )
 
 if __name__ == "__main__":

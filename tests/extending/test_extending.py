@@ -37,7 +37,7 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         ("own_backbone.py", ["model.backbone=two_convolutions"], "model.same_padding=false"),
         (
             "own_objective.py",
-            ["objective.name=arrow_of_time", "synthesis.views=1", "queue.mask_unfilled=false"],
+            ["objective.name=rotation", "synthesis.views=1", "queue.mask_unfilled=false"],
             "objective.margin=0.5",
         ),
     ],

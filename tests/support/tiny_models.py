@@ -53,15 +53,18 @@ def tiny_batch(
         query_region_b2=regions(),
         key_region_b2=regions(),
         labels_b=torch.randint(0, 3, (samples,), generator=generator),
+        boundaries_b=torch.randint(0, 4, (samples,), generator=generator),
     )
 
 
 def rows(batch: ViewBatch, start: int, stop: int) -> ViewBatch:
     assert batch.labels_b is not None
+    assert batch.boundaries_b is not None
     return ViewBatch(
         query_bjcthw=batch.query_bjcthw[start:stop],
         key_bjcthw=batch.key_bjcthw[start:stop],
         query_region_b2=batch.query_region_b2[start:stop],
         key_region_b2=batch.key_region_b2[start:stop],
         labels_b=batch.labels_b[start:stop],
+        boundaries_b=batch.boundaries_b[start:stop],
     )

@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.end_to_end import EndToEndConfig
 from pal_ds.config.heads import heads_of
 from pal_ds.config.loading import build, load_tree
 from pal_ds.config.tac import TacConfig
@@ -320,6 +321,9 @@ def test_shipped_configs_load_and_fit_their_task(path):
         }
         made.setdefault("model", {})["backbone"] = "x"
         build(TacConfig, made)
+    elif task == "e2e":
+        made["data"] |= {"videos": made["data"].pop("features")}
+        build(EndToEndConfig, made)
     else:
         build(TransferConfig, made).check_task(task)
 

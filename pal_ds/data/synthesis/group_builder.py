@@ -24,6 +24,7 @@ from pal_ds.data.decode import decode_frames
 from pal_ds.data.errors import ClipError, TooManyBadClipsError
 from pal_ds.data.order.epoch_order import ClipPosition
 from pal_ds.data.order.group_schedule import MAX_ATTEMPTS, GroupTask, Schedule
+from pal_ds.data.synthesis.boundaries import draw_partners, draw_parts
 from pal_ds.data.synthesis.sampling import ClipDraws, Look, draw_clip, draw_pairs
 from pal_ds.data.synthesis.slot_layout import SlotWriter
 from pal_ds.formats.shardset import SampleRecord
@@ -186,7 +187,8 @@ class GroupBuilder:
         return row | ({"source": task.sources()[place]} if self._sources > 1 else {})
 
     def _drawn(self, epoch: int, clip: SampleMembers, prefix: str) -> ClipDraws:
-        return draw_clip(
+        draw = draw_parts if self._synthesis.paste == "boundary" else draw_clip
+        return draw(
             self._seed,
             epoch,
             prefix + clip.key,
@@ -223,7 +225,13 @@ class GroupBuilder:
         keys = [record.key for record, _ in members]
         names = [prefix + key for prefix, key in zip(task.draw_prefixes(), keys, strict=True)]
         draws = [drawn for _, drawn in members]
-        pairs = draw_pairs(self._seed, task.epoch, names, self._synthesis.paste, self._synthesis.views)
+        labels = [-1 if record.label is None else self._labels.get(record.label, -1) for record, _ in members]
+        boundaries = None
+        if self._synthesis.paste == "boundary":
+            wanted = [drawn.boundary for drawn in draws]
+            pairs, boundaries = draw_partners(self._seed, task.epoch, names, labels, wanted)
+        else:
+            pairs = draw_pairs(self._seed, task.epoch, names, self._synthesis.paste, self._synthesis.views)
         looks = [look for drawn in draws for look in drawn.region_looks]
         if self._synthesis.paste != "none":
             looks += [look for drawn in draws for look in drawn.background_looks]
@@ -237,10 +245,9 @@ class GroupBuilder:
             region=torch.tensor([[(part.start, part.length) for part in drawn.regions] for drawn in draws]),
             beta=torch.tensor([[part.beta for part in drawn.regions] for drawn in draws]),
             pairs=torch.from_numpy(pairs),
-            labels=torch.tensor(
-                [-1 if record.label is None else self._labels.get(record.label, -1) for record, _ in members]
-            ),
-            digest=group_digest(names, draws, pairs),
+            labels=torch.tensor(labels),
+            boundaries=None if boundaries is None else torch.from_numpy(boundaries),
+            digest=group_digest(names, draws, pairs, boundaries),
             keys=keys,
             epoch=task.epoch,
             step=task.step,
@@ -270,7 +277,10 @@ def colour_matrices(looks: Sequence[Look]) -> np.ndarray[Any, np.dtype[np.float6
 
 
 def group_digest(
-    keys: list[str], draws: list[ClipDraws], pairs: np.ndarray[Any, np.dtype[np.int64]]
+    keys: list[str],
+    draws: list[ClipDraws],
+    pairs: np.ndarray[Any, np.dtype[np.int64]],
+    boundaries: np.ndarray[Any, np.dtype[np.int64]] | None = None,
 ) -> bytes:
     """Return the BLAKE2b-8 of a group's ordered keys and everything drawn for it."""
     digest = hashlib.blake2b(digest_size=8)
@@ -286,6 +296,8 @@ def group_digest(
             factors = (look.brightness, look.contrast, look.saturation, look.hue, look.blur)
             digest.update(struct.pack("<5d", *factors))
     digest.update(pairs.astype("<i8", copy=False).tobytes())
+    if boundaries is not None:
+        digest.update(boundaries.astype("<i8", copy=False).tobytes())
     return digest.digest()
 
 

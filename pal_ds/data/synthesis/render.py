@@ -36,6 +36,7 @@ class Views(TypedDict):
         key_region_b2: likewise; None without a key.
         more_keys: clips and regions of every further key.
         labels_b: int64 [B], or None where the set has no labels.
+        boundaries_b: int64 [B], or None where videos have no parts.
     """
 
     query_bjcthw: Tensor
@@ -44,6 +45,7 @@ class Views(TypedDict):
     key_region_b2: Tensor | None
     more_keys: tuple[tuple[Tensor, Tensor], ...]
     labels_b: Tensor | None
+    boundaries_b: Tensor | None
 
 
 @torch.no_grad()
@@ -66,7 +68,9 @@ def render(
     make = render_one_by_one if micro.device.type == "cpu" else render_together
     views = make(micro.groups, synthesis, augment, dtype)
     labels = micro.labels_b.numpy()
-    numbers = to_device({"region": micro.regions_bv2.numpy(), "labels": labels}, micro.device)
+    boundaries = micro.boundaries_b
+    parts = {} if boundaries is None else {"boundaries": boundaries.numpy()}
+    numbers = to_device({"region": micro.regions_bv2.numpy(), "labels": labels, **parts}, micro.device)
     pairs = [(view, numbers["region"][:, number]) for number, view in enumerate(views)]
     return {
         "query_bjcthw": pairs[0][0],
@@ -75,6 +79,7 @@ def render(
         "key_region_b2": pairs[1][1] if len(pairs) > 1 else None,
         "more_keys": tuple(pairs[2:]),
         "labels_b": numbers["labels"] if labels.min() >= 0 else None,
+        "boundaries_b": numbers.get("boundaries"),
     }
 
 

@@ -75,6 +75,7 @@ class ClipDraws:
         background_stride: the stride really used for them.
         region_looks: augmentation of the region in each view.
         background_looks: augmentation of the background in each view.
+        boundary: with ``paste=boundary``, the wanted number of ``BOUNDARIES``; -1 otherwise.
     """
 
     regions: tuple[Region, ...]
@@ -82,6 +83,7 @@ class ClipDraws:
     background_stride: int
     region_looks: tuple[Look, ...]
     background_looks: tuple[Look, ...]
+    boundary: int = -1
 
 
 def draw_clip(

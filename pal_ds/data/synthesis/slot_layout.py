@@ -43,7 +43,7 @@ def slot_count(prefetch: int, in_use: int) -> int:
 
 def slot_bytes(synthesis: SynthesisConfig, group_clips: int, resize: str) -> int:
     """Return the bytes that the sources of one group can need at most."""
-    roles = synthesis.views * synthesis.region_max * synthesis.clip_frames
+    roles = synthesis.views * synthesis.longest_region * synthesis.clip_frames
     if synthesis.paste != "none":
         roles += synthesis.views * synthesis.clips * synthesis.clip_frames
     area = synthesis.size**2 * (SHIP_AREA if resize == "device" else 1)

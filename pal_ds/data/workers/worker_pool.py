@@ -270,8 +270,9 @@ def _kill(processes: dict[int, Any]) -> None:
 
 def _unpacked(message: dict[str, Any], slot: Tensor) -> Built:
     fields = dict(message["fields"])
-    for name in ("colour", "contrast", "region", "beta", "pairs", "labels"):
-        fields[name] = torch.from_numpy(fields[name])
+    for name in ("colour", "contrast", "region", "beta", "pairs", "labels", "boundaries"):
+        if fields[name] is not None:
+            fields[name] = torch.from_numpy(fields[name])
     group = Group(pixels=slot[: message["pixels"]], **fields)
     return Built(group, message["replaced"], message["decode_seconds"])
 

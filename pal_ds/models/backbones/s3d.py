@@ -1,6 +1,6 @@
-"""S3D (Xie et al., 2018) without gating: Inception-I3D with separable 3D convolutions.
+"""S3D and S3D-G (Xie et al., 2018): Inception-I3D with separable 3D convolutions, without and with gating.
 
-Module names follow torchvision's ``s3d``, so its published weights load strictly.
+Module names follow torchvision's ``s3d``, so its published weights load strictly; S3D-G has its gates beside them.
 """
 
 from __future__ import annotations
@@ -46,10 +46,31 @@ class SeparableUnit(nn.Sequential):
         )
 
 
-class SeparableInceptionBlock(nn.Module):
-    """The Inception block with separable convolutions in its two wide branches."""
+class GatedUnit(SeparableUnit):
+    """The separable convolution before the first block, with a gate behind it; keys are those of the plain one."""
 
-    def __init__(self, in_channels: int, channels: tuple[int, ...]) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3)
+        self.append(Gate(out_channels))
+
+
+class Gate(nn.Module):
+    """Self-gating: each channel times the sigmoid of a linear map of all channels' means."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(channels, channels)
+
+    def forward(self, x_bcthw: Tensor) -> Tensor:
+        """Weigh the channels of [B, C, T, H, W]."""
+        weight_bc = torch.sigmoid(self.fc(x_bcthw.mean(dim=(2, 3, 4))))
+        return x_bcthw * weight_bc[:, :, None, None, None]
+
+
+class SeparableInceptionBlock(nn.Module):
+    """The Inception block with separable convolutions in its wide branches, and a gate at each branch's end."""
+
+    def __init__(self, in_channels: int, channels: tuple[int, ...], *, gated: bool = False) -> None:
         super().__init__()
         b0, b1a, b1b, b2a, b2b, b3b = channels
         self.branch0 = ConvUnit(in_channels, b0)
@@ -59,10 +80,15 @@ class SeparableInceptionBlock(nn.Module):
             LightMaxPool3d((3, 3, 3), (1, 1, 1), (1, 1, 1)), ConvUnit(in_channels, b3b)
         )
         self.out_channels = b0 + b1b + b2b + b3b
+        self.gates = nn.ModuleList([Gate(count) for count in (b0, b1b, b2b, b3b)]) if gated else None
 
     def forward(self, x_bcthw: Tensor) -> Tensor:
         """Apply the block; time and space keep their size."""
-        return torch.cat([branch(x_bcthw) for branch in self.children()], dim=1)
+        branches = (self.branch0, self.branch1, self.branch2, self.branch3)
+        outs = [branch(x_bcthw) for branch in branches]
+        if self.gates is not None:
+            outs = [gate(out) for gate, out in zip(self.gates, outs, strict=True)]
+        return torch.cat(outs, dim=1)
 
 
 class S3d(Backbone):
@@ -73,6 +99,8 @@ class S3d(Backbone):
         bn_momentum: share of the newest batch in the running statistics.
     """
 
+    gated = False
+
     def __init__(self, *, width: float = 1.0, bn_momentum: float = 0.1) -> None:
         super().__init__()
         stem, channels = scaled(64, width), scaled(192, width)
@@ -80,7 +108,7 @@ class S3d(Backbone):
             SeparableUnit(3, stem, 7, 2),
             LightMaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
             ConvUnit(stem, stem),
-            SeparableUnit(stem, channels, 3),
+            GatedUnit(stem, channels) if self.gated else SeparableUnit(stem, channels, 3),
             LightMaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
         ]
         for name, published in MIXED_CHANNELS.items():
@@ -88,7 +116,9 @@ class S3d(Backbone):
                 parts.append(LightMaxPool3d((3, 3, 3), (2, 2, 2), (1, 1, 1)))
             if name == "Mixed_5b":
                 parts.append(LightMaxPool3d((2, 2, 2), (2, 2, 2)))
-            block = SeparableInceptionBlock(channels, tuple(scaled(count, width) for count in published))
+            block = SeparableInceptionBlock(
+                channels, tuple(scaled(count, width) for count in published), gated=self.gated
+            )
             parts.append(block)
             channels = block.out_channels
         self.features = nn.Sequential(*parts)
@@ -109,3 +139,17 @@ class S3d(Backbone):
         for number in range(len(self.stages())):
             x_bcthw = self.run_stage(number, x_bcthw)
         return x_bcthw
+
+
+class S3dG(S3d):
+    """S3D-G without its classifier: S3D and a gate behind every separable convolution but the stem's.
+
+    9.14 M parameters at width 1. Gates stand where the published network has them: behind Conv2d_2c and behind all
+    four branches of each block.
+
+    Args:
+        width: factor on every channel count.
+        bn_momentum: share of the newest batch in the running statistics.
+    """
+
+    gated = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -28,6 +28,8 @@ class ViewBatch:
         labels_b: int64 [B] class ids, where the shard set is labelled.
         recordings_b: int64 [B], equal for clips cut from one recording; where the objective asks for it.
         places_b: int64 [B], place of each sample in its split, in global order; validation only.
+        boundaries_b: int64 [B], what changes where the two parts of a video meet: a number of
+            ``pal_ds.config.synthesis.BOUNDARIES``; where the views have such parts.
     """
 
     query_bjcthw: Tensor
@@ -38,6 +40,7 @@ class ViewBatch:
     labels_b: Tensor | None = None
     recordings_b: Tensor | None = None
     places_b: Tensor | None = None
+    boundaries_b: Tensor | None = None
 
     @property
     def keys(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -86,12 +89,15 @@ class ObjectiveOutput:
         metrics: detached scalars, means over B.
         features: in eval mode, detached backbone features [B, C] of each sample's action, for a probe with
             labels; None in train mode.
+        scores: in eval mode of an objective without contrast, what its loss and top-1 are the means of, [B] each,
+            from which their errors are told; None where it does not say.
     """
 
     loss: Tensor
     staged: Tensor | None = None
     terms: tuple[ContrastTerm, ...] = ()
     features: Tensor | None = None
+    scores: tuple[Tensor, Tensor] | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -121,6 +127,30 @@ class Objective(nn.Module, ABC):
         """
         del num_classes
         return cls(objective, model, queue)
+
+    @classmethod
+    def for_labels(
+        cls,
+        objective: ObjectiveConfig,
+        model: ModelConfig,
+        queue: QueueConfig,
+        *,
+        labels: tuple[str, ...] | None,
+    ) -> Objective:
+        """Make it for a shard set with these class names, or without any; by default their number is all it takes."""
+        classes = None if labels is None else len(labels)
+        return cls.from_config(objective, model, queue, num_classes=classes)
+
+    def read_tables(self, read: Callable[[str], bytes]) -> None:
+        """Read what the options name as files beside weights; called once, before any state is put in.
+
+        Args:
+            read: returns the bytes of a path or URL.
+
+        Raises:
+            ConfigError: a file is not what the option wants.
+        """
+        del read
 
     @abstractmethod
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:

@@ -9,7 +9,12 @@ from pal_ds.models.objectives.base import Objective
 
 
 def build_objective(
-    objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig, *, num_classes: int | None = None
+    objective: ObjectiveConfig,
+    model: ModelConfig,
+    queue: QueueConfig,
+    *,
+    num_classes: int | None = None,
+    labels: tuple[str, ...] | None = None,
 ) -> Objective:
     """Build the loss with its networks and queue, randomly initialised from torch's global generator.
 
@@ -20,15 +25,18 @@ def build_objective(
         objective: which loss.
         model: network options.
         queue: memory options.
-        num_classes: number of classes of a labelled shard set; only for the supervised objective.
+        num_classes: number of classes of a labelled shard set, where their names do not matter.
+        labels: the names, in order; in place of ``num_classes``.
 
     Returns:
         An :class:`Objective` in train mode.
 
     Raises:
         ConfigError: an option that this objective would ignore.
-        ValueError: a supervised objective without classes.
+        ValueError: an objective that needs classes, without them.
     """
     check_objective(objective, model, queue)
     kind: type[Objective] = OBJECTIVES[objective.name].load()
-    return kind.from_config(objective, model, queue, num_classes=num_classes)
+    if labels is None and num_classes is not None:
+        return kind.from_config(objective, model, queue, num_classes=num_classes)
+    return kind.for_labels(objective, model, queue, labels=labels)

@@ -24,10 +24,17 @@ class MomentumObjective(Objective):
         objective: where negatives come from.
         model: momentum, compilation and embedding size.
         queue: size of the memory.
+        key_parts: vectors of ``model.embedding_dim`` that make one queued key.
     """
 
     def __init__(
-        self, encoder: nn.Module, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig
+        self,
+        encoder: nn.Module,
+        objective: ObjectiveConfig,
+        model: ModelConfig,
+        queue: QueueConfig,
+        *,
+        key_parts: int = 1,
     ) -> None:
         super().__init__()
         self.options = objective
@@ -39,7 +46,7 @@ class MomentumObjective(Objective):
         if objective.negatives != "batch":
             self.queue = KeyQueue(
                 queue.size,
-                model.embedding_dim,
+                key_parts * model.embedding_dim,
                 mask_unfilled=queue.mask_unfilled,
                 recordings=not objective.same_recording_negatives,
             )

@@ -61,6 +61,9 @@ class Task(ABC):
     def headline(self, figures: dict[str, Any]) -> tuple[str, float]:
         """Name the figure by which epochs are compared, and give it; more is better."""
 
+    def finish(self) -> None:  # noqa: B027 (a hook with nothing to do)
+        """Write what the run leaves beside its figures, after the last epoch."""
+
     def state(self) -> dict[str, Any]:
         """Give what beside weights a prediction needs, as plain JSON."""
         return {}

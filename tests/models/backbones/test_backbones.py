@@ -17,7 +17,8 @@ from pal_ds.config.backbones import BACKBONES
 from pal_ds.config.model import ModelConfig
 from pal_ds.models import build_backbone
 from pal_ds.models.backbones.common import frame_differences
-from pal_ds.models.backbones.i3d import Pool3d, Unit3d, same_pad
+from pal_ds.models.backbones.i3d import MIXED_CHANNELS, Pool3d, Unit3d, same_pad
+from pal_ds.models.backbones.s3d import Gate
 from pal_ds.models.backbones.tsm import temporal_shift
 from pal_ds.models.backbones.tsm_small import shift
 
@@ -39,7 +40,10 @@ PUBLISHED_MILLIONS = {
     "resnet3d50": 32.45 - 0.82,  # SlowFast model zoo, SlowOnly R50; 31.7 in Qian et al. 2021
     "r2plus1d18": 31.505 - 0.205,  # torchvision
     "s3d": 8.32 - 0.41,  # torchvision
+    "r2plus1d34": 63.7 - 0.205,  # the model zoo of VMZ and IG-65M
+    "s3dg": 9.135,  # S3D and the squares of the gated widths: counted below
     "tsm_resnet50": 24.3 - 0.82,  # Lin et al. 2019
+    "tsm_resnet18": 11.690 - 0.513,  # torchvision's resnet18
     "tsm_resnet8": 3.468,  # this project's own: counted
 }
 
@@ -59,10 +63,48 @@ def test_i3d_has_the_published_size_and_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "frames", "expected"), [("r2plus1d18", 16, 40.52), ("resnet3d50", 8, 10.99)]
+    ("name", "frames", "expected"),
+    [("r2plus1d18", 16, 40.52), ("r2plus1d34", 32, 152.4), ("resnet3d50", 8, 10.99)],
 )
 def test_cost_is_published(name: str, frames: int, expected: float) -> None:
     assert giga_macs(meta_backbone(name), frames, 112) == pytest.approx(expected, rel=0.005)
+
+
+def test_tsm_resnet18_costs_a_resnet18_a_frame() -> None:
+    assert giga_macs(meta_backbone("tsm_resnet18"), 8, 224) == pytest.approx(8 * 1.8136, rel=0.002)
+
+
+def test_s3dg_is_s3d_with_a_gate_at_every_branch() -> None:
+    plain, gated = meta_backbone("s3d").state_dict(), meta_backbone("s3dg").state_dict()
+    assert {name: value.shape for name, value in plain.items()}.items() <= {
+        name: value.shape for name, value in gated.items()
+    }.items()
+    gates = [value.shape[0] for name, value in gated.items() if name.endswith("fc.bias")]
+    ends = [count for block in MIXED_CHANNELS.values() for count in (block[0], block[2], block[4], block[5])]
+    assert sorted(gates) == sorted([192, *ends])
+
+
+def test_a_gate_weighs_channels_by_the_sigmoid_of_their_means() -> None:
+    gate = Gate(4)
+    x = torch.randn(2, 4, 3, 5, 5)
+    weight = 1 / (1 + torch.exp(-(x.mean(dim=(2, 3, 4)) @ gate.fc.weight.T + gate.fc.bias)))
+    torch.testing.assert_close(gate(x), x * weight.view(2, 4, 1, 1, 1))
+
+
+def test_r2plus1d34_has_the_layout_of_its_port() -> None:
+    """Shapes of the PyTorch port of IG-65M's network: the second convolution's middle width is its own."""
+    state = {name: tuple(value.shape) for name, value in meta_backbone("r2plus1d34").state_dict().items()}
+    for layer, (blocks, planes) in enumerate(zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True), start=1):
+        before = planes if layer == 1 else planes // 2
+        assert f"layer{layer}.{blocks - 1}.conv2.1.weight" in state
+        assert f"layer{layer}.{blocks}.conv1.0.0.weight" not in state
+        for convolution, inside in (("conv1", before), ("conv2", planes)):
+            mid = (inside * planes * 27) // (inside * 9 + 3 * planes)
+            assert state[f"layer{layer}.0.{convolution}.0.0.weight"] == (mid, inside, 1, 3, 3)
+            assert state[f"layer{layer}.0.{convolution}.0.3.weight"] == (planes, mid, 3, 1, 1)
+    assert {
+        layer.eps for layer in meta_backbone("r2plus1d34").modules() if isinstance(layer, nn.BatchNorm3d)
+    } == {1e-3}
 
 
 # First 16 hex digits of the sha256 over sorted "name:shape" lines, taken from the public implementations (classifier

@@ -19,7 +19,9 @@ PER_RANK = 2
 
 def train(rank: int | None, options: dict[str, Any]) -> dict[str, np.ndarray]:
     """Three steps of plain SGD in fp64; ``rank`` None trains on the whole batch alone."""
-    objective = tiny_objective(queue_size=7, momentum=0.9, temperature=1.0, **options).double()
+    single = "num_classes" in options or options.get("objective", {}).get("name") == "aot"
+    network = {"embedding_dim": 128} if single else QUEUE
+    objective = tiny_objective(queue_size=7, **network, **options).double()
     ranks = 1 if rank is None else RANKS
     if rank is not None:
         objective = convert_sync_batchnorm(objective)
@@ -59,12 +61,17 @@ OPTIONS: list[dict[str, Any]] = [
     {"objective": {"negatives": "batch"}},
     {"objective": {"name": "rspnet", "negatives": "both"}},
     {"objective": {"name": "videomoco", "queue_decay": 0.9}},
+    {"objective": {"name": "aot", "dropout": 0.0}},
+    {"objective": {"name": "bsp", "dropout": 0.0}, "num_classes": 3},
+    {"objective": {"name": "tsp", "dropout": 0.0}, "num_classes": 3},
+    {"objective": {"name": "vthcl", "negatives": "both"}},
 ]
+NAMES = ("pal", "symmetric-dense-bn", "both", "batch", "rspnet", "videomoco", "aot", "bsp", "tsp", "vthcl")
+#: Objectives without a queue and a key encoder take none of their options.
+QUEUE = {"momentum": 0.9, "temperature": 1.0}
 
 
-@pytest.mark.parametrize(
-    "options", OPTIONS, ids=["pal", "symmetric-dense-bn", "both", "batch", "rspnet", "videomoco"]
-)
+@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
 def test_two_ranks_equal_one(rank_pool: RankPool, options: dict[str, Any]) -> None:
     ranks = rank_pool.run(train, options)
     alone = train(None, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def plan_of(
     video_root: Path | None = None,
     labels: bool = False,
     keep_recordings: bool = False,
+    keep_labels: bool = False,
     **options,
 ) -> Plan:
     scratch.mkdir(parents=True, exist_ok=True)
@@ -37,6 +39,7 @@ def plan_of(
             with_labels=labels,
             seed=options.get("seed", 0),
             keep_recordings=keep_recordings,
+            keep_labels=keep_labels,
         ),
     )
     catalog.gather()
@@ -169,6 +172,28 @@ def test_the_order_is_a_global_shuffle_that_depends_on_the_seed_alone(tmp_path: 
     assert first == again != other
     assert sorted(first) == sorted(other)
     assert {source[0] for source in first[:12]} == set("abcd")
+
+
+def test_clips_of_one_label_can_be_kept_side_by_side_four_at_a_time(tmp_path: Path) -> None:
+    for label in "abcde":
+        for number in range(10):
+            touch(tmp_path / "v" / label / f"{number}.mp4")
+
+    def labels(**options) -> list[str]:
+        plan = plan_of(tmp_path / "db", [tmp_path / "v"], labels=True, **options)
+        return [row.label for row in rows_of(plan)]
+
+    kept = labels(keep_labels=True)
+    runs = [(label, len(list(group))) for label, group in itertools.groupby(kept)]
+    # Ten clips are two fours and a pair; fours of one label may follow one another.
+    assert all(length % 2 == 0 for _, length in runs)
+    assert len(runs) > 8
+    # Wherever a set is cut, four neighbours hold two of a label.
+    for first in range(len(kept) - 3):
+        assert max(kept[first : first + 4].count(label) for label in "abcde") >= 2
+    assert kept != labels(keep_labels=True, seed=1)
+    assert sorted(labels()) == sorted(kept)
+    assert labels() != kept
 
 
 def test_clips_of_one_recording_can_be_kept_side_by_side_while_recordings_are_shuffled(
