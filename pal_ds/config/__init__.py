@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.config.data import DataConfig
+from pal_ds.config.encoder_checks import check_colours, check_input
+from pal_ds.config.encoders import encoder_of
 from pal_ds.config.loading import apply_overrides, build, describe, load_tree, to_tree, to_yaml
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig, check_objective, check_views
@@ -99,6 +101,8 @@ class Config:
         )
         check_objective(self.objective, self.model, self.queue)
         check_views(self.objective, self.synthesis, self.data.group_size)
+        if self.model.encoder:
+            self._fit_encoder()
         plateau = self.schedule.name == "plateau"
         check(
             not plateau or self.validation.wanted,
@@ -106,6 +110,16 @@ class Config:
             self.schedule.name,
             "a plateau schedule needs validation.every_epochs or validation.every_steps above 0",
         )
+
+    def _fit_encoder(self) -> None:
+        """Check clips against the encoder of ``transformers``, and take the colours that it was made with."""
+        encoder, usual = encoder_of(self.model.encoder), AugmentConfig()
+        check_input(encoder, self.synthesis.clip_frames, self.synthesis.size)
+        mean, std = (
+            check_colours(encoder, name, getattr(self.augment, name), getattr(usual, name))
+            for name in ("mean", "std")
+        )
+        object.__setattr__(self, "augment", dataclasses.replace(self.augment, mean=mean, std=std))
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:

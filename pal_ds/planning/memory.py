@@ -190,13 +190,14 @@ def _activation_bytes(clip: ClipMemory, *, queries: int) -> int:
 
 def _state_bytes(config: Config, world_size: int) -> dict[str, float]:
     """Weights and what belongs to them."""
-    weights = _parameters(config.model)
-    keys = weights if config.synthesis.views > 1 else 0.0
+    weights, moving = _parameters(config.model)
+    # What is frozen is held once: the key encoder shares it.
+    keys = moving if config.synthesis.views > 1 else 0.0
     owners = world_size if config.zero_stage else 1
-    trained = 4 * weights + 4 * weights / (owners if config.zero_stage == 2 else 1) + 8 * weights / owners
+    trained = 4 * weights + 4 * moving / (owners if config.zero_stage == 2 else 1) + 8 * moving / owners
     if config.zero_stage:
-        trained += 4 * weights / owners
-    flat = 4 * weights if world_size > 1 or config.zero_stage else 0.0
+        trained += 4 * moving / owners
+    flat = 4 * moving if world_size > 1 or config.zero_stage else 0.0
     copies = 0.0 if config.precision == "fp32" else 2 * (weights + keys)
     queue = (
         config.queue.size * config.model.embedding_dim * 4.0 if config.objective.negatives != "batch" else 0.0
@@ -212,10 +213,12 @@ def _decoder_bytes(config: Config) -> float:
 
 
 @functools.lru_cache(maxsize=32)
-def _parameters(model: ModelConfig) -> float:
+def _parameters(model: ModelConfig) -> tuple[float, float]:
+    """Numbers of the backbone, and how many of them are trained."""
     with torch.device("meta"):
         backbone = backbone_of(model)
-    return float(sum(parameter.numel() for parameter in backbone.parameters()))
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in backbone.parameters()]
+    return float(sum(count for count, _ in counts)), float(sum(count for count, moves in counts if moves))
 
 
 @functools.lru_cache(maxsize=32)

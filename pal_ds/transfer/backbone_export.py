@@ -1,8 +1,8 @@
 """The bare backbone of a run: found, read strictly, and written with plain keys (docs/formats.md, "Checkpoint").
 
-Four kinds of source are understood everywhere a backbone is asked for: a run folder (its newest committed
-checkpoint is taken), one checkpoint folder, an exported ``backbone.safetensors``, and ``random:NAME`` for a network
-that was never trained.
+Five kinds of source are understood everywhere a backbone is asked for: a run folder (its newest committed
+checkpoint is taken), one checkpoint folder, an exported ``backbone.safetensors``, ``random:NAME`` for a network that
+was never trained, and ``hf:FOLDER`` for an encoder of ``transformers`` as published.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import yaml
 from torch import Tensor, nn
 
 from pal_ds import storage
+from pal_ds.config.encoders import names_encoder
 from pal_ds.formats.backbone_file import (
     FORMAT,
     BackboneError,
@@ -29,6 +30,7 @@ from pal_ds.formats.backbone_file import (
 from pal_ds.formats.checkpoint import COMMITTED
 from pal_ds.models import build_backbone
 from pal_ds.models.pretrained_weights import OBJECTIVE_PREFIX as PREFIX
+from pal_ds.transfer.published_encoder import load_encoder
 from pal_ds.transfer.random_backbone import PREFIX as RANDOM
 from pal_ds.transfer.random_backbone import build_random
 
@@ -60,7 +62,7 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
 
     Args:
         source_url: RUN folder | ``RUN/checkpoints/step-XXXXXXXX`` | ``backbone.safetensors``; path or URL. Or
-            ``random:NAME[@WIDTH][#SEED]``.
+            ``random:NAME[@WIDTH][#SEED]``, or ``hf:FOLDER`` with ``config.json`` and weights.
 
     Returns:
         The module on the CPU in eval mode with gradients off, and what is known of it.
@@ -71,6 +73,8 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
     """
     if source_url.startswith(RANDOM):
         return _load_random(source_url)
+    if names_encoder(source_url):
+        return load_encoder(source_url)
     if source_url.endswith(".safetensors"):
         tensors, fields = _read_exported(source_url)
     else:
