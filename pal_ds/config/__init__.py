@@ -84,7 +84,8 @@ class Config:
             self.zero_stage in (0, 1, 2),
             "zero_stage",
             self.zero_stage,
-            "use 0, 1 or 2 (stage 3 would shard the key encoder apart from the query encoder, to save 0.2 GB)",
+            "use 0, 1 or 2: stage 3 would shard the key encoder apart from the query encoder that it follows; "
+            "for an encoder too large for that use model.lora_rank or model.frozen_stages, which share it",
         )
         check(
             not (self.precision == "fp16" and self.zero_stage > 0 and self.optimizer.clip > 0),
@@ -103,6 +104,13 @@ class Config:
         check_views(self.objective, self.synthesis, self.data.group_size)
         if self.model.encoder:
             self._fit_encoder()
+        else:
+            check(
+                self.optimizer.layer_decay == 1,
+                "optimizer.layer_decay",
+                self.optimizer.layer_decay,
+                f"needs the blocks of an encoder of transformers, not {self.model.backbone}; remove it",
+            )
         plateau = self.schedule.name == "plateau"
         check(
             not plateau or self.validation.wanted,

@@ -186,6 +186,7 @@ class GroupBuilder:
             width=clip.record.width,
             synthesis=self._synthesis,
             augment=self._augment,
+            fps=clip.record.fps,
         )
 
     def _decoded(self, epoch: int, clip: Clip, draws: ClipDraws | None) -> _Decoded:
