@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from pal_ds import storage
-from pal_ds.config import Config, ConfigError, ModelConfig, to_tree, to_yaml
+from pal_ds.config import Config, ConfigError, to_tree, to_yaml
 from pal_ds.distributed import ranks as process_group
 from pal_ds.distributed.arithmetic import set_arithmetic
 from pal_ds.distributed.device import choose_device
@@ -24,9 +24,8 @@ from pal_ds.distributed.ranks import Ranks
 from pal_ds.distributed.watchdog import Watchdog
 from pal_ds.formats import exit_status
 from pal_ds.formats.checkpoint import Snapshot
-from pal_ds.formats.encoder_folder import read_files, weights_files
 from pal_ds.formats.shardset import Manifest
-from pal_ds.models import Objective, build_objective, read_weights
+from pal_ds.models import Objective, build_objective
 from pal_ds.planning.run_plan import RunPlan
 from pal_ds.training import startup
 from pal_ds.training.checkpoint.background_saver import Saver
@@ -44,6 +43,7 @@ from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.run_identity import check_identity, identity_of, warn_changes
 from pal_ds.training.startup import EXIT_CONFIG, EXIT_FAILED, StartError
 from pal_ds.training.trainer import Parts, Trainer
+from pal_ds.training.warm_start import warm_start
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ def _build_engine(
         if snapshot is not None:
             objective.load_state_dict(snapshot.model, strict=True)
         else:
-            _warm_start(objective, config.model)
+            warm_start(objective, config)
         return objective
 
     torch.manual_seed(config.run.seed)
@@ -232,27 +232,6 @@ def _build_engine(
         schedule.load_state_dict(snapshot.state["schedule"])
         engine.load_scaler_state(snapshot.state["scaler"])
     return engine
-
-
-def _warm_start(objective: Objective, model: ModelConfig) -> None:
-    """Start from ``model.weights``, or from the weights beside an encoder's config; else from random ones."""
-    url, files = model.weights, weights_files(model.backbone) if model.encoder else []
-    if url and files:
-        raise ConfigError(
-            "model.weights",
-            url,
-            f"{model.backbone} holds weights too; keep one, or set model.backbone={model.backbone}/config.json",
-        )
-    if url:
-        state = read_weights(storage.read_bytes(url, retry=storage.AT_START), source=url)
-        objective.warm_start(state, source=url)
-    elif files:
-        state = {}
-        for content, name in read_files(files):
-            state |= read_weights(content, source=name)
-        objective.warm_start(state, source=str(files[0]))
-    elif model.encoder:
-        log.warning("%s: no weights beside its config, so the encoder starts random", model.backbone)
 
 
 def _open_log(

@@ -178,3 +178,21 @@ def dinov2_state() -> dict[str, Tensor]:
     attention = {"attn.qkv.weight": (96, 32), "attn.qkv.bias": (96,), "ls1.gamma": (32,), "ls2.gamma": (32,)}
     shapes = patches | tokens | _blocks({**_NORMS, **attention, **_PROJ, **_MLP})
     return drawn(shapes | {"norm.weight": (32,), "norm.bias": (32,)})
+
+
+#: Networks of published files, as far as their config.json says other than the library's defaults.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "videomae-base": {"model_type": "videomae", "use_mean_pooling": False},
+    "vjepa2-vitl-fpc64-256": {"model_type": "vjepa2", "hidden_size": 1024, "num_hidden_layers": 24},
+    "dinov2-small": {
+        **{"model_type": "dinov2", "hidden_size": 384, "num_attention_heads": 6},
+        **{"image_size": 518, "patch_size": 14, "mlp_ratio": 4},
+    },
+}
+
+
+def published_folder(folder: Path, name: str, **options: Any) -> str:
+    """Write the config of a published encoder; return the value of ``model.backbone``."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / "config.json").write_text(json.dumps(PUBLISHED[name] | options))
+    return f"hf:{folder / name}"
