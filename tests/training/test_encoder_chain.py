@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pal_ds.cli import extract, pretrain, transfer
 from pal_ds.formats.checkpoint import COMMITTED, checkpoint_name
 from pal_ds.transfer.backbone_export import load_backbone
 from tests.support.encoders import hub_state, write_folder
@@ -55,19 +53,6 @@ def arguments(kind: str, data: Path, run: Path, encoder: str, steps: int) -> lis
     return words(data, run, f"model.backbone={encoder}", *_COMMON, *_HOW[kind], f"run.max_steps={steps}")
 
 
-def command(script: str, *more: object) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "launch" / script), *map(str, more)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 def trained_and_resumed(kind: str, encoder: str, data: Path, folder: Path, launcher: Launcher) -> Path:
     """Train a run to its end; take its middle checkpoint to another place, go on there, and compare all bits."""
     whole, parts = folder / "whole", folder / "parts"
@@ -89,21 +74,23 @@ def trained_and_resumed(kind: str, encoder: str, data: Path, folder: Path, launc
     return parts
 
 
-def test_videomae_from_clips_to_detections(tiny_set: Path, launcher: Launcher, tmp_path: Path) -> None:
+def test_videomae_from_clips_to_detections(
+    tiny_set: Path, launcher: Launcher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     encoder = write_folder(tmp_path / "encoder", "videomae")
     run = trained_and_resumed("videomae", encoder, tiny_set, tmp_path, launcher)
     # From here on the folder of the encoder is not needed.
     shutil.rmtree(tmp_path / "encoder")
     exported = tmp_path / "backbone.safetensors"
-    command("pretrain.py", "export", run, "--out", exported)
+    assert pretrain.main(["export", str(run), "--out", str(exported)]) == 0
     database = {}
     for number, source in enumerate(("testsrc2", "mandelbrot")):
         make_video(tmp_path / "videos" / f"v_clip{number}.mp4", seconds=4.0, source=source)
         segments = [{"segment": [1.0 + number, 2.5 + number / 2], "label": f"action {number}"}]
         database[f"clip{number}"] = {"subset": "training", "annotations": segments}
     features = tmp_path / "features"
-    command("extract.py", "--checkpoint", exported, "--videos", tmp_path / "videos", "--out", features,
-            "--stride", 4, "--device", "cpu")  # fmt: skip
+    places = ["--checkpoint", str(exported), "--videos", str(tmp_path / "videos"), "--out", str(features)]
+    assert extract.main([*places, "--stride", "4", "--device", "cpu"]) == 0
     settings = json.loads((features / "extract.json").read_text())
     assert (settings["backbone"], settings["feature_dim"], settings["clip_frames"]) == ("hf:videomae", 32, 4)
     assert settings["checkpoint"] == load_backbone(str(run))[1].digest
@@ -121,12 +108,12 @@ def test_videomae_from_clips_to_detections(tiny_set: Path, launcher: Launcher, t
     }
     for name, head in small.items():
         config = ROOT / f"configs/transfer/{name}.yaml"
-        out = command(
-            *("transfer.py", "--task", "tad", "--config", config, f"data.features={features}"),
-            *(f"data.annotations={truth}", "data.evaluate_subset=training", f"run.dir={tmp_path / name}"),
-            *("run.epochs=1", "run.device=cpu", *head),
-        )
-        assert 0 <= json.loads(out)["figures"]["average_mAP"] <= 1
+        places = [f"data.features={features}", f"data.annotations={truth}", f"run.dir={tmp_path / name}"]
+        how = ["data.evaluate_subset=training", "run.epochs=1", "run.device=cpu", *head]
+        capsys.readouterr()
+        assert transfer.main(["--task", "tad", "--config", str(config), *places, *how]) == 0
+        out = capsys.readouterr().out
+        assert 0 < json.loads(out)["figures"]["average_mAP"] <= 100
 
 
 @pytest.mark.parametrize("kind", ["vjepa2", "dinov2"])
