@@ -14,6 +14,7 @@ import logging
 import torch
 
 from pal_ds.config import Config, ConfigError
+from pal_ds.config.encoders import encoder_of
 from pal_ds.config.model import ModelConfig
 from pal_ds.data.order.epoch_order import allowed_world_sizes
 from pal_ds.data.synthesis.render import views_dtype
@@ -109,7 +110,7 @@ def describe_memory(
     figures["memory a rank, estimated"] = f"{need.total(videos) / GIB:.1f} GiB of {capacity_gib:.1f}"
     group = config.data.group_size
     figures["largest micro-batch a rank, estimated"] = need.largest(capacity_gib * GIB, group)
-    if not config.model.compile:
+    if _can_recompute(config.model):
         lightest = memory_need(_recomputing(config, _stages(config.model)), world_size)
         figures["largest micro-batch a rank with all stages recomputed, estimated"] = lightest.largest(
             capacity_gib * GIB, group
@@ -150,7 +151,7 @@ def memory_fix(config: Config, world_size: int, capacity_gib: float) -> str:
     def fits(changed: Config, ranks: int) -> bool:
         return memory_need(changed, ranks).total(micro // ranks) <= capacity_gib * GIB
 
-    if not config.model.compile and fits(_recomputing(config, stages), world_size):
+    if _can_recompute(config.model) and fits(_recomputing(config, stages), world_size):
         for count in range(config.model.recompute_stages + 1, stages + 1):
             if fits(_recomputing(config, count), world_size):
                 return f"set model.recompute_stages={count} (the same gradients, more time)"
@@ -167,6 +168,11 @@ def _too_large(config: Config, need: MemoryNeed, videos: int, capacity_gib: floa
         f"{videos} videos a rank need {need.total(videos) / GIB:.1f} GiB, estimated, and the GPU has "
         f"{capacity_gib:.1f}; {memory_fix(config, world_size, capacity_gib)}"
     )
+
+
+def _can_recompute(model: ModelConfig) -> bool:
+    """Whether blocks may be run again: not in one compiled graph, and not where they would drop other values."""
+    return not model.compile and not (model.encoder and encoder_of(model.encoder).dropout)
 
 
 def _recomputing(config: Config, stages: int) -> Config:
