@@ -29,7 +29,6 @@ def test_what_is_frozen_costs_less(kind: str, tmp_path: Path) -> None:
     assert parts[0]["key encoder and queue"] == 4 * numbers + queue
     assert parts[1]["key encoder and queue"] < 0.2 * 4 * numbers + queue
     assert parts[1]["weights, gradients, optimizer"] < parts[0]["weights, gradients, optimizer"]
-    assert parts[1]["activations"] <= parts[0]["activations"]
 
 
 @pytest.mark.parametrize("kind", ["videomae", "dinov2"])
