@@ -78,7 +78,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
-    configs = sorted((ROOT / "configs" / "pretrain").rglob("*.yaml"))
+    # Those for encoders of transformers need their folders.
+    configs = sorted(
+        path
+        for path in (ROOT / "configs" / "pretrain").rglob("*.yaml")
+        if "backbone: hf:" not in path.read_text()
+    )
     results = []
     with tempfile.TemporaryDirectory() as scratch:
         for number, config in enumerate(path for path in configs if args.only in str(path)):

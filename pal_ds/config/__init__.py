@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pal_ds.config.base import ConfigError, check, option
 from pal_ds.config.data import DataConfig
+from pal_ds.config.encoder_checks import check_colours, check_input
+from pal_ds.config.encoders import encoder_of
 from pal_ds.config.loading import apply_overrides, build, describe, load_tree, to_tree, to_yaml
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig, check_objective, check_views
@@ -82,7 +84,8 @@ class Config:
             self.zero_stage in (0, 1, 2),
             "zero_stage",
             self.zero_stage,
-            "use 0, 1 or 2 (stage 3 would shard the key encoder apart from the query encoder, to save 0.2 GB)",
+            "use 0, 1 or 2: stage 3 would shard the key encoder apart from the query encoder that it follows; "
+            "for an encoder too large for that use model.lora_rank or model.frozen_stages, which share it",
         )
         check(
             not (self.precision == "fp16" and self.zero_stage > 0 and self.optimizer.clip > 0),
@@ -99,6 +102,15 @@ class Config:
         )
         check_objective(self.objective, self.model, self.queue)
         check_views(self.objective, self.synthesis, self.data.group_size)
+        if self.model.encoder:
+            self._fit_encoder()
+        else:
+            check(
+                self.optimizer.layer_decay == 1,
+                "optimizer.layer_decay",
+                self.optimizer.layer_decay,
+                f"needs the blocks of an encoder of transformers, not {self.model.backbone}; remove it",
+            )
         plateau = self.schedule.name == "plateau"
         check(
             not plateau or self.validation.wanted,
@@ -106,6 +118,16 @@ class Config:
             self.schedule.name,
             "a plateau schedule needs validation.every_epochs or validation.every_steps above 0",
         )
+
+    def _fit_encoder(self) -> None:
+        """Check clips against the encoder of ``transformers``, and take the colours that it was made with."""
+        encoder, usual = encoder_of(self.model.encoder), AugmentConfig()
+        check_input(encoder, self.synthesis.clip_frames, self.synthesis.size)
+        mean, std = (
+            check_colours(encoder, name, getattr(self.augment, name), getattr(usual, name))
+            for name in ("mean", "std")
+        )
+        object.__setattr__(self, "augment", dataclasses.replace(self.augment, mean=mean, std=std))
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:

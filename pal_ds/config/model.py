@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 from pal_ds.config.backbones import BACKBONES
 from pal_ds.config.base import check, option
+from pal_ds.config.encoder_checks import check_encoder_options
+from pal_ds.config.encoders import POOLINGS, names_encoder, read_encoder
 
 NORMS = ("clip_and_region", "region", "clip")
 
@@ -28,8 +30,36 @@ class ModelConfig:
 
     backbone: str = option(
         "i3d",
-        f"clip encoder: one of {', '.join(BACKBONES)}; the paper's is i3d, tsm_resnet8 is small and made for CPUs",
+        f"clip encoder: one of {', '.join(BACKBONES)}; the paper's is i3d, tsm_resnet8 is small and made for CPUs; "
+        "or hf: and a local folder with the config.json and weights of an encoder of transformers, or that file "
+        "alone for random weights (docs/encoders.md)",
     )
+    encoder: str = option(
+        "",
+        "hf only: what the encoder's config.json says; filled in by the program, so that a run needs no folder",
+    )
+    pooling: str = option(
+        "mean",
+        f"hf only: how tokens become a feature: {', '.join(POOLINGS)} (means of the last four layers, side by side) "
+        "or layer:K (the mean after block K, without the blocks behind it)",
+    )
+    drop_path: float = option(
+        0.0,
+        "hf only: share of clips whose last block is passed over in training; rises from 0 at the first block",
+    )
+    frozen_stages: int = option(
+        0,
+        "hf only: 1 keeps patches and positions as they are, N these and the first N - 1 blocks; 0 trains all",
+    )
+    lora_rank: int = option(
+        0,
+        "hf only: rank of low-rank adapters in every block; the encoder itself is then frozen, and the key encoder "
+        "shares it; 0 is off",
+    )
+    lora_alpha: float = option(
+        0.0, "hf only: scale of the adapters' product, divided by the rank; 0: the rank"
+    )
+    lora_layers: str = option("attention", "hf only: which linear layers have adapters: attention or all")
     width: float = option(
         1.0, "factor on every channel count of the backbone, above 0; 1 is the published size"
     )
@@ -85,6 +115,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         BACKBONES.check_options(self.backbone, "model", self)
+        if names_encoder(self.backbone):
+            object.__setattr__(self, "encoder", read_encoder(self.backbone, self.encoder))
+            check_encoder_options(self)
         check(0 < self.width <= 8, "model.width", self.width, "use a factor above 0 and at most 8")
         check(
             0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "use a share above 0, at most 1"
@@ -128,7 +161,8 @@ class ModelConfig:
 
     def backbone_options(self) -> dict[str, Any]:
         """Options of ``build_backbone`` beyond name and width, needed to rebuild the exported network."""
-        options = {name: getattr(self, name) for name in BACKBONES.choose(self.backbone).options}
+        names = set(BACKBONES.choose(self.backbone).options) - {"drop_path", "frozen_stages"}
+        options = {name: getattr(self, name) for name in sorted(names)}
         return options | ({"differences": True} if self.differences else {})
 
 

@@ -198,8 +198,14 @@ def _check_run(objective: ObjectiveConfig, synthesis: SynthesisConfig) -> None:
         (
             "stride_max",
             synthesis.stride_max,
-            synthesis.stride_min == synthesis.stride_max,
+            bool(synthesis.stride_seconds) or synthesis.stride_min == synthesis.stride_max,
             "set stride_min = stride_max",
+        ),
+        (
+            "stride_seconds",
+            synthesis.stride_seconds,
+            len(set(synthesis.stride_seconds)) <= 1,
+            "give one number twice",
         ),
     ):
         check(

@@ -74,6 +74,10 @@ class Registry(Mapping[str, K], Generic[K]):
             raise ConfigError(self.option, name, f"use one of {', '.join(self._choices)}")
         return self._choices[name]
 
+    def declared(self) -> tuple[K, ...]:
+        """Return every choice whose options others may not have."""
+        return tuple(self.values())
+
     def check_options(self, name: str, section: str, values: Any) -> None:
         """Refuse options that another choice declares, this one doesn't, and that differ from their default.
 
@@ -87,7 +91,7 @@ class Registry(Mapping[str, K], Generic[K]):
         """
         used = self.choose(name).options
         defaults = {field.name: field.default for field in dataclasses.fields(values)}
-        for option in dict.fromkeys(option for choice in self.values() for option in choice.options):
+        for option in dict.fromkeys(option for choice in self.declared() for option in choice.options):
             if option not in used:
                 refuse_set(
                     section, option, getattr(values, option), defaults[option], f"{self.option}={name}"

@@ -64,19 +64,43 @@ class RunSection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam with coupled L2 weight decay, as in the paper (not AdamW)."""
+    """Adam with coupled L2 weight decay, as in the paper, or AdamW."""
 
+    name: str = option(
+        "adam", "adam (the paper's: weight decay is added to the gradient) or adamw (to the update)"
+    )
     lr: float = option(
         1e-4,
         "learning rate at the start (paper §4.1: 1e-4); 0 moves nothing: the control of a run that learns",
     )
     weight_decay: float = option(1e-5, "L2 coefficient added to the gradient (paper §4.1: 1e-5)")
+    decay: str = option(
+        "all", "what weight decay pulls at: all, or matrices (linear layers and convolutions, without biases)"
+    )
+    layer_decay: float = option(
+        1.0,
+        "hf only: factor on the learning rate for every block that lies behind a parameter; 1 is one rate",
+    )
     beta1: float = option(0.9, "decay of Adam's first moment")
     beta2: float = option(0.999, "decay of Adam's second moment")
     eps: float = option(1e-8, "Adam's denominator offset")
     clip: float = option(0.0, "clip the global gradient norm to this; 0 is off (as in the paper)")
 
     def __post_init__(self) -> None:
+        check(self.name in ("adam", "adamw"), "optimizer.name", self.name, "use adam or adamw")
+        check(self.decay in ("all", "matrices"), "optimizer.decay", self.decay, "use all or matrices")
+        check(
+            self.decay == "all" or self.weight_decay > 0,
+            "optimizer.decay",
+            self.decay,
+            "has no effect without optimizer.weight_decay; remove it",
+        )
+        check(
+            0 < self.layer_decay <= 1,
+            "optimizer.layer_decay",
+            self.layer_decay,
+            "use a factor above 0, at most 1",
+        )
         check(self.lr >= 0, "optimizer.lr", self.lr, "use 0 (a control) or a value above it, e.g. 1e-4")
         check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "use 0 or more")
         for name in ("beta1", "beta2"):

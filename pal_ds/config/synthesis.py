@@ -31,6 +31,14 @@ class SynthesisConfig:
     stride_max: int = option(
         4, "Largest frame stride of a region (paper: [1, 4]); clamped where a video is short."
     )
+    stride_seconds: tuple[float, ...] = option(
+        (),
+        "Instead of strides in frames: smallest and largest time between neighbouring frames of a region, in "
+        "seconds, e.g. [0.04, 0.16]; the nearest frames are taken, so that videos of 25 and 60 fps play alike.",
+    )
+    background_seconds: float = option(
+        0.0, "With stride_seconds: the same of background clips; 0 is the largest of stride_seconds."
+    )
     stride_mode: str = option(
         "span",
         "span: a region is one run of frames at its stride, so clips move apart too; clip: clips start where the "
@@ -68,6 +76,7 @@ class SynthesisConfig:
             (self.stride_min, self.stride_max),
             "use 1 <= stride_min <= stride_max",
         )
+        self._check_seconds()
         check(
             self.stride_mode in ("span", "clip"),
             "synthesis.stride_mode",
@@ -117,6 +126,11 @@ class SynthesisConfig:
             ("views", self.views == 1, "a boundary is told from one view; use 1"),
             ("region_max", self.region_max < self.clips, "leave at least one clip for the second part"),
             ("stride_mode", self.stride_mode == "span", "each part is one run of frames; use span"),
+            (
+                "stride_seconds",
+                not self.stride_seconds,
+                "the parts' strides are counted in frames; remove it",
+            ),
             ("stride_max", self.stride_max > self.stride_min, "two speeds need two strides; raise it"),
             ("beta_min", self.beta_min == 1, "the parts are not blended; set beta_min = beta_max = 1"),
             ("beta_max", self.beta_max == 1, "the parts are not blended; set beta_min = beta_max = 1"),
@@ -138,6 +152,33 @@ class SynthesisConfig:
     def longest_region(self) -> int:
         """Clips of the longest region that is drawn: with ``paste=boundary`` a video that goes on is one region."""
         return self.region_max if self.paste != "boundary" else self.clips
+
+    def _check_seconds(self) -> None:
+        seconds = self.stride_seconds
+        if not seconds:
+            name, value = "synthesis.background_seconds", self.background_seconds
+            check(value == 0, name, value, "has no effect without synthesis.stride_seconds; remove it")
+            return
+        check(
+            len(seconds) == 2 and 0 < seconds[0] <= seconds[1] <= 60,
+            "synthesis.stride_seconds",
+            seconds,
+            "give the smallest and the largest, e.g. [0.04, 0.16]",
+        )
+        check(
+            0 <= self.background_seconds <= 60,
+            "synthesis.background_seconds",
+            self.background_seconds,
+            "use 0 (the largest of stride_seconds) or seconds, e.g. 0.16",
+        )
+        for option_, usual in (("stride_min", 1), ("stride_max", 4), ("background_stride", 4)):
+            value = getattr(self, option_)
+            check(
+                value == usual,
+                f"synthesis.{option_}",
+                value,
+                "counts frames and has no effect with synthesis.stride_seconds; remove it",
+            )
 
     @property
     def view_clips(self) -> int:

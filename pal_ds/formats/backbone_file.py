@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.encoders import PREFIX, encoder_of, names_encoder
 from pal_ds.config.loading import build as build_section
 from pal_ds.config.model import ModelConfig
 
@@ -99,10 +100,10 @@ def fields_of_config(config: dict[str, Any], where: str) -> dict[str, Any]:
         BackboneError: a section lacks or garbles a field.
     """
     try:
-        model = build_section(ModelConfig, config["model"], "model.")
+        model = build_section(ModelConfig, _without_folder(config["model"]), "model.")
         synthesis, augment = config["synthesis"], config["augment"]
         return {
-            "backbone": model.backbone,
+            "backbone": f"{PREFIX}{encoder_of(model.encoder).kind}" if model.encoder else model.backbone,
             "width": model.width,
             "clip_frames": int(synthesis["clip_frames"]),
             "size": int(synthesis["size"]),
@@ -114,6 +115,13 @@ def fields_of_config(config: dict[str, Any], where: str) -> dict[str, Any]:
         raise BackboneError(f"{where}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise BackboneError(f"{where}: config lacks or garbles {error}") from error
+
+
+def _without_folder(model: dict[str, Any]) -> dict[str, Any]:
+    """Return the model section of a run that needs no folder of an encoder: its config is in the section."""
+    if names_encoder(str(model.get("backbone", ""))) and model.get("encoder"):
+        return {**model, "backbone": PREFIX}
+    return model
 
 
 def triple(values: Any) -> tuple[float, float, float]:

@@ -12,6 +12,9 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
+from pal_ds.models.backbones.vit.encoder import TransformerEncoder
+from pal_ds.models.backbones.vit.published import tensors_for
+
 OBJECTIVE_PREFIX = "query_encoder.backbone."
 WRAPPER_PREFIXES = ("module.", "base_model.", "backbone.")
 CLASSIFIER_PREFIXES = ("logits.", "fc.", "new_fc.", "classifier.")
@@ -30,7 +33,8 @@ def read_weights(data: bytes, *, source: str) -> dict[str, Tensor]:
         source: name for error messages.
 
     Returns:
-        Tensors on the CPU by name; the inner mapping where the file wraps it in ``state_dict`` or ``model``.
+        Tensors on the CPU by name; the inner mapping where the file wraps it in ``state_dict``, ``model``, ``module``
+        (VideoMAE v2) or ``encoder`` (V-JEPA 2).
 
     Raises:
         WeightsError: neither format, or a PyTorch file with anything but plain data in it.
@@ -41,7 +45,7 @@ def read_weights(data: bytes, *, source: str) -> dict[str, Tensor]:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in whatever way their damage leads the parsers to
         raise WeightsError(f"{source}: not a .safetensors or tensors-only PyTorch file ({error})") from error
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict", "model", "module", "encoder"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -55,9 +59,9 @@ def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Accepts a bare backbone, a run's ``model.safetensors``, and published files with a wrapper's prefix, TSM's
     ``.net.`` infix or a classifier, which is dropped.
     """
-    if any(name.startswith(OBJECTIVE_PREFIX) for name in state):
-        state = {name: value for name, value in state.items() if name.startswith(OBJECTIVE_PREFIX)}
-        return {name.removeprefix(OBJECTIVE_PREFIX): value for name, value in state.items()}
+    of_query = _of_query(state)
+    if of_query is not state:
+        return dict(of_query)
     for prefix in WRAPPER_PREFIXES:
         if any(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -66,6 +70,16 @@ def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, value in state.items()
         if not name.startswith(CLASSIFIER_PREFIXES)
     }
+
+
+def _of_query(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The query backbone's tensors of a run under plain names; other files as they are."""
+    found = {
+        name.removeprefix(OBJECTIVE_PREFIX): value
+        for name, value in state.items()
+        if name.startswith(OBJECTIVE_PREFIX)
+    }
+    return found or state
 
 
 def inflated(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
@@ -94,12 +108,17 @@ def load_backbone_weights(backbone: nn.Module, state: Mapping[str, Tensor], *, s
 
     Args:
         backbone: a module of ``build_backbone``.
-        state: tensors by name, see :func:`backbone_state` for what is accepted.
+        state: tensors by name, see :func:`backbone_state` for what is accepted; for an encoder of ``transformers``
+            its own names, or those of published files (``backbones/vit/key_maps.py``).
         source: name for error messages.
 
     Raises:
         WeightsError: missing or unknown keys, or other shapes.
     """
+    if isinstance(backbone, TransformerEncoder):
+        given, problems = tensors_for(backbone, _of_query(state))
+        _load(backbone, given, problems, source)
+        return
     own = backbone.state_dict()
     given = inflated(backbone_state(state), {name: value.shape for name, value in own.items()})
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
@@ -109,11 +128,16 @@ def load_backbone_weights(backbone: nn.Module, state: Mapping[str, Tensor], *, s
         for name in own
         if name in given and given[name].shape != own[name].shape
     ]
-    problems = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
+    _load(backbone, given, {"missing": missing, "unknown": unknown, "of another shape": reshaped}, source)
+
+
+def _load(
+    backbone: nn.Module, given: Mapping[str, Tensor], problems: Mapping[str, list[str]], source: str
+) -> None:
     found = [f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names]
     if found:
         raise WeightsError(f"{source}: does not fit {type(backbone).__name__}: {'; '.join(found)}")
-    backbone.load_state_dict({**own, **given}, strict=True)
+    backbone.load_state_dict({**backbone.state_dict(), **given}, strict=True)
 
 
 def _some(names: list[str]) -> str:

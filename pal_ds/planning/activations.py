@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pal_ds.config.backbones import ENCODER
 from pal_ds.config.model import ModelConfig
 from pal_ds.models.backbones import backbone_of
 from pal_ds.models.backbones.common import Backbone
@@ -68,6 +69,7 @@ def clip_memory(
         differences=model.differences,
         channels_last=model.channels_last,
         recompute_stages=model.recompute_stages,
+        **{name: getattr(model, name) for name in ENCODER.options},
     )
     return _traced(backbone, precision, frames, size, clip_dtype)
 
@@ -76,8 +78,10 @@ def clip_memory(
 def _traced(
     model: ModelConfig, precision: str, frames: int, size: int, clip_dtype: torch.dtype
 ) -> ClipMemory:
+    with torch.device("meta"):
+        built = backbone_of(model)
     with FakeTensorMode(), torch.random.fork_rng(devices=[]):
-        backbone = backbone_of(model)
+        backbone = _on_cpu_without_memory(built)
         counts = [
             _counted(backbone, model.channels_last, precision, (clips, 3, frames, size, size), clip_dtype)
             for clips in (_FEW, _MORE)
@@ -85,6 +89,19 @@ def _traced(
     few, more = counts
     slope = [(of_more - of_few) // (_MORE - _FEW) for of_few, of_more in zip(few, more, strict=True)]
     return ClipMemory(kept=slope[0], training=slope[1], encoding=slope[2])
+
+
+def _on_cpu_without_memory(backbone: Backbone) -> Backbone:
+    """Turn the tensors of a network on the meta device into fake ones of the CPU, in place."""
+    for module in backbone.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                module._parameters[name] = torch.nn.Parameter(empty, parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+    return backbone
 
 
 def _counted(
@@ -98,7 +115,6 @@ def _counted(
     without = [*backbone.parameters(), *backbone.buffers(), clips, laid_out]
     with torch.no_grad(), autocast, LiveStorages(without) as encoding:
         backbone(laid_out)
-    backbone.requires_grad_()
     with LiveStorages(without) as training:
         with autocast:
             features = backbone(laid_out)

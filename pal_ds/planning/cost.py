@@ -18,7 +18,7 @@ from pal_ds.config import Config
 from pal_ds.config.backbones import BACKBONES
 from pal_ds.config.objectives import OBJECTIVES
 from pal_ds.planning.hardware import GPUS, Gpu
-from pal_ds.planning.network_work import count_work
+from pal_ds.planning.network_work import count_encoder_work, count_work
 from pal_ds.planning.step_estimate import Estimate, Job, estimate, scaling_ends, step_tflop
 
 
@@ -37,7 +37,11 @@ def job_of(
         steps: optimizer steps of the whole run, where ``run.max_steps`` may end it early.
     """
     synthesis, data = config.synthesis, config.data
-    pixels = (synthesis.size / 112) ** 2 * synthesis.clip_frames / 8
+    if config.model.encoder:
+        network, scale = count_encoder_work(config.model, synthesis.clip_frames, synthesis.size), 1.0
+    else:
+        pixels = (synthesis.size / 112) ** 2 * synthesis.clip_frames / 8
+        network, scale = count_work(config.model.backbone), pixels * config.model.width**2
     return Job(
         gpu=gpu,
         gpus=gpus,
@@ -48,8 +52,8 @@ def job_of(
         global_batch=data.global_batch,
         accumulation=data.accumulation,
         clips=synthesis.view_clips,
-        network=count_work(config.model.backbone),
-        scale=pixels * config.model.width**2,
+        network=network,
+        scale=scale,
         passes=_passes(config),
         queue_dim=config.model.embedding_dim * OBJECTIVES[config.objective.name].key_parts,
         clip_kb=clip_bytes / 1e3,

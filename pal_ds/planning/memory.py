@@ -14,6 +14,7 @@ import logging
 import torch
 
 from pal_ds.config import Config, ConfigError
+from pal_ds.config.encoders import encoder_of
 from pal_ds.config.model import ModelConfig
 from pal_ds.config.objectives import OBJECTIVES
 from pal_ds.data.order.epoch_order import allowed_world_sizes
@@ -111,7 +112,7 @@ def describe_memory(
     figures["memory a rank, estimated"] = f"{need.total(videos) / GIB:.1f} GiB of {capacity_gib:.1f}"
     group = config.data.group_size
     figures["largest micro-batch a rank, estimated"] = need.largest(capacity_gib * GIB, group)
-    if not config.model.compile:
+    if _can_recompute(config.model):
         lightest = memory_need(_recomputing(config, _stages(config.model)), world_size)
         figures["largest micro-batch a rank with all stages recomputed, estimated"] = lightest.largest(
             capacity_gib * GIB, group
@@ -152,7 +153,7 @@ def memory_fix(config: Config, world_size: int, capacity_gib: float) -> str:
     def fits(changed: Config, ranks: int) -> bool:
         return memory_need(changed, ranks).total(micro // ranks) <= capacity_gib * GIB
 
-    if not config.model.compile and fits(_recomputing(config, stages), world_size):
+    if _can_recompute(config.model) and fits(_recomputing(config, stages), world_size):
         for count in range(config.model.recompute_stages + 1, stages + 1):
             if fits(_recomputing(config, count), world_size):
                 return f"set model.recompute_stages={count} (the same gradients, more time)"
@@ -169,6 +170,11 @@ def _too_large(config: Config, need: MemoryNeed, videos: int, capacity_gib: floa
         f"{videos} videos a rank need {need.total(videos) / GIB:.1f} GiB, estimated, and the GPU has "
         f"{capacity_gib:.1f}; {memory_fix(config, world_size, capacity_gib)}"
     )
+
+
+def _can_recompute(model: ModelConfig) -> bool:
+    """Whether blocks may be run again: not in one compiled graph, and not where they would drop other values."""
+    return not model.compile and not (model.encoder and encoder_of(model.encoder).dropout)
 
 
 def _recomputing(config: Config, stages: int) -> Config:
@@ -192,13 +198,14 @@ def _activation_bytes(clip: ClipMemory, *, queries: int) -> int:
 
 def _state_bytes(config: Config, world_size: int) -> dict[str, float]:
     """Weights and what belongs to them."""
-    weights = _parameters(config.model)
-    keys = weights if config.synthesis.views > 1 else 0.0
+    weights, moving = _parameters(config.model)
+    # What is frozen is held once: the key encoder shares it.
+    keys = moving if config.synthesis.views > 1 else 0.0
     owners = world_size if config.zero_stage else 1
-    trained = 4 * weights + 4 * weights / (owners if config.zero_stage == 2 else 1) + 8 * weights / owners
+    trained = 4 * weights + 4 * moving / (owners if config.zero_stage == 2 else 1) + 8 * moving / owners
     if config.zero_stage:
-        trained += 4 * weights / owners
-    flat = 4 * weights if world_size > 1 or config.zero_stage else 0.0
+        trained += 4 * moving / owners
+    flat = 4 * moving if world_size > 1 or config.zero_stage else 0.0
     copies = 0.0 if config.precision == "fp32" else 2 * (weights + keys)
     queue = (
         config.queue.size * config.model.embedding_dim * 4.0 * OBJECTIVES[config.objective.name].key_parts
@@ -216,10 +223,12 @@ def _decoder_bytes(config: Config) -> float:
 
 
 @functools.lru_cache(maxsize=32)
-def _parameters(model: ModelConfig) -> float:
+def _parameters(model: ModelConfig) -> tuple[float, float]:
+    """Numbers of the backbone, and how many of them are trained."""
     with torch.device("meta"):
         backbone = backbone_of(model)
-    return float(sum(parameter.numel() for parameter in backbone.parameters()))
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in backbone.parameters()]
+    return float(sum(count for count, _ in counts)), float(sum(count for count, moves in counts if moves))
 
 
 @functools.lru_cache(maxsize=32)

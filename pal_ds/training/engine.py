@@ -28,6 +28,7 @@ from pal_ds.models import (
     batch_statistics,
     convert_sync_batchnorm,
 )
+from pal_ds.training.parameter_groups import SCALE, parameter_groups
 from pal_ds.training.step_result import KnownVerdict, StepResult, Verdict
 
 _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
@@ -93,8 +94,9 @@ class TrainEngine:
         self.optimizer_params = {
             name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad
         }
-        adam = torch.optim.Adam(
-            list(self.optimizer_params.values()),
+        kind = torch.optim.AdamW if config.optimizer.name == "adamw" else torch.optim.Adam
+        adam = kind(
+            parameter_groups(objective, self.optimizer_params, config.optimizer),
             lr=config.optimizer.lr,
             betas=(config.optimizer.beta1, config.optimizer.beta2),
             eps=config.optimizer.eps,
@@ -135,7 +137,7 @@ class TrainEngine:
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the coming step."""
         for group in self._engine.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group[SCALE]
 
     def begin_step(self) -> None:
         """Start an optimizer step: train mode, nothing staged, BN statistics remembered."""

@@ -25,7 +25,7 @@ from pal_ds.distributed.watchdog import Watchdog
 from pal_ds.formats import exit_status
 from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.formats.shardset import Manifest
-from pal_ds.models import Objective, build_objective, read_weights
+from pal_ds.models import Objective, build_objective
 from pal_ds.planning.plan_lines import plan_lines
 from pal_ds.planning.run_plan import RunPlan, plan_run
 from pal_ds.training import startup
@@ -47,6 +47,7 @@ from pal_ds.training.shared_selection import share_selections
 from pal_ds.training.source_identity import digests_of, identity_of_sources
 from pal_ds.training.startup import EXIT_CONFIG, EXIT_FAILED, StartError
 from pal_ds.training.trainer import Parts, Trainer
+from pal_ds.training.warm_start import warm_start
 
 log = logging.getLogger(__name__)
 
@@ -243,8 +244,8 @@ def _build_engine(
         objective.read_tables(lambda url: storage.read_bytes(url, retry=storage.AT_START))
         if snapshot is not None:
             objective.load_state_dict(snapshot.model, strict=True)
-        elif config.model.weights:
-            _warm_start(objective, config.model.weights)
+        else:
+            warm_start(objective, config)
         return objective
 
     torch.manual_seed(config.run.seed)
@@ -254,12 +255,6 @@ def _build_engine(
         schedule.load_state_dict(snapshot.state["schedule"])
         engine.load_scaler_state(snapshot.state["scaler"])
     return engine
-
-
-def _warm_start(objective: Objective, url: str) -> None:
-    objective.warm_start(
-        read_weights(storage.read_bytes(url, retry=storage.AT_START), source=url), source=url
-    )
 
 
 def _open_log(

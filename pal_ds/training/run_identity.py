@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from pal_ds.config import Config, to_tree
 from pal_ds.config.base import fixed_options
+from pal_ds.config.encoders import PREFIX
 from pal_ds.training.source_identity import changed_source
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ def identity_of(
 def _fixed(section: Any) -> dict[str, Any]:
     """Return a section's fixed options as plain values."""
     tree = to_tree(section)
+    if tree.get("encoder"):
+        # What the folder of an encoder says is part of the run; where the folder lies is not.
+        tree["backbone"] = PREFIX
     return {name: tree[name] for name in fixed_options(section)}
 
 

@@ -1,8 +1,8 @@
 """The bare backbone of a run: found, read strictly, and written with plain keys (docs/formats.md, "Checkpoint").
 
-Five kinds of source are understood everywhere a backbone is asked for: a run folder (its newest committed
+Six kinds of source are understood everywhere a backbone is asked for: a run folder (its newest committed
 checkpoint is taken), one checkpoint folder, an exported ``backbone.safetensors``, a folder exported for model hubs,
-and ``random:NAME`` for a network that was never trained.
+``random:NAME`` for a network that was never trained, and ``hf:FOLDER`` for a published encoder of ``transformers``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import yaml
 from torch import Tensor, nn
 
 from pal_ds import storage
+from pal_ds.config.encoders import names_encoder
 from pal_ds.formats.backbone_file import (
     FORMAT,
     BackboneError,
@@ -29,6 +30,7 @@ from pal_ds.formats.backbone_file import (
 from pal_ds.formats.checkpoint import COMMITTED
 from pal_ds.models import build_backbone
 from pal_ds.models.pretrained_weights import OBJECTIVE_PREFIX as PREFIX
+from pal_ds.transfer.published_encoder import load_encoder
 from pal_ds.transfer.random_backbone import PREFIX as RANDOM
 from pal_ds.transfer.random_backbone import build_random
 
@@ -63,8 +65,9 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
     """Build the backbone of a run, a checkpoint or an exported file and load its weights strictly.
 
     Args:
-        source_url: RUN folder | ``RUN/checkpoints/step-XXXXXXXX`` | ``backbone.safetensors`` | a folder with
-            ``config.json`` and ``model.safetensors``; path or URL. Or ``random:NAME[@WIDTH][#SEED]``.
+        source_url: RUN folder | ``RUN/checkpoints/step-XXXXXXXX`` | ``backbone.safetensors`` | a folder exported for
+            model hubs; path or URL. Or ``random:NAME[@WIDTH][#SEED]``, or ``hf:FOLDER`` with ``config.json`` and
+            weights of ``transformers``.
 
     Returns:
         The module on the CPU in eval mode with gradients off, and what is known of it.
@@ -75,6 +78,8 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
     """
     if source_url.startswith(RANDOM):
         return _load_random(source_url)
+    if names_encoder(source_url):
+        return load_encoder(source_url)
     if is_hub_folder(source_url):
         source_url = storage.join(source_url, "model.safetensors")
     if source_url.endswith(".safetensors"):

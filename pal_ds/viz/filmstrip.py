@@ -118,7 +118,7 @@ def _draw(axes: Any, strip: Strip, frames_per_clip: int) -> None:
 def _label(strip: Strip) -> str:
     start, length = strip.region
     clips = f"clip {start + 1}" if length == 1 else f"clips {start + 1} to {start + length}"
-    speed = "every frame" if strip.stride == 1 else f"every {_ordinal(strip.stride)} frame"
+    speed = "every frame" if strip.stride <= 1 else f"every {_ordinal(strip.stride)} frame"
     parts = [
         f"{strip.name.capitalize()}: action{_named(strip.action)} in {clips}, {speed}, β = {strip.beta:.2f}"
     ]

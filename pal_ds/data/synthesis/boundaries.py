@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from pal_ds.config.synthesis import BOUNDARIES, AugmentConfig, SynthesisConfig
+from pal_ds.data.order.slices import IntArray
 from pal_ds.data.rng import Draws
-from pal_ds.data.synthesis.sampling import ClipDraws, IntArray, Region, clamp_stride, draw_look
+from pal_ds.data.synthesis.sampling import ClipDraws, Region, clamp_stride, draw_look
 
 DIFFERENT_CLASS, SAME_CLASS, DIFFERENT_SPEED, SAME_SPEED = range(len(BOUNDARIES))
 

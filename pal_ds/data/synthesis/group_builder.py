@@ -187,17 +187,17 @@ class GroupBuilder:
         return row | ({"source": task.sources()[place]} if self._sources > 1 else {})
 
     def _drawn(self, epoch: int, clip: SampleMembers, prefix: str) -> ClipDraws:
-        draw = draw_parts if self._synthesis.paste == "boundary" else draw_clip
-        return draw(
-            self._seed,
-            epoch,
-            prefix + clip.key,
-            frames=clip.record.frames,
-            height=clip.record.height,
-            width=clip.record.width,
-            synthesis=self._synthesis,
-            augment=self._augment,
-        )
+        record, key = clip.record, prefix + clip.key
+        what: dict[str, Any] = {
+            "frames": record.frames,
+            "height": record.height,
+            "width": record.width,
+            "synthesis": self._synthesis,
+            "augment": self._augment,
+        }
+        if self._synthesis.paste == "boundary":
+            return draw_parts(self._seed, epoch, key, **what)
+        return draw_clip(self._seed, epoch, key, **what, fps=record.fps)
 
     def _decoded(self, task: GroupTask, place: int, clip: Clip, draws: ClipDraws | None) -> _Decoded:
         if isinstance(clip, ClipError):

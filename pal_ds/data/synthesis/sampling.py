@@ -11,12 +11,11 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.rng import Draws
+from pal_ds.data.synthesis.timed_strides import IntArray, timed_background, timed_region
 
-IntArray = npt.NDArray[np.int64]
 #: Names of the views in the draws; a sample has the first ``synthesis.views`` of them.
 VIEWS = ("query", "key", "key 2", "key 3")
 
@@ -28,7 +27,8 @@ class Region:
     Attributes:
         start: first clip of the region in the synthetic video, s.
         length: clips of the region, e - s.
-        stride: frame stride really used: the drawn one, clamped to what the video can fill.
+        stride: frame stride really used: the drawn one, clamped to what the video can fill; rounded where strides are
+            in seconds, since ``frames`` say it exactly.
         frames: indices of its length * clip_frames frames in the source video.
         beta: share of the action in the blend, one number per clip of the view.
     """
@@ -96,8 +96,12 @@ def draw_clip(
     width: int,
     synthesis: SynthesisConfig,
     augment: AugmentConfig,
+    fps: float = 0.0,
 ) -> ClipDraws:
-    """Draw everything for one clip of ``frames`` frames of ``height`` x ``width`` pixels."""
+    """Draw everything for one clip of ``frames`` frames of ``height`` x ``width`` pixels.
+
+    ``fps`` is needed where strides are in seconds.
+    """
 
     def draws(purpose: str) -> Draws:
         return Draws(seed, epoch, key, purpose)
@@ -105,10 +109,10 @@ def draw_clip(
     if synthesis.paste == "none":
         background, stride = np.zeros(0, dtype=np.int64), 0
     else:
-        background, stride = draw_background(draws("background"), frames, synthesis)
+        background, stride = draw_background(draws("background"), frames, synthesis, fps)
     views = VIEWS[: synthesis.views]
     return ClipDraws(
-        regions=tuple(draw_region(draws(f"region {view}"), frames, synthesis) for view in views),
+        regions=tuple(draw_region(draws(f"region {view}"), frames, synthesis, fps) for view in views),
         background=background,
         background_stride=stride,
         region_looks=tuple(draw_look(draws(f"region look {view}"), height, width, augment) for view in views),
@@ -118,13 +122,17 @@ def draw_clip(
     )
 
 
-def draw_region(draws: Draws, frames: int, synthesis: SynthesisConfig) -> Region:
+def draw_region(draws: Draws, frames: int, synthesis: SynthesisConfig, fps: float = 0.0) -> Region:
     """Draw one region: L ~ U{min..max}, s ~ U{0..J-L}, stride ~ U{min..max} clamped, and where it is cut from.
 
-    A video with fewer frames than the region needs at stride 1 is wrapped around.
+    A video with fewer frames than the region needs at stride 1 is wrapped around. ``fps`` is needed where strides are
+    in seconds.
     """
     length = draws.integer(synthesis.region_min, synthesis.region_max)
     start = draws.integer(0, synthesis.view_clips - length)
+    if synthesis.stride_seconds:
+        offsets, stride = timed_region(draws, length, frames, fps, synthesis)
+        return _region(draws, (start, length), offsets, stride, frames, synthesis)
     wanted = draws.integer(synthesis.stride_min, synthesis.stride_max)
     if synthesis.stride_mode == "span":
         stride = clamp_stride(wanted, length * synthesis.clip_frames, frames)
@@ -135,6 +143,19 @@ def draw_region(draws: Draws, frames: int, synthesis: SynthesisConfig) -> Region
         clip_starts = np.arange(length, dtype=np.int64) * synthesis.clip_frames * largest
         inside = np.arange(synthesis.clip_frames, dtype=np.int64) * stride
         offsets = (clip_starts[:, None] + inside[None, :]).reshape(-1)
+    return _region(draws, (start, length), offsets, stride, frames, synthesis)
+
+
+def _region(
+    draws: Draws,
+    place: tuple[int, int],
+    offsets: IntArray,
+    stride: int,
+    frames: int,
+    synthesis: SynthesisConfig,
+) -> Region:
+    """Draw where in a video the frames at ``offsets`` begin, and the blend."""
+    start, length = place
     first = draws.integer(0, max(0, frames - 1 - int(offsets[-1])))
     spread = synthesis.beta_max - synthesis.beta_min
     betas = tuple(synthesis.beta_min + spread * number for number in draws.numbers(synthesis.view_clips))
@@ -154,20 +175,26 @@ def clamp_stride(wanted: int, count: int, frames: int) -> int:
     return max(1, min(wanted, (frames - 1) // max(1, count - 1)))
 
 
-def draw_background(draws: Draws, frames: int, synthesis: SynthesisConfig) -> tuple[IntArray, int]:
+def draw_background(
+    draws: Draws, frames: int, synthesis: SynthesisConfig, fps: float = 0.0
+) -> tuple[IntArray, int]:
     """Draw the frames that a video lends as a background: J clips in order of time, and the stride used.
 
     The stride is the largest up to ``background_stride`` at which all clips fit side by side; clips of shorter
     videos overlap, and those of videos shorter than one clip wrap around.
     """
     clips, length = synthesis.clips, synthesis.clip_frames
-    stride = max(1, min(synthesis.background_stride, frames // (clips * length)))
-    room = max(0, frames - ((length - 1) * stride + 1))
+    if synthesis.stride_seconds:
+        inside, stride = timed_background(frames, fps, synthesis)
+    else:
+        stride = max(1, min(synthesis.background_stride, frames // (clips * length)))
+        inside = np.arange(length) * stride
+    room = max(0, frames - (int(inside[-1]) + 1))
     if synthesis.background_sampling == "uniform":
         starts = np.arange(clips, dtype=np.int64) * room // max(1, clips - 1)
     else:
         starts = np.sort((draws.uniform(clips) * (room + 1)).astype(np.int64))
-    return ((starts[:, None] + np.arange(length) * stride) % frames).reshape(-1), stride
+    return ((starts[:, None] + inside) % frames).reshape(-1), stride
 
 
 def draw_look(draws: Draws, height: int, width: int, augment: AugmentConfig) -> Look:

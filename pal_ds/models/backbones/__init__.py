@@ -6,8 +6,10 @@ from typing import Any
 
 from pal_ds.config.backbones import BACKBONES
 from pal_ds.config.base import ConfigError
+from pal_ds.config.encoders import names_encoder
 from pal_ds.config.model import ModelConfig
 from pal_ds.models.backbones.common import Backbone
+from pal_ds.models.backbones.vit.encoder import TransformerEncoder
 
 
 def build_backbone(
@@ -16,7 +18,7 @@ def build_backbone(
     """Build a backbone with random weights.
 
     Args:
-        name: one of ``pal_ds.config.backbones.BACKBONES``.
+        name: one of ``pal_ds.config.backbones.BACKBONES``; or ``hf:`` and anything, with the option ``encoder``.
         width: factor on every channel count, above 0.
         bn_momentum: share of the newest batch in BatchNorm's running statistics.
         differences: see the differences of consecutive frames instead of the frames.
@@ -28,12 +30,14 @@ def build_backbone(
     Raises:
         ValueError: unknown name or option, or a width at or below 0.
     """
-    if name not in BACKBONES:
+    if name not in BACKBONES and not names_encoder(name):
         raise ValueError(f"backbone = {name!r}: use one of {', '.join(BACKBONES)}")
     if width <= 0:
         raise ValueError(f"width = {width!r}: use a factor above 0")
+    # Encoders of transformers have one width, and no BatchNorm.
+    shape = {} if names_encoder(name) else {"width": width, "bn_momentum": bn_momentum}
     try:
-        backbone: Backbone = BACKBONES[name].load()(width=width, bn_momentum=bn_momentum, **options)
+        backbone: Backbone = BACKBONES.choose(name).load()(**shape, **options)
     except TypeError as error:
         raise ValueError(f"backbone {name!r} does not take these options: {sorted(options)}") from error
     backbone.differences = differences
@@ -57,4 +61,6 @@ def backbone_of(model: ModelConfig) -> Backbone:
             f"{model.backbone} has {stages} stages; use at most {stages}",
         )
     backbone.recomputed_stages = model.recompute_stages
+    if isinstance(backbone, TransformerEncoder):
+        backbone.prepare(drop_path=model.drop_path, frozen_stages=model.frozen_stages)
     return backbone

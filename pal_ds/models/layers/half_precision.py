@@ -77,7 +77,10 @@ def _warn(device_type: str, dtype: torch.dtype) -> None:
 
 
 def _has_conv3d(module: nn.Module) -> bool:
-    return any(isinstance(layer, nn.Conv3d) for layer in module.modules())
+    """Whether a module runs a 3D convolution under the autocast of its caller."""
+    if getattr(module, "guards_half_precision", False):
+        return False
+    return isinstance(module, nn.Conv3d) or any(map(_has_conv3d, module.children()))
 
 
 def _conv_and_gradients(clips: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, ...]:

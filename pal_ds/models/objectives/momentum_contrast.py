@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from pal_ds.models.layers.torch_compile import compile_backbone
 from pal_ds.models.objectives.base import Objective
 from pal_ds.models.ssl.batch_negatives import batch_negatives
 from pal_ds.models.ssl.key_queue import KeyQueue
-from pal_ds.models.ssl.momentum_encoder import MomentumUpdate, momentum_copy
+from pal_ds.models.ssl.momentum_encoder import MomentumUpdate, common_names, momentum_copy
 
 
 class MomentumObjective(Objective):
@@ -41,6 +42,11 @@ class MomentumObjective(Objective):
         self.model = model
         self.query_encoder = encoder
         self.key_encoder = momentum_copy(encoder)
+        self._common = common_names(self.key_encoder, encoder)
+        if self._common:
+            module: Any = self
+            module.register_state_dict_post_hook(_leave_out_common)
+            module.register_load_state_dict_pre_hook(_put_in_common)
         self.momentum = MomentumUpdate(model.momentum, steps=model.momentum_steps)
         self.queue: KeyQueue | None = None
         if objective.negatives != "batch":
@@ -121,3 +127,16 @@ class MomentumObjective(Objective):
     def queue_fill(self) -> float:
         """Share of the queue that holds real keys."""
         return 1.0 if self.queue is None else self.queue.fill
+
+
+def _leave_out_common(module: Any, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    """Keep what both encoders have in common once, under the query encoder's name."""
+    for name in module._common:
+        del state[f"{prefix}key_encoder.{name}"]
+
+
+def _put_in_common(module: Any, state: dict[str, Any], prefix: str, *_others: Any) -> None:
+    for name in module._common:
+        query = state.get(f"{prefix}query_encoder.{name}")
+        if query is not None:
+            state[f"{prefix}key_encoder.{name}"] = query

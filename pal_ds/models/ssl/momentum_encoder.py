@@ -13,8 +13,25 @@ Encoder = TypeVar("Encoder", bound=nn.Module)
 
 
 def momentum_copy(query_encoder: Encoder) -> Encoder:
-    """A key encoder: equal weights and buffers, no gradients."""
-    return copy.deepcopy(query_encoder).requires_grad_(False)
+    """A key encoder: equal weights and buffers, no gradients.
+
+    Where a part of the query encoder is frozen, both have that part in common: it never moves, so a copy would be the
+    same for ever.
+    """
+    frozen = [parameter for parameter in query_encoder.parameters() if not parameter.requires_grad]
+    trains = any(parameter.requires_grad for parameter in query_encoder.parameters())
+    common = {id(parameter): parameter for parameter in frozen} if trains else {}
+    return copy.deepcopy(query_encoder, common).requires_grad_(False)
+
+
+def common_names(key_encoder: nn.Module, query_encoder: nn.Module) -> list[str]:
+    """Return the names of the parameters that a key encoder has in common with its query encoder."""
+    queries = dict(query_encoder.named_parameters(remove_duplicate=False))
+    return [
+        name
+        for name, parameter in key_encoder.named_parameters(remove_duplicate=False)
+        if queries.get(name) is parameter
+    ]
 
 
 class MomentumUpdate(nn.Module):
@@ -46,9 +63,9 @@ class MomentumUpdate(nn.Module):
             query_encoder: where to; finite.
             applied: float scalar on the device, 0 where nothing is to move; None is 1.
         """
-        keys = [parameter.data for parameter in key_encoder.parameters()]
-        queries = [parameter.data for parameter in query_encoder.parameters()]
-        assert len(keys) == len(queries), "query and key encoder differ"
+        both = list(zip(key_encoder.parameters(), query_encoder.parameters(), strict=True))
+        keys = [key.data for key, query in both if key is not query]
+        queries = [query.data for key, query in both if key is not query]
         rate: Tensor | float = 1.0 - self.momentum
         if self.steps:
             progress = (self.updates / self.steps).clamp(max=1.0)

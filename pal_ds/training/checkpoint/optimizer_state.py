@@ -29,6 +29,8 @@ def read_optimizer_state(engine: TrainEngine) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {STEP_KEY: torch.tensor([step], dtype=torch.float64)}
     if step == 0:
         return tensors
+    if inner is not optimizer:
+        _link_partitions(optimizer)
     for name, parameter in engine.optimizer_params.items():
         for moment in _MOMENTS:
             value = _full_state(optimizer, inner, parameter, moment)
@@ -87,6 +89,12 @@ def _step_device(inner: Any, parameter: Tensor) -> torch.device:
     return parameter.device if beside else torch.device("cpu")
 
 
+def _link_partitions(optimizer: Any) -> None:
+    """Let parameters find their moments; DeepSpeed does so when only the first group has any."""
+    optimizer._hp_optimizer_states_linked = False
+    optimizer._lazy_init_hp_params_optimizer_state()
+
+
 def _create_partitioned_state(optimizer: Any, inner: Any) -> None:
     """Make the lazy moments exist, by a step of zero gradients at learning rate 0, which changes no weight."""
     rates = [group["lr"] for group in inner.param_groups]
@@ -100,4 +108,4 @@ def _create_partitioned_state(optimizer: Any, inner: Any) -> None:
         group["lr"] = rate
         partition.grad = None
         partition.data.copy_(old)
-    optimizer._lazy_init_hp_params_optimizer_state()
+    _link_partitions(optimizer)
