@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from pal_ds import __version__
+from pal_ds.cli import export_localizer
 
 TASKS = {
     "tad": "temporal action detection: G-TAD or BMN with classes; mAP",
@@ -30,6 +31,7 @@ examples:
   pal-transfer --task tac --config tac_ucf101 \\
       model.backbone=backbone.safetensors data.shards=s3://bucket/ucf101 run.dir=runs/tac
   pal-transfer --options          every option, its default and meaning
+  pal-transfer export --help      a trained head with its encoder as one folder, for pal-localize
 
 The run folder gets config.yaml, metrics.jsonl, checkpoints/epoch-<n>/, predictions.json (official form),
 result.json and, for tad, report.html.
@@ -40,6 +42,9 @@ Exit status: 0 done; 75 stopped by a signal, run it again; 2 bad config or malfo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see ``--help``."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["export"]:
+        return export_localizer.main(words[1:])
     parser = argparse.ArgumentParser(
         prog="pal-transfer",
         description="Train and score a localization head on frozen features.",
@@ -55,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--options", action="store_true", help="list every option and leave")
     parser.add_argument("override", nargs="*", metavar="section.key=value", help="laid over the config")
-    options = parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(words)
     if options.options:
         return _list_options()
     if options.task is None or options.config is None:
