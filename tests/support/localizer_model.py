@@ -37,11 +37,15 @@ class Trained:
 
     def predictions(self) -> dict[str, list[dict[str, Any]]]:
         """What the run's own evaluation predicted."""
-        found: dict[str, list[dict[str, Any]]] = json.loads((self.run / "predictions.json").read_text())["results"]
+        found: dict[str, list[dict[str, Any]]] = json.loads((self.run / "predictions.json").read_text())[
+            "results"
+        ]
         return found
 
 
-def make_action_video(path: Path, *, start: float, end: float, seconds: float = SECONDS, size: str = "96x64") -> Path:
+def make_action_video(
+    path: Path, *, start: float, end: float, seconds: float = SECONDS, size: str = "96x64"
+) -> Path:
     """Encode a still test picture (with a tone) that moves between two moments, as a browser plays it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     moving = f"if(between(t,{start},{end}),mod(40*t,30),0)"
@@ -66,10 +70,7 @@ def make_run(folder: Path, *, head: str = "gtad", task: str = "tad", **data: Any
     for number, (start, end) in enumerate(((1.0, 3.0), (2.5, 6.0), (4.0, 7.0))):
         make_action_video(videos / f"v_clip{number}.mp4", start=start, end=end)
         rows = [{"segment": [start, end], "label": ("a <b>& turn", "jump")[number % 2]}]
-        for subset in ("training", "validation"):
-            name = f"clip{number}"
-            database[name] = {"subset": "training", "duration": SECONDS, "annotations": rows}
-        del subset
+        database[f"clip{number}"] = {"subset": "training", "duration": SECONDS, "annotations": rows}
     truth.write_text(json.dumps({"database": database}))
     backbone, spec = load_backbone(str(encoder))
     options = ExtractOptions(stride=4)
