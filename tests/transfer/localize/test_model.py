@@ -1,5 +1,6 @@
 """A head exported with its encoder predicts what the run's own evaluation predicted, or is refused."""
 
+import hashlib
 import json
 import shutil
 
@@ -80,7 +81,7 @@ def test_another_encoder_is_refused(trained, tmp_path, capsys):
 
 def test_runs_that_can_not_be_exported_are_refused(trained, tmp_path, capsys):
     for name, change, parts in (
-        ("nothing", lambda run: shutil.rmtree(run), ["no config.yaml"]),
+        ("nothing", shutil.rmtree, ["no config.yaml"]),
         ("vg", lambda run: (run / "config.yaml").write_text("# task: vg\n"), ["task vg", "tad or apg"]),
         ("damaged", lambda run: (run / "config.yaml").write_text("# task: tad\n[1]"), ["damaged"]),
         ("untrained", lambda run: shutil.rmtree(run / "checkpoints"), ["no committed epoch"]),
@@ -119,8 +120,6 @@ def changed(trained, tmp_path, change):
 
 def rewrite_head(folder, document, change):
     """Change the tensors of the head and let ``model.json`` know of it."""
-    import hashlib
-
     tensors = safetensors.torch.load_file(folder / "head.safetensors")
     change(tensors)
     data = safetensors.torch.save(tensors)
@@ -129,8 +128,6 @@ def rewrite_head(folder, document, change):
 
 
 def other_encoder(folder, document):
-    import hashlib
-
     export_backbone("random:i3d@0.125", str(folder / "encoder.safetensors"))
     data = (folder / "encoder.safetensors").read_bytes()
     document["files"]["encoder.safetensors"]["sha256"] = hashlib.sha256(data).hexdigest()

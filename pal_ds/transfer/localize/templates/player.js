@@ -110,8 +110,12 @@
     for (const name of ["timeupdate", "seeked", "loadedmetadata"]) film.addEventListener(name, move);
     film.addEventListener("error", () => { byId("broken").hidden = false; });
     if (film.error) byId("broken").hidden = false;
-    const asked = /^#t=([\d.]+)$/.exec(location.hash);
-    if (asked) seek(Number(asked[1]), false);
+    const asked = () => {
+      const moment = /^#t=([\d.]+)$/.exec(location.hash);
+      if (moment) seek(Number(moment[1]), false);
+    };
+    window.addEventListener("hashchange", asked);
+    asked();
   }
   draw();
   ticks();
