@@ -121,6 +121,7 @@ def test_a_click_on_an_action_seeks_the_player(page, tmp_path):
         high = low.replace("0.1", "0.95")
         browser.evaluate(f"({high})(document.getElementById('threshold'))")
         assert browser.evaluate("document.getElementById('count').textContent") == "1"
+        browser.evaluate("document.getElementById('film').pause()")
         for moment in (6.25, 3.5):
             browser.open(page, f"#t={moment}")
             browser.until(f"document.getElementById('film').currentTime === {moment}")
