@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pal_ds import storage
+from pal_ds.cli import transfer
 from pal_ds.cli.localize import main
 from pal_ds.transfer.localize import film, localizer
 from pal_ds.transfer.metrics.evaluate import evaluate
@@ -226,3 +228,26 @@ def test_killed_in_the_middle_it_goes_on(trained, tmp_path):
     assert set(results(tmp_path / "out")) == {f"film{number}" for number in range(4)}
     # What the killed process left in the scratch folder is gone.
     assert not list(tmp_path.glob("pal-localize-*"))
+
+
+@pytest.mark.slow
+def test_model_videos_and_results_in_a_bucket(trained, s3_env, capsys):
+    bucket = s3_env.bucket("localize")
+    bucket = bucket if bucket.startswith("s3://") else f"s3://{bucket}"
+    model, out = f"{bucket}/model", f"{bucket}/found"
+    words = ["export", str(trained.run), "--encoder", str(trained.encoder), "--out", model]
+    assert transfer.main(words) == 0
+    video = trained.videos / "v_clip1.mp4"
+    storage.upload_file(video, f"{bucket}/videos/v_clip1.mp4")
+    for said in ("localized", "skipped"):
+        capsys.readouterr()
+        command = [f"{bucket}/videos/", "--model", model, "--out", out, "--device", "cpu", "--json"]
+        assert main(command) == 0
+        assert json.loads(capsys.readouterr().out)[said] == 1
+    rows = json.loads(storage.read_bytes(f"{out}/results.json"))["results"]["clip1"]
+    wanted = trained.predictions()["clip1"]
+    np.testing.assert_allclose([r["segment"] for r in rows], [r["segment"] for r in wanted], rtol=1e-4)
+    # A browser can't read a bucket: the film lies beside the page.
+    assert storage.read_bytes(f"{out}/actions/clip1.mp4") == video.read_bytes()
+    assert b'src="clip1.mp4"' in storage.read_bytes(f"{out}/actions/clip1.html")
+    assert b"actions/clip1.html" in storage.read_bytes(f"{out}/index.html")
