@@ -1,22 +1,21 @@
-"""Extraction against its limit, and its memory on a long video.
+"""Extraction against a bare loop of decode and forward, and its memory on a long video.
 
-    python -m benchmarks.extraction.run --rounds 3 --out benchmarks/extraction/results.json
+    python -m benchmarks.extraction.run --out benchmarks/extraction/ratio.json
+    python -m benchmarks.extraction.run --short-count 1000 --out benchmarks/extraction/ratio.json
 
 - bound: decode, resize and forward of the same clips in a bare loop: one thread of control, no files, no checks.
 - ours: ``launch/extract.py``'s own function, files and sidecars included.
 
-Both take the same videos, batches, weights and threads, in turns. ``--hour`` extracts a video of one hour through the
-command and reports the peak memory of its process.
+Both take the same videos, batches, weights, precision and threads, in turns, for I3D and a small video transformer,
+on one long video and on many short ones. ``--hour`` extracts a video of one hour through the command and reports the
+peak memory of its process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,128 +23,84 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torchcodec.decoders import VideoDecoder
 
+from benchmarks.extraction.bare_loop import BareLoop
+from benchmarks.extraction.footage import make_hour, make_videos
+from benchmarks.extraction.small_vit import CHOICE
+from benchmarks.machine import machine
+from pal_ds.config.backbones import BACKBONES
 from pal_ds.transfer.backbone_export import load_backbone
-from pal_ds.transfer.extraction.extractor import ExtractOptions, claim_destination, extract_videos
-from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.destination import claim_destinations
+from pal_ds.transfer.extraction.extractor import extract_videos
+from pal_ds.transfer.extraction.frozen_encoder import PRECISIONS, ClipEncoder
+from pal_ds.transfer.extraction.options import ExtractOptions
+from pal_ds.transfer.extraction.pipeline.throughput import summary
 from pal_ds.transfer.extraction.video_source import list_videos
 
 ROOT = Path(__file__).resolve().parents[2]
-CHUNK = 128
+NETWORKS = {"i3d": "i3d", "vit": CHOICE.name}
+GOAL = 0.9
 
 
-def make_videos(folder: Path, count: int, seconds: int, size: str) -> None:
-    """Encode moving test pictures with noise, as H.264 with its usual settings."""
-    folder.mkdir(parents=True)
-    for number in range(count):
-        source = f"testsrc2=s={size}:r=25:d={seconds},hue=h={number * 40},noise=alls=12:allf=t"
-        words = [
-            "ffmpeg",
-            "-v",
-            "error",
-            "-f",
-            "lavfi",
-            "-i",
-            source,
-            "-c:v",
-            "libx264",
-            "-preset",
-            "veryfast",
-        ]
-        subprocess.run([*words, str(folder / f"v_{number:02d}.mp4")], check=True)
-
-
-def bare_loop(folder: Path, encoder: ClipEncoder, backbone: torch.nn.Module, *, batch: int) -> int:
-    """Decode, resize, crop and encode every clip of every video; returns the number of clips."""
-    frames_a_clip, size, short = encoder.spec.clip_frames, encoder.size, encoder.short_side
-    mean = torch.tensor(encoder.spec.mean).view(3, 1, 1, 1)
-    std = torch.tensor(encoder.spec.std).view(3, 1, 1, 1)
-    clips = 0
-    for path in sorted(folder.glob("*.mp4")):
-        decoder = VideoDecoder(str(path), seek_mode="exact", num_ffmpeg_threads=1)
-        whole = len(decoder) // frames_a_clip * frames_a_clip
-        waiting: list[torch.Tensor] = []
-        for begin in range(0, whole, CHUNK):
-            frames = decoder.get_frames_in_range(begin, min(begin + CHUNK, whole)).data
-            height, width = frames.shape[2:]
-            scale = short / min(height, width)
-            target = [max(size, round(side * scale)) for side in (height, width)]
-            frames = F.interpolate(frames, size=target, mode="bilinear", antialias=True)
-            top, left = (target[0] - size) // 2, (target[1] - size) // 2
-            frames = frames[:, :, top : top + size, left : left + size]
-            waiting += frames.reshape(-1, frames_a_clip, *frames.shape[1:]).unbind()
-            while len(waiting) >= batch or (waiting and begin + CHUNK >= whole):
-                some, waiting = waiting[:batch], waiting[batch:]
-                with torch.inference_mode():
-                    scaled = torch.stack(some).transpose(1, 2).float().div_(255).sub_(mean).div_(std)
-                    clips += len(backbone(scaled))
-    return clips
-
-
-def ours(folder: Path, encoder: ClipEncoder, out: Path, *, batch: int) -> int:
-    """Extract the same videos as the command does; returns the number of clips."""
-    options = ExtractOptions(batch=batch)
-    claim_destination(str(out), options.settings(encoder))
+def ours(
+    folder: Path, encoder: ClipEncoder, out: Path, options: ExtractOptions
+) -> tuple[int, dict[str, Any]]:
+    """Extract a folder as the command does; returns the number of clips, and where the time went."""
+    claim_destinations(str(out), options.settings(encoder))
     tally = extract_videos(list_videos(str(folder)), encoder, str(out), options)
     assert not tally.failures, tally.failures
-    return tally.clips
+    assert tally.figures is not None
+    return tally.clips, summary([tally.figures])
 
 
-def compare(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """Measure both sides in turns; the ratio is the median of the rounds' ratios."""
-    make_videos(scratch / "videos", arguments.videos, arguments.seconds, arguments.frame)
-    backbone, spec = load_backbone(f"random:i3d@{arguments.width}")
-    encoder = ClipEncoder(backbone, spec, size=arguments.size)
-    rounds = []
+def compare(network: str, videos: Path, arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Measure both sides in turns on one network and one set; ratios are those of neighbouring runs."""
+    backbone, spec = load_backbone(f"random:{NETWORKS[network]}@{arguments.width}")
+    encoder = ClipEncoder(
+        backbone, spec, size=arguments.size, device=arguments.device, precision=arguments.precision
+    )
+    options = ExtractOptions(batch=arguments.batch, workers=arguments.workers, precision=arguments.precision)
+    bare = BareLoop(encoder, backbone, batch=arguments.batch)
+    rounds: list[dict[str, float]] = []
+    shares: dict[str, Any] = {}
     for number in range(arguments.rounds + 1):
         begun = time.perf_counter()
-        bound = bare_loop(scratch / "videos", encoder, backbone, batch=arguments.batch)
+        bound = bare.run(videos)
         between = time.perf_counter()
-        own = ours(scratch / "videos", encoder, scratch / f"out{number}", batch=arguments.batch)
+        own, shares = ours(videos, encoder, scratch / f"{network}-{videos.name}-{number}", options)
         ended = time.perf_counter()
         assert own == bound, (own, bound)
         if number:  # the first warms caches
             rounds.append({"bound": bound / (between - begun), "ours": own / (ended - between)})
     return {
-        "videos": arguments.videos,
-        "frame": arguments.frame,
+        "network": network,
+        "set": videos.name,
+        "videos": len(list(videos.iterdir())),
         "clips": own,
-        "width": arguments.width,
-        "size": arguments.size,
-        "threads": torch.get_num_threads(),
         "rounds": rounds,
-        "bound_clips_per_second": statistics.median(entry["bound"] for entry in rounds),
-        "ours_clips_per_second": statistics.median(entry["ours"] for entry in rounds),
-        "ratio": statistics.median(entry["ours"] / entry["bound"] for entry in rounds),
+        "bound_clips_per_second": quartiles([entry["bound"] for entry in rounds]),
+        "ours_clips_per_second": quartiles([entry["ours"] for entry in rounds]),
+        "ratio": quartiles([entry["ours"] / entry["bound"] for entry in rounds]),
+        "shares_of_the_last_round": shares,
     }
+
+
+def quartiles(values: list[float]) -> dict[str, float]:
+    """Return median and quartiles."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return {"median": round(float(middle), 3), "q1": round(float(low), 3), "q3": round(float(high), 3)}
 
 
 def hour(scratch: Path) -> dict[str, Any]:
     """Extract an hour of video (90,000 frames) through the command; peak memory of its process."""
-    make_videos(scratch / "minute", 1, 60, "320x240")
-    (scratch / "hour").mkdir()
-    loop = ["-stream_loop", "59", "-i", str(scratch / "minute/v_00.mp4"), "-c", "copy"]
-    subprocess.run(["ffmpeg", "-v", "error", *loop, str(scratch / "hour/v_hour.mp4")], check=True)
+    make_hour(scratch / "hour", scratch)
     words = ["--checkpoint", "random:i3d@0.125", "--size", "56", "--stride", "40", "--json"]
+    places = ["--videos", str(scratch / "hour"), "--out", str(scratch / "long")]
     begun = time.perf_counter()
-    done = subprocess.run(
-        [
-            sys.executable,
-            "launch/extract.py",
-            *words,
-            "--videos",
-            str(scratch / "hour"),
-            "--out",
-            str(scratch / "long"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "launch/extract.py", *words, *places]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return {
         "clips": json.loads(done.stdout)["clips"],
         "seconds": round(time.perf_counter() - begun, 1),
@@ -154,32 +109,70 @@ def hour(scratch: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def ratios(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Measure every network on every set."""
+    torch.set_num_threads(arguments.torch_threads or torch.get_num_threads())
+    BACKBONES.add(CHOICE)
+    if "long" in arguments.sets:
+        make_videos(scratch / "long", 1, arguments.long_seconds, arguments.frame)
+    if "short" in arguments.sets:
+        make_videos(scratch / "short", arguments.short_count, arguments.short_seconds, arguments.frame)
+    rows = []
+    for network in arguments.networks:
+        for name in arguments.sets:
+            rows.append(compare(network, scratch / name, arguments, scratch))
+            ratio = rows[-1]["ratio"]
+            sys.stderr.write(f"{network} {name}: {ratio['median']} ({ratio['q1']} to {ratio['q3']})\n")
+    names = (
+        "frame",
+        "width",
+        "size",
+        "batch",
+        "workers",
+        "precision",
+        "device",
+        "short_seconds",
+        "long_seconds",
+    )
+    return {
+        "goal": GOAL,
+        "reached": all(row["ratio"]["median"] >= GOAL for row in rows),
+        "rows": rows,
+        **{name: getattr(arguments, name) for name in names},
+    }
+
+
+def main(words: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--videos", type=int, default=4)
-    parser.add_argument("--seconds", type=int, default=30, help="of each video")
-    parser.add_argument("--frame", default="320x240", help="of the videos, pixels")
-    parser.add_argument("--width", type=float, default=0.25, help="of the I3D; 1 is the paper's")
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--hour", action="store_true", help="measure memory on one hour of video instead")
-    parser.add_argument("--out", type=Path, help="JSON file")
-    arguments = parser.parse_args()
+    add = parser.add_argument
+    add("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    add("--sets", nargs="+", choices=["long", "short"], default=["long", "short"])
+    add("--long-seconds", type=float, default=120, help="of the long video")
+    add("--short-count", type=int, default=100, help="short videos; 1000 for the figure that is reported")
+    add("--short-seconds", type=float, default=2, help="of each short video")
+    add("--frame", default="320x240", help="of the videos, pixels")
+    add("--width", type=float, default=0.25, help="of the networks; 1 is the published")
+    add("--size", type=int, default=112)
+    add("--batch", type=int, default=16)
+    add("--workers", type=int, default=0, help="as the command's")
+    add("--precision", choices=list(PRECISIONS), default="fp32")
+    add("--device", default="cpu")
+    add("--torch-threads", type=int, default=0, help="0: as torch chooses")
+    add("--rounds", type=int, default=5, help="counted; one more warms up")
+    add("--hour", action="store_true", help="measure memory on one hour of video instead")
+    add("--out", type=Path, help="JSON file")
+    arguments = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
-        found = hour(Path(folder)) if arguments.hour else compare(arguments, Path(folder))
-    found = {
-        **found,
-        "machine": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-    }
+        found = hour(Path(folder)) if arguments.hour else ratios(arguments, Path(folder))
+    found = {**found, **machine()}
     print(json.dumps(found, indent=1))
     if arguments.out:
         arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from launch.demo.pictures import training_pairs
 from pal_ds.config import load_config
+from pal_ds.viz.training_pairs import training_pairs
 
 
 def main() -> None:
@@ -31,7 +31,10 @@ def main() -> None:
     fixed = [f"data.shards={options.shards}", "run.dir=unused", "data.workers=0"]
     fixed += [f"data.group_size={group}", f"data.global_batch={group}"]
     config = load_config(options.config, [*fixed, *options.settings])
-    options.out.write_bytes(training_pairs(config, count=options.pairs).data)
+    picture = training_pairs(config, count=options.pairs)
+    if picture is None:
+        parser.error(f"--config {options.config}: its objective looks at one view, so there are no pairs")
+    options.out.write_bytes(picture.data)
 
 
 if __name__ == "__main__":

@@ -130,16 +130,13 @@ def _report(
     recordings: list[footage.Recording],
     sections: tuple[Section, ...],
 ) -> Path:
-    from launch.demo.pictures import similarity_picture, training_pairs
-    from pal_ds import storage
-    from pal_ds.config import load_config
+    from launch.demo.pictures import similarity_picture
     from pal_ds.viz.report_page import StepRun, Table, write_report
-    from pal_ds.viz.run_facts import collect_run
+    from pal_ds.viz.run_facts import collect_run, read_config
+    from pal_ds.viz.training_pairs import training_pairs
 
     with console.stage("draw the report"):
-        config_file = folder / "config.yaml"
-        config_file.write_bytes(storage.read_bytes(f"{run}/config.yaml"))
-        strips = training_pairs(load_config(config_file, ["data.workers=0"]))
+        strips = training_pairs(read_config(run))
         close_up = similarity_picture(
             folder / "footage" / CLOSE_UP,
             run,
@@ -150,7 +147,7 @@ def _report(
     rows = tuple((recording.label, recording.name, recording.split) for recording in recordings)
     data = dataclasses.replace(
         data,
-        strips=(strips,),
+        strips=(strips,) if strips is not None else (),
         similarity=(close_up,),
         sections=sections,
         steps=tuple(

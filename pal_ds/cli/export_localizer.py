@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pal_ds.formats.backbone_file import BackboneError
     from pal_ds.formats.feature_folder import FeatureError
     from pal_ds.transfer.datasets.annotations import AnnotationError
+    from pal_ds.transfer.localize.errors import ModelError
     from pal_ds.transfer.localize.export import ExportOptions, export_model
-    from pal_ds.transfer.localize.model_folder import ModelError
 
     options = ExportOptions(
         features=arguments.features,

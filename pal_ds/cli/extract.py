@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from pal_ds import __version__, storage
 from pal_ds.cli import import_features
 from pal_ds.config.base import ConfigError
@@ -19,17 +21,19 @@ from pal_ds.formats.feature_folder import FeatureError, FeatureStore
 from pal_ds.formats.shardset import ShardSetError
 from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.transfer.datasets.annotation_rows import read_database
-from pal_ds.transfer.extraction.extractor import (
-    ExtractOptions,
-    Tally,
-    VideoFailure,
-    claim_destination,
-    extract_videos,
-    finished_videos,
+from pal_ds.transfer.extraction.destination import (
+    claim_destinations,
+    finished_everywhere,
+    readout_url,
     write_errors,
 )
-from pal_ds.transfer.extraction.frozen_encoder import CROPS, ClipEncoder
+from pal_ds.transfer.extraction.extractor import extract_videos
+from pal_ds.transfer.extraction.frozen_encoder import CROPS, PRECISIONS, ClipEncoder
+from pal_ds.transfer.extraction.options import DTYPES, ExtractOptions
+from pal_ds.transfer.extraction.pipeline.throughput import sentence, summary
 from pal_ds.transfer.extraction.progress import ExtractProgress
+from pal_ds.transfer.extraction.readouts import HELP as READOUTS
+from pal_ds.transfer.extraction.tally import Tally, VideoFailure
 from pal_ds.transfer.extraction.video_source import VideoSourceError, deal_videos, list_videos
 from pal_ds.transfer.feature_formats import FORMATS
 
@@ -49,6 +53,10 @@ examples
     deepspeed --module pal_ds.cli.extract --checkpoint backbone.safetensors --videos thumos/ --out features/thumos \\
       --stride 4 --format opentad --format actionformer --annotations thumos14.json
 
+  A transformer's last layers, pooled and as tokens, four times a second, in half precision:
+    pal-extract --checkpoint backbone.safetensors --videos videos/ --out features/ --stride-seconds 0.25 \
+      --layers output,layer:-3,last4 --keep-tokens --precision bf16 --dtype float16 --batch 64
+
   Two processes without a GPU; a shard set's val split:
     deepspeed --num_accelerators 2 --module pal_ds.cli.extract --checkpoint runs/pal-1 \\
       --videos s3://bucket/k400-shards --split val --out features/val --device cpu
@@ -57,12 +65,14 @@ examples
     pal-extract import --help
 
 what is written
-  DEST/v_<id>.npy    float32 [T, C]; <id> is the file's stem, or the sample's key in a shard set
+  DEST/v_<id>.npy    [T, C], float32 or what --dtype says; <id> is the file's stem, or the sample's key in a shard
+                     set
   DEST/v_<id>.json   fps, clip_frames, stride, offset, duration, frames, checkpoint digest, …
                      feature t is centred at (t * stride + clip_frames / 2) / fps seconds
   DEST/extract.json  the settings all files share; other settings need another folder or --overwrite
   DEST/errors.jsonl  a line for every video that could not be read (absent if there is none)
   DEST/<format>/     what --format adds
+  DEST/<layer>/      with --layers all of this but errors.jsonl for each, in place of DEST itself
 
   Frames after the last whole clip are left out. A video shorter than one clip gives one feature, its last
   frame repeated. Stop it when you like: finished videos are never done twice.
@@ -82,10 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments)
     except (ConfigError, BackboneError, VideoSourceError, ShardSetError, FeatureError) as error:
         return _say(error, USAGE)
-    except (storage.StorageAccessError, storage.StorageNotFoundError) as error:
-        return _say(error, USAGE)
     except storage.StorageError as error:
-        return _say(error, FAILED)
+        refused = isinstance(error, (storage.StorageAccessError, storage.StorageNotFoundError))
+        return _say(error, USAGE if refused else FAILED)
+    except torch.OutOfMemoryError as error:
+        first = str(error).split(". ")[0]
+        return _say(f"--batch = {arguments.batch}: {first}; use a smaller one", FAILED)
     except KeyboardInterrupt:
         return _say("stopped; run the same command again to go on", 130)
 
@@ -97,10 +109,15 @@ def _run(arguments: argparse.Namespace) -> int:
     options = ExtractOptions(
         clip_frames=arguments.clip_frames,
         stride=arguments.stride,
+        stride_seconds=arguments.stride_seconds,
         fps=arguments.fps,
         size=arguments.size,
         short_side=arguments.short_side,
         crop=arguments.crop,
+        layers=tuple(filter(None, (arguments.layers or "").split(","))),
+        keep_tokens=arguments.keep_tokens,
+        precision=arguments.precision,
+        dtype=arguments.dtype,
         batch=arguments.batch,
         workers=arguments.workers,
         threads=arguments.threads,
@@ -115,17 +132,22 @@ def _run(arguments: argparse.Namespace) -> int:
             size=options.size,
             short_side=options.short_side,
             crop=options.crop,
+            precision=options.precision,
+            readouts=options.readouts(),
         )
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError("--short-side", options.short_side, str(error)) from error
     videos = list_videos(arguments.videos, split=arguments.split)
     started = time.monotonic()
     with Peers(place) as peers:
+        settings = options.settings(encoder)
         if place.rank == 0:
-            claim_destination(arguments.out, options.settings(encoder), overwrite=arguments.overwrite)
+            claim_destinations(arguments.out, settings, overwrite=arguments.overwrite)
         peers.gather(None)
         mine = deal_videos(videos, place.rank, place.world_size)
-        finished = finished_videos(arguments.out)
+        finished = finished_everywhere(arguments.out, list(settings))
         with ExtractProgress(mine, finished, visible=place.rank == 0 and not arguments.json) as progress:
             tally = extract_videos(
                 mine, encoder, arguments.out, options, finished=finished, on_video=progress.advance
@@ -134,8 +156,11 @@ def _run(arguments: argparse.Namespace) -> int:
         total = _add_up(tallies)
         if place.rank == 0:
             write_errors(arguments.out, total.failures)
-            _write_formats(arguments.out, arguments.format, database)
-            _report(total, len(videos), time.monotonic() - started, place, arguments)
+            for readout in encoder.readouts:
+                if readout.pooled:
+                    _write_formats(readout_url(arguments.out, readout, options), arguments.format, database)
+            times = summary([each.figures for each in tallies if each.figures])
+            _report(total, len(videos), time.monotonic() - started, times, place, arguments)
         peers.gather(None)
     return WITH_ERRORS if total.failures else DONE
 
@@ -168,7 +193,14 @@ def _add_up(tallies: Sequence[Tally]) -> Tally:
     return total
 
 
-def _report(total: Tally, videos: int, seconds: float, place: Place, arguments: argparse.Namespace) -> None:
+def _report(
+    total: Tally,
+    videos: int,
+    seconds: float,
+    times: dict[str, Any],
+    place: Place,
+    arguments: argparse.Namespace,
+) -> None:
     for line in total.warnings:
         sys.stderr.write(f"warning: {line}\n")
     out = storage.redact(arguments.out)
@@ -183,14 +215,16 @@ def _report(total: Tally, videos: int, seconds: float, place: Place, arguments: 
             "seconds": round(seconds, 3),
             "ranks": place.world_size,
             "formats": list(dict.fromkeys(["npy", *arguments.format])),
+            **times,
         }
         sys.stdout.write(json.dumps(summary) + "\n")
         return
-    rate = f", {total.clips / seconds:.1f} clips/s" if total.clips else ""
     sys.stdout.write(
-        f"{videos} videos: {total.written} extracted ({total.clips} features{rate}), "
+        f"{videos} videos: {total.written} extracted ({total.clips} features), "
         f"{total.skipped} finished before, {len(total.failures)} failed; features in {out}\n"
     )
+    if total.clips:
+        sys.stdout.write(f"{sentence(times)}\n")
     if total.failures:
         where = storage.redact(storage.join(arguments.out, "errors.jsonl"))
         first = min(total.failures, key=lambda failure: failure.id)
@@ -239,6 +273,13 @@ def _parser() -> argparse.ArgumentParser:
         help="sampled frames between clips (default: clip frames, no overlap)",
     )
     add(
+        "--stride-seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds between clips instead, in videos of whatever frame rate; each clip begins at the nearest frame",
+    )
+    add(
         "--fps",
         type=_rate,
         default=0.0,
@@ -248,8 +289,33 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=0, help="side of the square input in pixels (default: as trained)")
     add("--short-side", type=int, default=0, help="resize to this before cropping (default: size * 8/7)")
     add("--crop", choices=CROPS, default="centre", help="three: mean of three crops along the longer side")
-    add("--batch", type=int, default=16, help="clips per forward pass (default: 16)")
-    add("--workers", type=int, default=1, help="videos worked on at a time per rank (default: 1)")
+    add(
+        "--layers",
+        metavar="NAME,…",
+        help=f"read all of these in one pass, each into DEST/<name>/ (with - for :): {READOUTS}. Default: output, "
+        "into DEST itself",
+    )
+    add(
+        "--keep-tokens",
+        action="store_true",
+        help="keep the tokens behind each pooled feature too: [T, places, C] in DEST/tokens/, DEST/tokens-K/",
+    )
+    add(
+        "--precision",
+        choices=list(PRECISIONS),
+        default="fp32",
+        help="of the forward pass, by autocast (default: fp32)",
+    )
+    add(
+        "--dtype", choices=DTYPES, default="float32", help="of the arrays that are written (default: float32)"
+    )
+    add("--batch", type=int, default=16, help="clips per forward pass, of several videos (default: 16)")
+    add(
+        "--workers",
+        type=int,
+        default=0,
+        help="videos decoded at a time per rank (default: 1 on a CPU, else the rank's share of the cores, at most 8)",
+    )
     add("--threads", type=int, default=1, help="decoding threads per video (default: 1)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto, one GPU per rank)")
     add(

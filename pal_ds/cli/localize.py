@@ -8,17 +8,21 @@ import sys
 import time
 from collections.abc import Sequence
 
+import torch
+
 from pal_ds import __version__, storage
 from pal_ds.config.base import ConfigError
 from pal_ds.distributed.launcher import meeting_point, read_place
 from pal_ds.distributed.peers import Peers, pick_device
 from pal_ds.formats import exit_status
 from pal_ds.formats.backbone_file import BackboneError
-from pal_ds.transfer.extraction.extractor import VideoFailure, write_errors
+from pal_ds.transfer.extraction.destination import write_errors
+from pal_ds.transfer.extraction.tally import VideoFailure
 from pal_ds.transfer.extraction.video_source import deal_videos, list_videos
 from pal_ds.transfer.localize.destination import INDEX_NAME, claim, finished, sum_up
+from pal_ds.transfer.localize.errors import ModelError
 from pal_ds.transfer.localize.localizer import LocalizeOptions, Localizer, Outcome, gather_videos
-from pal_ds.transfer.localize.model_folder import ModelError, load_model
+from pal_ds.transfer.localize.model_folder import load_model
 from pal_ds.transfer.localize.progress import LocalizeProgress
 from pal_ds.transfer.localize.sampling import encoder_of, options_of
 
@@ -62,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments)
     except (ConfigError, BackboneError, ModelError) as error:
         return _say(error, exit_status.REFUSED)
+    except torch.OutOfMemoryError as error:
+        first = str(error).split(". ")[0]
+        return _say(f"--batch = {arguments.batch}: {first}; use a smaller one", exit_status.FAILED)
     except storage.StorageError as error:
         refused = isinstance(error, (storage.StorageAccessError, storage.StorageNotFoundError))
         return _say(error, exit_status.REFUSED if refused else exit_status.FAILED)
@@ -84,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> int:
     sampling = options_of(
         model.spec.sampling, batch=arguments.batch, workers=arguments.workers, threads=arguments.threads
     )
-    encoder = encoder_of(model, sampling, device)
+    encoder = encoder_of(model.backbone, model.backbone_spec, sampling, device)
     videos, unfound = gather_videos(arguments.videos, list_videos)
     if not videos:
         raise ConfigError("VIDEO", " ".join(failure.source for failure in unfound), unfound[0].error)
@@ -96,9 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
         done = finished(arguments.out, videos)
         mine = [video for video in deal_videos(videos, place.rank, place.world_size) if video.id not in done]
         visible = place.rank == 0 and not arguments.json
-        with LocalizeProgress(
-            mine, model.backbone, stride=sampling.stride, fps=sampling.fps, visible=visible
-        ) as progress:
+        with LocalizeProgress(mine, model.backbone, sampling, visible=visible) as progress:
             outcome = Localizer(model, encoder, sampling, options, arguments.out).run(
                 mine, lambda video, made: progress.advance(video, failed=isinstance(made, VideoFailure))
             )
@@ -185,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto, one GPU per rank)")
     add("--batch", type=int, default=16, help="clips per forward pass (default: 16)")
-    add("--workers", type=int, help="videos worked on at a time per rank (default: extraction's)")
+    add("--workers", type=int, default=0, help="videos decoded at a time per rank (default: by the device)")
     add("--threads", type=int, default=1, help="decoding threads per video (default: 1)")
     add("--overwrite", action="store_true", help="do all videos of DIR anew")
     add("--json", action="store_true", help="one JSON object on stdout, no progress")

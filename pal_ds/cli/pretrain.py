@@ -12,8 +12,11 @@ import argparse
 import logging
 import os
 import sys
+import warnings
+from typing import Any
 
 from pal_ds import __version__
+from pal_ds.formats.closed_pipe import listing
 
 EPILOG = """
 settings:
@@ -30,6 +33,7 @@ other words instead of a run:
   pal-pretrain configs                                 the configs that ship with the package, and their files
   pal-pretrain doctor [--shards URL] [--run-dir URL]   is this machine ready? says the fix where not (pal-doctor)
   pal-pretrain export RUN --out backbone.safetensors   the bare backbone of a run or checkpoint
+  pal-pretrain export RUN --hub DIR | --opentad DIR    the same for model hubs, for OpenTAD
 
 exit status:
   0 done    75 preempted: run the same command again    2 the settings or places are wrong    1 failed
@@ -44,9 +48,9 @@ def main(words: list[str] | None = None) -> int:
     if words[:1] == ["export"]:
         return _export(words[1:])
     if words[:1] == ["options"]:
-        return _options()
+        return listing(_options)
     if words[:1] == ["configs"]:
-        return _configs()
+        return listing(_configs)
     if words[:1] == ["doctor"]:
         from pal_ds.doctor.checkup import doctor
 
@@ -143,23 +147,53 @@ def _pretrain(words: list[str]) -> int:
 def _export(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="pal-pretrain export",
-        description="Write the bare backbone of a run as safetensors: plain keys, metadata to rebuild it.",
+        description="Write the bare backbone of a run for other code: one file, a folder for model hubs, or a "
+        "backbone for OpenTAD. Several may be given at once.",
     )
-    parser.add_argument("run", metavar="RUN", help="run folder or one checkpoint folder, path or URL")
     parser.add_argument(
-        "--out", required=True, metavar="FILE", help="file to write, e.g. backbone.safetensors"
+        "run", metavar="RUN", help="run, one checkpoint, or what was exported before; path or URL"
     )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="safetensors: plain keys, metadata to rebuild it, e.g. backbone.safetensors",
+    )
+    parser.add_argument(
+        "--hub", metavar="DIR", help="config.json, model.safetensors, and a model card filled from the run"
+    )
+    parser.add_argument(
+        "--opentad", metavar="DIR", help="a file to drop into OpenTAD, the encoder, and its part of a config"
+    )
+    parser.add_argument("--license", metavar="ID", help="SPDX id for the model card (default: unknown)")
+    parser.add_argument("--name", help="heading of --hub's model card (default: backbone and objective)")
     args = parser.parse_args(words)
+    if not (args.out or args.hub or args.opentad):
+        parser.error("say what to write: --out FILE, --hub DIR or --opentad DIR")
+    if args.license and not (args.hub or args.opentad):
+        parser.error("--license has no effect without --hub or --opentad")
+    if args.name and not args.hub:
+        parser.error("--name has no effect without --hub")
+    from pal_ds.config import ConfigError
     from pal_ds.formats.backbone_file import BackboneError
     from pal_ds.storage import StorageError
     from pal_ds.transfer.backbone_export import export_backbone
+    from pal_ds.transfer.export.hub_folder import export_hub
+    from pal_ds.transfer.export.opentad import export_opentad
 
+    license_id = args.license or "unknown"
     try:
-        spec = export_backbone(args.run, args.out)
-    except (BackboneError, StorageError) as error:
+        if args.out:
+            sys.stdout.write(f"{args.out}: {export_backbone(args.run, args.out)}\n")
+        if args.hub:
+            spec = export_hub(args.run, args.hub, license_id=license_id, name=args.name)
+            sys.stdout.write(f"{args.hub}: {spec}\n")
+        if args.opentad:
+            sys.stdout.write(
+                f"{args.opentad}: {export_opentad(args.run, args.opentad, license_id=license_id)}\n"
+            )
+    except (BackboneError, ConfigError, StorageError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(f"{args.out}: {spec}\n")
     return 0
 
 
@@ -188,6 +222,16 @@ def _prepare_process(rank: int) -> None:
     )
     for name in ("botocore", "aiobotocore", "s3fs", "fsspec", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warned: set[str] = set()
+
+    def warn(message: Warning | str, *_: Any, **__: Any) -> None:
+        # All ranks read the same config, several times over: one of them says once what it thinks of it.
+        text = " ".join(str(message).split())
+        if rank == 0 and text not in warned:
+            warned.add(text)
+            sys.stderr.write(f"warning: {text}\n")
+
+    warnings.showwarning = warn
     import torch
 
     if not torch.cuda.is_available():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pal_ds.formats.shardset import dump_json
 
 FORMAT = "pal-features/1"
+_OPTIONAL = ("readout", "precision", "tokens")
 
 
 class SidecarError(ValueError):
@@ -43,6 +44,9 @@ class Sidecar:
         checkpoint: SHA-256 of the backbone's weights, or what is known of imported features.
         max_time_error: largest gap in seconds between a frame's time stamp and ``frame / fps``; above a frame
             or two only for variable-rate video read natively.
+        readout: what was read from the backbone: ``output``, ``mean``, ``layer:3``, …
+        precision: of the forward pass: ``fp32``, ``bf16`` or ``fp16``.
+        tokens: places of a clip that were not pooled, e.g. [time, height, width]; the array is [T, *tokens, C].
     """
 
     id: str
@@ -61,6 +65,9 @@ class Sidecar:
     size: int
     checkpoint: str
     max_time_error: float = 0.0
+    readout: str = "output"
+    precision: str = "fp32"
+    tokens: tuple[int, ...] = ()
 
     def centres(self) -> NDArray[np.float64]:
         """Return the centre of every feature in seconds, float64 [T]."""
@@ -69,7 +76,11 @@ class Sidecar:
 
     def to_json(self) -> bytes:
         """Return the file's bytes; equal sidecars give equal bytes."""
-        return dump_json({"format": FORMAT, **dataclasses.asdict(self)})
+        fields = dataclasses.asdict(self)
+        # As files always were, where nothing of this was asked for.
+        usual = {field.name: field.default for field in dataclasses.fields(self) if field.name in _OPTIONAL}
+        kept = {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
+        return dump_json({"format": FORMAT, **kept})
 
     @classmethod
     def from_json(cls, data: bytes) -> Sidecar:
@@ -83,7 +94,8 @@ class Sidecar:
             document: Any = json.loads(data)
             if document.get("format") != FORMAT:
                 raise SidecarError(f"format is {document.get('format')!r}, this version reads {FORMAT!r}")
-            return cls(**{name: value for name, value in document.items() if name in known})
+            values = {name: value for name, value in document.items() if name in known}
+            return cls(**values | {"tokens": tuple(values.get("tokens", ()))})
         except (ValueError, TypeError, AttributeError) as error:
             raise SidecarError(f"feature sidecar: {error}") from error
 

@@ -26,6 +26,7 @@ from pal_ds.formats import exit_status
 from pal_ds.formats.checkpoint import Snapshot
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import Objective, build_objective, read_weights
+from pal_ds.planning.plan_lines import plan_lines
 from pal_ds.planning.run_plan import RunPlan
 from pal_ds.training import startup
 from pal_ds.training.checkpoint.background_saver import Saver
@@ -253,11 +254,14 @@ def _open_log(
     storage.write_bytes(
         storage.join(config.run.dir, "environment.json"), (json.dumps(environment, indent=1) + "\n").encode()
     )
-    details: Mapping[str, Any] = {"world_size": ranks.world_size, "changes": changes}
+    details: Mapping[str, Any] = {
+        "world_size": ranks.world_size,
+        "total_steps": plan.total_steps,
+        "changes": changes,
+    }
     runlog.event("resume" if snapshot is not None else "start", step, **details)
     runlog.status("running", step)
-    verb = "resuming" if snapshot is not None else "starting"
-    log.info("%s at step %d, %d ranks", verb, step, ranks.world_size)
+    sys.stderr.writelines(f"{line}\n" for line in plan_lines(config, plan, step=step))
     if config.validation.wanted and not plan.has_validation:
         log.warning(
             "validation is off: the shard set has no val split (pal-shard build --val-fraction makes one)"

@@ -1,8 +1,8 @@
 """The bare backbone of a run: found, read strictly, and written with plain keys (docs/formats.md, "Checkpoint").
 
-Four kinds of source are understood everywhere a backbone is asked for: a run folder (its newest committed
-checkpoint is taken), one checkpoint folder, an exported ``backbone.safetensors``, and ``random:NAME`` for a network
-that was never trained.
+Five kinds of source are understood everywhere a backbone is asked for: a run folder (its newest committed
+checkpoint is taken), one checkpoint folder, an exported ``backbone.safetensors``, a folder exported for model hubs,
+and ``random:NAME`` for a network that was never trained.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from pal_ds.models.pretrained_weights import OBJECTIVE_PREFIX as PREFIX
 from pal_ds.transfer.random_backbone import PREFIX as RANDOM
 from pal_ds.transfer.random_backbone import build_random
 
+#: Of ``config.json`` in a folder for model hubs.
+HUB_FORMAT = "pal-hub/1"
 _STEP_FOLDER = re.compile(r"step-(\d{8,})")
 _REQUIRED = ("format", "backbone", "width", "feature_dim", "clip_frames", "size", "mean", "std", "options")
 
@@ -59,8 +61,8 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
     """Build the backbone of a run, a checkpoint or an exported file and load its weights strictly.
 
     Args:
-        source_url: RUN folder | ``RUN/checkpoints/step-XXXXXXXX`` | ``backbone.safetensors``; path or URL. Or
-            ``random:NAME[@WIDTH][#SEED]``.
+        source_url: RUN folder | ``RUN/checkpoints/step-XXXXXXXX`` | ``backbone.safetensors`` | a folder with
+            ``config.json`` and ``model.safetensors``; path or URL. Or ``random:NAME[@WIDTH][#SEED]``.
 
     Returns:
         The module on the CPU in eval mode with gradients off, and what is known of it.
@@ -71,6 +73,8 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
     """
     if source_url.startswith(RANDOM):
         return _load_random(source_url)
+    if is_hub_folder(source_url):
+        source_url = storage.join(source_url, "model.safetensors")
     if source_url.endswith(".safetensors"):
         tensors, fields = _read_exported(source_url)
     else:
@@ -98,6 +102,27 @@ def load_backbone(source_url: str) -> tuple[nn.Module, BackboneSpec]:
     backbone.requires_grad_(False).eval()
     spec = BackboneSpec(**fields, digest=weights_digest(tensors), source=storage.redact(source_url))
     return backbone, spec
+
+
+def is_hub_folder(url: str) -> bool:
+    """Tell whether a folder was exported for model hubs, by its ``config.json``.
+
+    Raises:
+        BackboneError: there is one of another kind.
+    """
+    if url.startswith(RANDOM) or url.endswith(".safetensors"):
+        return False
+    names = set(storage.list_names(url, retry=storage.AT_START))
+    if not {"config.json", "model.safetensors"} <= names:
+        return False
+    place = storage.redact(storage.join(url, "config.json"))
+    try:
+        found = json.loads(storage.read_bytes(storage.join(url, "config.json")))["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackboneError(f"{place}: no encoder of format {HUB_FORMAT} ({error})") from error
+    if found != HUB_FORMAT:
+        raise BackboneError(f"{place}: format is {found!r}, this version reads {HUB_FORMAT!r}")
+    return True
 
 
 def _load_random(source: str) -> tuple[nn.Module, BackboneSpec]:

@@ -71,10 +71,13 @@ def film_strips(
     clips = strips[0].frames_jthwc.shape[0]
     cell = 0.72
     width, height = clips * (frames_per_clip * cell + 0.12), cell + 0.62
-    canvas = new_figure(width, len(strips) * height + 0.3 * (len(pairs) - 1) + (0.5 if title else 0.1))
+    # Above the first strip stands its label, and above that the title: inches, however many strips there are.
+    above = 0.75 if title else 0.3
+    whole = len(strips) * height + 0.3 * (len(pairs) - 1) + above
+    canvas = new_figure(width, whole)
     ratios = [ratio for _ in pairs for ratio in (1.0, 1.0, 0.02)][:-1]
     grid = canvas.add_gridspec(
-        len(ratios), 1, height_ratios=ratios, hspace=0.5, left=0, right=1, bottom=0, top=0.94
+        len(ratios), 1, height_ratios=ratios, hspace=0.5, left=0, right=1, bottom=0, top=1 - above / whole
     )
     for number, strip in enumerate(strips):
         row = number // 2 * 3 + number % 2

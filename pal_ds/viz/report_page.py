@@ -83,6 +83,9 @@ class ReportData:
         sections: anything further, e.g. a table of average precision.
         config: the resolved config by section.
         versions: package and version.
+        state: of the run, as ``STATUS.json`` says it.
+        step: the latest step that the logs know of.
+        refresh_seconds: after so many seconds a browser loads the page again; 0 never.
     """
 
     title: str
@@ -100,6 +103,9 @@ class ReportData:
     sections: Sequence[Section] = ()
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    state: str = "unknown"
+    step: int = 0
+    refresh_seconds: int = 0
 
 
 def render(data: ReportData) -> str:
@@ -119,11 +125,13 @@ def render(data: ReportData) -> str:
     replaced = sum(event.get("event") == "replaced" for event in data.events)
     if replaced:
         timeline.append((None, "note", f"clips that could not be decoded and were replaced: {replaced}"))
+    charts, settings = _charts(data), list(_flat(data.config))
     return environment.get_template("report.html").render(
         data=data,
-        charts=_charts(data),
+        charts=charts,
         timeline=timeline,
-        settings=list(_flat(data.config)),
+        settings=settings,
+        contents=_contents(data, charts, timeline, settings),
         style=stylesheet(),
     )
 
@@ -162,6 +170,24 @@ def event_line(event: Mapping[str, Any]) -> tuple[Any, str, str]:
     details = ", ".join(f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in rest.items())
     sentence = sentences.get(kind, kind.replace("_", " "))
     return event.get("step"), kind, f"{sentence} ({details})" if details else sentence
+
+
+def _contents(
+    data: ReportData, charts: Sequence[Any], timeline: Sequence[Any], settings: Sequence[Any]
+) -> list[tuple[str, str]]:
+    """Return anchor and name of the parts that the page has, in its order."""
+    parts: list[tuple[str, str, Any]] = [
+        ("learned", "Has it learned?", data.verdict),
+        ("shown", "What the network is shown", data.strips),
+        ("seen", "What it has learned to see", data.similarity),
+        *((f"more-{number}", section.title, True) for number, section in enumerate(data.sections, 1)),
+        ("training", "How training went", charts),
+        ("events", "What happened", timeline),
+        ("commands", "What was run", data.steps),
+        ("videos", "The videos", data.corpus),
+        ("settings", "Settings and versions", settings or data.versions),
+    ]
+    return [(anchor, name) for anchor, name, there in parts if there]
 
 
 def _charts(data: ReportData) -> list[Chart]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from pal_ds import storage
+from pal_ds.config import Config, config_from_tree
 from pal_ds.viz.learning_verdict import judge
-from pal_ds.viz.report_page import ReportData
+from pal_ds.viz.report_page import ReportData, duration
+
+#: Latest log rows that speed and waiting are taken from.
+_PACE_ROWS = 20
 
 
 class RunError(ValueError):
@@ -28,18 +33,21 @@ def collect_run(url: str, *, title: str = "Pre-training run") -> ReportData:
     environment = _json(url, "environment.json")
     status = _json(url, "STATUS.json")
     metrics = _lines(url, "metrics.jsonl")
+    events = _lines(url, "events.jsonl")
     queue = config.get("queue", {})
     return ReportData(
         title=title,
         subtitle="A network learns, from unlabelled video alone, to recognise an action that was cut out, sped up "
         "or slowed down, and pasted somewhere else.",
-        facts=_facts(url, config, environment, status, metrics),
+        facts=_facts(url, config, environment, status, metrics, _total_steps(events)),
         verdict=judge(metrics, queue_size=int(queue.get("size", 0)), mask_unfilled=_masked(config)),
         metrics=metrics,
         queue_size=int(queue.get("size", 0)),
         mask_unfilled=_masked(config),
-        events=_lines(url, "events.jsonl"),
+        events=events,
         config=config,
+        state=str(status.get("state", "unknown")),
+        step=_latest_step(metrics),
         versions={name: str(value) for name, value in environment.get("versions", {}).items()},
     )
 
@@ -50,13 +58,15 @@ def _facts(
     environment: Mapping[str, Any],
     status: Mapping[str, Any],
     metrics: Sequence[Mapping[str, Any]],
+    total_steps: int | None,
 ) -> tuple[tuple[str, str], ...]:
     model, data, synthesis = (config.get(name, {}) for name in ("model", "data", "synthesis"))
-    steps = max((int(row["step"]) for row in metrics if "step" in row), default=0)
+    step = _latest_step(metrics)
     device = environment.get("device", {})
     facts = [
         ("State", str(status.get("state", "unknown"))),
-        ("Steps", f"{steps}"),
+        ("Steps", f"{step} of {total_steps}" if total_steps else f"{step}"),
+        *_pace(metrics, total_steps, data.get("global_batch"), running=status.get("state") == "running"),
         ("Backbone", f"{model.get('backbone', '?')}, width {model.get('width', '?')}"),
         ("Clips", f"{synthesis.get('clip_frames', '?')} frames, {synthesis.get('size', '?')} px"),
         ("Global batch", f"{data.get('global_batch', '?')} videos"),
@@ -68,6 +78,45 @@ def _facts(
     ]
     commit = environment.get("commit")
     return (*facts, ("Code", str(commit)[:12])) if commit else tuple(facts)
+
+
+def _pace(
+    metrics: Sequence[Mapping[str, Any]], total_steps: int | None, global_batch: Any, *, running: bool
+) -> list[tuple[str, str]]:
+    """Return speed, share of waiting and time left, by the latest rows of a run that goes on."""
+    rows = [row for row in metrics if row.get("videos_per_second")][-_PACE_ROWS:]
+    if not running or not rows:
+        return []
+    speed = statistics.median(float(row["videos_per_second"]) for row in rows)
+    facts = [("Speed", f"{speed:.1f} videos/s")]
+    waits = [float(row["data_wait"]) for row in rows if row.get("data_wait") is not None]
+    if waits:
+        facts.append(("Waiting for data", f"{100 * statistics.median(waits):.0f} % of the time"))
+    if total_steps and global_batch:
+        left = max(0, total_steps - _latest_step(metrics)) * int(global_batch) / speed
+        facts.append(("Time left", f"about {duration(left)}"))
+    return facts
+
+
+def _latest_step(metrics: Sequence[Mapping[str, Any]]) -> int:
+    return max((int(row["step"]) for row in metrics if "step" in row), default=0)
+
+
+def _total_steps(events: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the length that the latest start gave the run; None in runs of before it was noted."""
+    totals = [event["total_steps"] for event in events if event.get("total_steps")]
+    return int(totals[-1]) if totals else None
+
+
+def read_config(url: str) -> Config:
+    """Read the config that a run folder keeps.
+
+    Raises:
+        RunError: there is none, or it is no YAML.
+        ConfigError: it says what no config of this version may.
+        StorageError: the store fails.
+    """
+    return config_from_tree(_config(url))
 
 
 def _masked(config: Mapping[str, Any]) -> bool:

@@ -96,6 +96,7 @@ class Written(NamedTuple):
     shards: Path
     run: Path
     export: Path
+    hub: Path
     features: Path
 
 
@@ -106,14 +107,14 @@ def written(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher) -> Wri
     made = work / "made"
     made.mkdir()
     shards = make_set(made, clips=24)
-    run, export, features = work / "run", work / "backbone.safetensors", work / "features"
+    run, export, hub, features = (work / name for name in ("run", "backbone.safetensors", "hub", "features"))
     video = work / "one.mp4"
     record, content = read_samples(shards, read_manifest(shards)["splits"]["val"]["shards"][0]["name"])[0]
     assert record["bytes"] == len(content)
     video.write_bytes(content)
     commands = (
         ("launch/pretrain.py", words(shards, run, f"run.max_steps={STEPS}", "checkpoint.every_steps=2")),
-        ("launch/pretrain.py", ["export", str(run), "--out", str(export)]),
+        ("launch/pretrain.py", ["export", str(run), "--out", str(export), "--hub", str(hub)]),
         (
             "launch/extract.py",
             [
@@ -125,7 +126,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher) -> Wri
     for script, arguments in commands:
         done = launcher.run(0, arguments, script=script)
         assert done.returncode == 0, done.stderr
-    return Written(shards, run, export, features)
+    return Written(shards, run, export, hub, features)
 
 
 @pytest.mark.slow
@@ -207,6 +208,39 @@ def test_checkpoint(written: Written):
     exported = load_file(written.export)
     assert backbone.keys() == exported.keys()
     assert all(torch.equal(backbone[name], exported[name]) for name in backbone)
+
+
+@pytest.mark.slow
+def test_hub_folder(written: Written):
+    assert sorted(path.name for path in written.hub.iterdir()) == [
+        *("README.md", "config.json", "model.safetensors")
+    ]
+    config = json.loads((written.hub / "config.json").read_text())
+    tensors, exported = load_file(written.hub / "model.safetensors"), load_file(written.export)
+    assert config["format"] == "pal-hub/1"
+    assert config["weights_sha256"] == digest_of(tensors) == digest_of(exported)
+    header = metadata_of(written.hub / "model.safetensors")
+    for name, own in (("hidden_size", "feature_dim"), ("num_frames", "clip_frames"), ("image_size", "size")):
+        assert config[name] == int(header[own])
+    training = config["training"]
+    manifest = read_manifest(written.shards)
+    digest = hashlib.sha256((written.shards / "manifest.json").read_bytes()).hexdigest()
+    assert (training["steps"], training["objective"], training["dataset"]) == (STEPS, "pal", "set")
+    assert training["manifest_sha256"] == digest
+    assert {name: one["clips"] for name, one in training["splits"].items()} == {
+        name: split["clips"] for name, split in manifest["splits"].items()
+    }
+    rows = [json.loads(line) for line in (written.run / "metrics.jsonl").read_text().splitlines()]
+    first, last = [row for row in rows if "val_loss" in row]
+    loss = training["figures"]["loss"]
+    assert (loss["value"], loss["untrained"]) == (last["val_loss"], first["val_loss"])
+    assert (loss["chance"], loss["error"]) == (last["val_chance_loss"], last["val_loss_error"])
+    card = (written.hub / "README.md").read_text()
+    assert f"`train` {manifest['splits']['train']['clips']} clips" in card
+    assert (
+        f"| `loss` | {last['val_loss']:.4g} ± {last['val_loss_error']:.2g} | {first['val_loss']:.4g} |"
+        in card
+    )
 
 
 @pytest.mark.slow

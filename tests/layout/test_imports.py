@@ -22,7 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "pal_ds.distributed": {"pal_ds.config"},
     "pal_ds.data": {"pal_ds.config", "pal_ds.formats", "pal_ds.storage"},
     "pal_ds.models": {"pal_ds.config", "pal_ds.distributed"},
-    "pal_ds.planning": {"pal_ds.config", "pal_ds.data", "pal_ds.formats", "pal_ds.models"},
+    "pal_ds.planning": {"pal_ds.config", "pal_ds.data", "pal_ds.formats", "pal_ds.models", "pal_ds.storage"},
     "pal_ds.doctor": {
         *("pal_ds", "pal_ds.data", "pal_ds.formats", "pal_ds.models", "pal_ds.planning", "pal_ds.storage"),
     },
@@ -41,23 +41,17 @@ ARROWS: dict[str, set[str]] = {
         ),
     },
     "pal_ds.viz": {
-        *(
-            "pal_ds.config",
-            "pal_ds.distributed",
-            "pal_ds.formats",
-            "pal_ds.pages",
-            "pal_ds.storage",
-            "pal_ds.transfer",
-        ),
+        *("pal_ds.config", "pal_ds.data", "pal_ds.distributed", "pal_ds.formats"),
+        *("pal_ds.pages", "pal_ds.storage", "pal_ds.transfer"),
     },
     "pal_ds.cli": {
         *("pal_ds", "pal_ds.config", "pal_ds.distributed", "pal_ds.doctor", "pal_ds.formats"),
-        *("pal_ds.planning", "pal_ds.storage", "pal_ds.training", "pal_ds.transfer"),
+        *("pal_ds.planning", "pal_ds.storage", "pal_ds.training", "pal_ds.transfer", "pal_ds.viz"),
     },
     "shards": {"pal_ds", "pal_ds.ffmpeg", "pal_ds.formats", "pal_ds.pages", "pal_ds.storage"},
     "corpora": {"pal_ds.pages", "pal_ds.storage"},
     "launch": {
-        *("corpora", "pal_ds.cli", "pal_ds.config", "pal_ds.data", "pal_ds.formats"),
+        *("corpora", "pal_ds.cli", "pal_ds.formats"),
         *("pal_ds.storage", "pal_ds.transfer", "pal_ds.viz"),
     },
 }

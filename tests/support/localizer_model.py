@@ -10,8 +10,10 @@ from typing import Any
 from pal_ds.config.loading import build
 from pal_ds.config.transfer import TransferConfig
 from pal_ds.transfer.backbone_export import load_backbone
-from pal_ds.transfer.extraction.extractor import ExtractOptions, claim_destination, extract_videos
+from pal_ds.transfer.extraction.destination import claim_destinations
+from pal_ds.transfer.extraction.extractor import extract_videos
 from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.options import ExtractOptions
 from pal_ds.transfer.extraction.video_source import list_videos
 from pal_ds.transfer.head_trainer import train
 from pal_ds.transfer.localize.export import ExportOptions, export_model
@@ -75,7 +77,7 @@ def make_run(folder: Path, *, head: str = "gtad", task: str = "tad", **data: Any
     backbone, spec = load_backbone(str(encoder))
     options = ExtractOptions(stride=4)
     frozen = ClipEncoder(backbone, spec)
-    claim_destination(str(features), options.settings(frozen))
+    claim_destinations(str(features), options.settings(frozen))
     extract_videos(list_videos(str(videos)), frozen, str(features), options)
     run = folder / "run"
     tree = {

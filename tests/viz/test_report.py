@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pal_ds.cli.report import main
 from pal_ds.viz.curves import MOST_POINTS, series, training_charts
 from pal_ds.viz.learning_verdict import Finding, Verdict
-from pal_ds.viz.report import main
 from pal_ds.viz.report_page import Picture, ReportData, Section, StepRun, Table, duration, render
 from pal_ds.viz.run_facts import collect_run
 
@@ -30,6 +30,7 @@ class Page(html.parser.HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.addresses: list[str] = []
+        self.anchors: set[str | None] = set()
         self.words: list[str] = []
         self.feed(text)
 
@@ -37,6 +38,8 @@ class Page(html.parser.HTMLParser):
         self.tags.append(tag)
         for name, value in attrs:
             assert not name.startswith("on")
+            if name == "id":
+                self.anchors.add(value)
             if name in {"src", "href", "srcset", "action"}:
                 self.addresses.append(value or "")
 
@@ -111,8 +114,10 @@ def test_page_fetches_nothing_runs_nothing_and_shows_every_picture() -> None:
     page = Page(render(full()))
     assert not {"script", "link:stylesheet", "iframe", "object", "form"} & set(page.tags)
     assert page.addresses
-    assert all(address.startswith("data:") for address in page.addresses)
-    pictures = [address for address in page.addresses if address != "data:,"]
+    anchors = {address.removeprefix("#") for address in page.addresses if address.startswith("#")}
+    assert anchors and anchors <= page.anchors
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    pictures = [address for address in page.addresses if address != "data:," and not address.startswith("#")]
     assert len(pictures) == 3 + 2 * 6
     for address in pictures:
         head, body = address.split(",", 1)

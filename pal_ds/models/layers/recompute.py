@@ -44,8 +44,12 @@ def recomputed(modules: Sequence[nn.Module], x: Tensor, *arguments: Any) -> Tens
 
 @contextlib.contextmanager
 def _unmoved_statistics(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Within it, BatchNorm layers in train mode move running statistics that nobody reads."""
-    layers = [part for module in modules for part in module.modules() if isinstance(part, _BatchNorm)]
+    """Within it, BatchNorm layers in train mode move running statistics that nobody reads.
+
+    Layers in eval mode (frozen ones) read their statistics, and keep them.
+    """
+    parts = [part for module in modules for part in module.modules()]
+    layers = [part for part in parts if isinstance(part, _BatchNorm) and part.training]
     kept: list[dict[str, Tensor | None]] = []
     for layer in layers:
         kept.append({name: layer._buffers.get(name) for name in _STATISTICS})

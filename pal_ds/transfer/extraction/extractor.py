@@ -1,160 +1,24 @@
 """Features of untrimmed videos from a frozen backbone: streamed, resumable, on many ranks.
 
-Per video two files are written, ``v_<id>.npy`` (float32 [T, C]) and then ``v_<id>.json``; a video with both is
-finished. The batches of a video never hold clips of another, so its features don't depend on what else is
-extracted, on the number of ranks, or on interruptions.
+Per video two files are written, ``v_<id>.npy`` ([T, C]) and then ``v_<id>.json``; a video with both is finished.
+Decoding threads cut clips ahead of the encoder, batches hold clips of whatever videos come next, and other threads
+write what is finished. The encoder stays in the calling thread: in another one torch sets up a second team of
+threads, and where the two teams outnumber the cores, each waits for its own in the slow way at every layer.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-import tempfile
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Callable, Collection, Sequence
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from pal_ds import storage
-from pal_ds.config.base import ConfigError, check, option
-from pal_ds.ffmpeg import process
-from pal_ds.formats.feature_sidecar import FORMAT, Sidecar, array_name, sidecar_name
-from pal_ds.formats.shardset import dump_json
-from pal_ds.transfer.extraction.ffmpeg_fallback import with_frames
-from pal_ds.transfer.extraction.frame_stream import FrameStream, prefetched
-from pal_ds.transfer.extraction.frozen_encoder import CROPS, ClipEncoder
-from pal_ds.transfer.extraction.video_source import VideoRef, open_video
-
-SETTINGS_NAME = "extract.json"
-ERRORS_NAME = "errors.jsonl"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExtractOptions:
-    """How videos are sampled and encoded.
-
-    Raises:
-        ConfigError: a value out of its range.
-    """
-
-    clip_frames: int = option(0, "sampled frames per clip; 0 takes what the backbone was trained on (8)")
-    stride: int = option(0, "sampled frames between clips; 0 is clip_frames, so clips don't overlap")
-    fps: float = option(0.0, "sample so many frames per second by time stamp; 0 takes every frame")
-    size: int = option(0, "side of the square input in pixels; 0 takes what the backbone was trained on")
-    short_side: int = option(0, "frames are resized to it before cropping; 0 is size * 8/7 (128 for 112)")
-    crop: str = option("centre", "centre, or three crops along the longer side with averaged features")
-    batch: int = option(16, "clips per forward pass")
-    workers: int = option(1, "videos a rank works on at a time")
-    threads: int = option(1, "FFmpeg decoding threads per video")
-
-    def __post_init__(self) -> None:
-        for name in ("clip_frames", "stride", "size", "short_side"):
-            check(getattr(self, name) >= 0, f"--{name}", getattr(self, name), "use 0 (automatic) or more")
-        check(0 <= self.fps < 1000 and math.isfinite(self.fps), "--fps", self.fps, "use native or up to 1000")
-        check(self.crop in CROPS, "--crop", self.crop, f"use one of {', '.join(CROPS)}")
-        for name in ("batch", "workers", "threads"):
-            check(getattr(self, name) >= 1, f"--{name}", getattr(self, name), "use at least 1")
-
-    def resolved(self, encoder: ClipEncoder) -> ExtractOptions:
-        """Return the same with every 0 that means "automatic" replaced (fps stays 0 for native)."""
-        clip_frames = self.clip_frames or encoder.spec.clip_frames
-        return dataclasses.replace(
-            self,
-            clip_frames=clip_frames,
-            stride=self.stride or clip_frames,
-            size=encoder.size,
-            short_side=encoder.short_side,
-        )
-
-    def settings(self, encoder: ClipEncoder) -> dict[str, Any]:
-        """Return what decides the values of features, as ``extract.json`` keeps it."""
-        full = self.resolved(encoder)
-        return {
-            "format": FORMAT,
-            "checkpoint": encoder.spec.digest,
-            "backbone": encoder.spec.backbone,
-            "feature_dim": encoder.feature_dim,
-            "clip_frames": full.clip_frames,
-            "stride": full.stride,
-            "fps": full.fps or "native",
-            "size": full.size,
-            "short_side": full.short_side,
-            "crop": full.crop,
-        }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class VideoFailure:
-    """One line of ``errors.jsonl``: a video without features, and why."""
-
-    id: str
-    source: str
-    stage: str
-    error: str
-
-
-@dataclasses.dataclass
-class Tally:
-    """What one rank did: videos written, already there, failed; clips; warnings for people."""
-
-    written: int = 0
-    skipped: int = 0
-    clips: int = 0
-    failures: list[VideoFailure] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
-
-
-def claim_destination(url: str, settings: dict[str, Any], *, overwrite: bool = False) -> None:
-    """Bind a destination to one set of settings, so that it never holds features of two kinds.
-
-    One rank does this before any rank asks for :func:`finished_videos`. With ``overwrite``, features made with
-    other settings are deleted first; the settings file goes before them and comes back after them, so that an
-    interruption leaves a folder that is refused, not one that looks finished.
-
-    Raises:
-        ConfigError: features made with other or unknown settings are there and ``overwrite`` is not given.
-        StorageError: it can't be read or written.
-    """
-    storage.make_folder(url)
-    names = set(storage.list_names(url, retry=storage.AT_START))
-    target = storage.join(url, SETTINGS_NAME)
-    old = sorted(name for name in names if name.startswith("v_") and name.endswith((".npy", ".json")))
-    changed = "settings" if old else None
-    found: dict[str, Any] = {}
-    if SETTINGS_NAME in names:
-        try:
-            found = dict(json.loads(storage.read_bytes(target)))
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                "--out", storage.redact(url), f"its {SETTINGS_NAME} is damaged: {error}"
-            ) from error
-        changed = next((name for name in settings if found.get(name) != settings[name]), None)
-        if changed is None:
-            return
-    if changed and not overwrite:
-        raise ConfigError(
-            f"{changed} of --out {storage.redact(url)}",
-            settings.get(changed, "unknown"),
-            f"features with {changed}={found.get(changed)!r} are there; choose another folder or --overwrite",
-        )
-    if changed:
-        storage.remove(target)
-        for name in old:
-            storage.remove(storage.join(url, name))
-    storage.write_bytes(target, dump_json(settings))
-
-
-def finished_videos(url: str) -> set[str]:
-    """Return the ids whose array and sidecar both exist in a claimed destination."""
-    names = set(storage.list_names(url))
-    stems = {name.removesuffix(".json") for name in names if name.startswith("v_") and name.endswith(".json")}
-    return {stem.removeprefix("v_") for stem in stems if f"{stem}.npy" in names}
+from pal_ds.formats.feature_sidecar import Sidecar
+from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.options import ExtractOptions
+from pal_ds.transfer.extraction.pipeline.batching import BatchEncoder
+from pal_ds.transfer.extraction.pipeline.decoding import DecodingThreads
+from pal_ds.transfer.extraction.pipeline.publishing import Publisher
+from pal_ds.transfer.extraction.pipeline.throughput import Throughput
+from pal_ds.transfer.extraction.tally import Tally, VideoFailure
+from pal_ds.transfer.extraction.video_source import VideoRef
 
 
 def extract_videos(
@@ -183,170 +47,30 @@ def extract_videos(
         torch.OutOfMemoryError: the batch does not fit the device.
     """
     options = options.resolved(encoder)
-    tally = Tally()
-    pending = []
+    tally, times = Tally(), Throughput()
+    by_id = {video.id: video for video in videos}
     for video in videos:
         if video.id in finished:
             tally.skipped += 1
             on_video(video, None)
-        else:
-            pending.append(video)
-    for video, result in _results(pending, encoder, out_url, options):
-        _add(tally, result)
+    pending = [video for video in videos if video.id not in finished]
+
+    def report(video: VideoRef, result: Sidecar | VideoFailure) -> None:
+        tally.add(result)
         on_video(video, result)
-    return tally
 
-
-def encode_stream(
-    stream: FrameStream, encoder: ClipEncoder, *, clip_frames: int, stride: int, batch: int
-) -> Iterator[Tensor]:
-    """Yield the features of a video in order, float32 [<=batch, C], in memory bounded by a few chunks.
-
-    Clip t is sampled frames ``[t * stride, t * stride + clip_frames)``; frames after the last whole clip are
-    left out; a video shorter than one clip gives one, its last frame repeated.
-    """
-    count = count_clips(stream.frames, clip_frames, stride)
-    span = (count - 1) * stride + clip_frames
-    # With stride > clip_frames the frames between two clips are not asked for.
-    numbers = (number for number in range(span) if number % stride < clip_frames)
-    prepared = (
-        (chunk, encoder.prepare(frames, pixel_aspect=stream.pixel_aspect))
-        for chunk, frames in stream.chunks(numbers)
-    )
-    window: deque[tuple[int, Tensor]] = deque()
-    clips: list[Tensor] = []
-    start = 0
-    for chunk, frames_nkchw in prefetched(prepared):
-        for number, frame_kchw in zip(chunk, frames_nkchw, strict=True):
-            window.append((number, frame_kchw))
-            if number == start + clip_frames - 1:
-                clips.append(torch.stack([frame for _, frame in window]))
-                start += stride
-                while window and window[0][0] < start:
-                    window.popleft()
-            if len(clips) == batch:
-                yield encoder.encode(torch.stack(clips))
-                clips = []
-    if clips:
-        yield encoder.encode(torch.stack(clips))
-
-
-def count_clips(frames: int, clip_frames: int, stride: int) -> int:
-    """Return T: whole clips that fit in ``frames``, at least 1."""
-    return max(0, frames - clip_frames) // stride + 1
-
-
-def write_errors(out_url: str, failures: Sequence[VideoFailure]) -> None:
-    """Write ``errors.jsonl`` sorted by id, or remove an older one where nothing failed."""
-    target = storage.join(out_url, ERRORS_NAME)
-    if failures:
-        ordered = sorted(failures, key=lambda failure: failure.id)
-        lines = [json.dumps(dataclasses.asdict(failure)) for failure in ordered]
-        storage.write_bytes(target, ("\n".join(lines) + "\n").encode())
-    else:
-        storage.remove(target)
-
-
-def _results(
-    videos: Sequence[VideoRef], encoder: ClipEncoder, out_url: str, options: ExtractOptions
-) -> Iterator[tuple[VideoRef, Sidecar | VideoFailure]]:
-    # One video at a time stays in this thread: in another one torch sets up a second team of threads, and where the
-    # two teams outnumber the cores, each waits for its own in the slow way at every layer.
-    if options.workers == 1:
-        for video in videos:
-            yield video, _extract_one(video, encoder, out_url, options)
-        return
-    process.allow_again()
-    with ThreadPoolExecutor(options.workers, thread_name_prefix="video") as pool:
-        futures = {pool.submit(_extract_one, video, encoder, out_url, options): video for video in videos}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            # The pool's threads wait for their tools, and leaving the pool for its threads.
-            process.stop_all()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _extract_one(
-    video: VideoRef, encoder: ClipEncoder, out_url: str, options: ExtractOptions
-) -> Sidecar | VideoFailure:
-    with tempfile.TemporaryDirectory(prefix="pal-features-") as folder:
-        spool = Path(folder) / "features.npy"
-        stage = "open"
-
-        def spool_features(stream: FrameStream) -> Sidecar:
-            nonlocal stage
-            stage = "decode"
-            with spool.open("wb") as file:
-                return _spool_features(video, stream, encoder, options, file)
-
-        try:
-            sidecar = with_frames(
-                lambda: open_video(video),
-                spool_features,
-                name=video.source,
-                fps=options.fps,
-                threads=options.threads,
-                # Twice the side that is needed: the encoder's own resizing then decides what the network sees.
-                side=2 * options.short_side,
-            )
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as error:
-            text = " ".join(str(error).split())[:500]
-            return VideoFailure(
-                id=video.id, source=video.source, stage=stage, error=f"{type(error).__name__}: {text}"
-            )
-        storage.upload_file(spool, storage.join(out_url, array_name(video.id)))
-    storage.write_bytes(storage.join(out_url, sidecar_name(video.id)), sidecar.to_json())
-    return sidecar
-
-
-def _spool_features(
-    video: VideoRef, stream: FrameStream, encoder: ClipEncoder, options: ExtractOptions, file: IO[bytes]
-) -> Sidecar:
-    count = count_clips(stream.frames, options.clip_frames, options.stride)
-    header = {"descr": "<f4", "fortran_order": False, "shape": (count, encoder.feature_dim)}
-    np.lib.format.write_array_header_1_0(file, header)
-    written = 0
-    for features_nc in encode_stream(
-        stream, encoder, clip_frames=options.clip_frames, stride=options.stride, batch=options.batch
+    with (
+        Publisher(out_url, encoder, options) as publisher,
+        DecodingThreads(pending, encoder, options, times) as messages,
     ):
-        if not bool(torch.isfinite(features_nc).all()):
-            raise ValueError(f"features {written} to {written + len(features_nc) - 1} are not finite")
-        file.write(features_nc.numpy().astype("<f4", copy=False).tobytes())
-        written += len(features_nc)
-    assert written == count, (written, count)
-    return Sidecar(
-        id=video.id,
-        source=video.source,
-        fps=stream.fps,
-        clip_frames=options.clip_frames,
-        stride=options.stride,
-        offset=0,
-        duration=stream.duration,
-        frames=stream.frames,
-        padded=max(0, options.clip_frames - stream.frames),
-        features=count,
-        feature_dim=encoder.feature_dim,
-        sampling="constant" if options.fps else "native",
-        crop=options.crop,
-        size=options.size,
-        checkpoint=encoder.spec.digest,
-        max_time_error=round(stream.max_time_error, 6),
-    )
-
-
-def _add(tally: Tally, result: Sidecar | VideoFailure) -> None:
-    if isinstance(result, VideoFailure):
-        tally.failures.append(result)
-        return
-    tally.written += 1
-    tally.clips += result.features
-    if result.max_time_error > max(result.clip_frames, 2) / result.fps / 2:
-        tally.warnings.append(
-            f"{result.source}: its frame rate varies; native time stamps are off by up to "
-            f"{result.max_time_error:.2f} s. Use --fps F for exact times"
-        )
+        for result in BatchEncoder(encoder, options, times).results(messages):
+            if isinstance(result, VideoFailure):
+                report(by_id[result.id], result)
+            else:
+                publisher.submit(result)
+            for video, sidecar in publisher.written():
+                report(video, sidecar)
+        for video, sidecar in publisher.written(everything=True):
+            report(video, sidecar)
+    tally.figures = times.figures(tally.clips)
+    return tally

@@ -10,15 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pal_ds.transfer.extraction.video_opening import MisreadError, Source, open_decoder, unreadable
-
-T = TypeVar("T")
 
 #: Decoded frames held at a time, in bytes (a chunk is one frame where a frame is larger).
 CHUNK_BYTES = 24 << 20
@@ -128,16 +125,6 @@ class FrameStream:
         remaining = iter(numbers)
         while chunk := list(itertools.islice(remaining, self._chunk)):
             yield chunk, self.read([min(number, self.frames - 1) for number in chunk])
-
-
-def prefetched(items: Iterator[T]) -> Iterator[T]:
-    """Yield ``items``, the next one being made in a thread while the consumer works on the last."""
-    done = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
-        future = pool.submit(next, items, done)
-        while (item := future.result()) is not done:
-            future = pool.submit(next, items, done)
-            yield item  # type: ignore[misc]
 
 
 def _tensor(data: Any) -> Tensor:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pal_ds.formats.feature_sidecar import Sidecar
-from pal_ds.transfer.extraction.extractor import VideoFailure
+from pal_ds.transfer.extraction.tally import VideoFailure
 from pal_ds.transfer.extraction.video_source import VideoRef
 
 _LINE_SECONDS = 10.0

@@ -19,7 +19,7 @@ from pal_ds.config.base import ConfigError, check, option
 from pal_ds.formats.feature_folder import FeatureError, load_array
 from pal_ds.formats.feature_sidecar import FORMAT, Sidecar, array_name, sidecar_name
 from pal_ds.formats.shardset import dump_json
-from pal_ds.transfer.extraction.extractor import SETTINGS_NAME
+from pal_ds.transfer.extraction.destination import SETTINGS_NAME
 from pal_ds.transfer.feature_formats.hdf5 import read_items
 from pal_ds.transfer.feature_formats.tables import from_csv
 

@@ -13,7 +13,7 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.formats.shardset import dump_json
-from pal_ds.transfer.extraction.extractor import VideoFailure
+from pal_ds.transfer.extraction.tally import VideoFailure
 from pal_ds.transfer.extraction.video_source import VideoRef
 from pal_ds.transfer.localize.index_page import index_page
 from pal_ds.transfer.localize.record import Record, RecordError, official

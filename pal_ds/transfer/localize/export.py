@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from pal_ds import storage
 from pal_ds.config.base import ConfigError
@@ -22,15 +22,16 @@ from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.transfer.datasets.annotations import AnnotationError
 from pal_ds.transfer.datasets.detection import read_detection
+from pal_ds.transfer.extraction.destination import SETTINGS_NAME
+from pal_ds.transfer.localize.errors import ModelError
 from pal_ds.transfer.localize.model_folder import (
-    ModelError,
     ModelSpec,
     check_fit,
     predictor_of,
     strict_load,
     write_model,
 )
-from pal_ds.transfer.localize.sampling import SETTINGS_NAME, check_sampling
+from pal_ds.transfer.localize.sampling import check_sampling, feature_width
 from pal_ds.transfer.metrics.detection_errors import hit_rows
 from pal_ds.transfer.metrics.instances import Instances
 from pal_ds.transfer.metrics.prediction_files import from_annotations, read_predictions
@@ -88,9 +89,9 @@ def export_model(
     kind = predictor_of(config.head.name)
     epoch, state, head = _read_checkpoint(run_url, options.epoch)
     module, spec = load_backbone(encoder_url)
-    sampling = _read_sampling(config.data.features, spec)
+    sampling, width = _read_sampling(config.data.features, module, spec)
     own = tuple(state.get("classes", ())) if task == "tad" and not config.data.class_scores else ()
-    strict_load(kind.network(config.head, spec.feature_dim, own), head, storage.redact(run_url))
+    strict_load(kind.network(config.head, width, own), head, storage.redact(run_url))
     warnings = []
     classifier = None
     if task == "tad" and not own:
@@ -111,7 +112,7 @@ def export_model(
         task=task,
         reading=Reading.of(config),
         sampling=sampling,
-        feature_dim=spec.feature_dim,
+        feature_dim=width,
         classes=own or (classifier.names if classifier else ()),
         classifier=classifier is not None,
         threshold=threshold,
@@ -175,8 +176,8 @@ def _state(folder: str, epoch: int) -> dict[str, Any]:
     return state
 
 
-def _read_sampling(features: str, spec: BackboneSpec) -> dict[str, Any]:
-    """Return how the head's features were sampled; refuse another encoder than the one that made them."""
+def _read_sampling(features: str, module: nn.Module, spec: BackboneSpec) -> tuple[dict[str, Any], int]:
+    """Return how the head's features were sampled, and their width; refuse another encoder than theirs."""
     place = storage.redact(features)
     try:
         settings = json.loads(storage.read_bytes(storage.join(features, SETTINGS_NAME)))
@@ -188,16 +189,16 @@ def _read_sampling(features: str, spec: BackboneSpec) -> dict[str, Any]:
         ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{place}/{SETTINGS_NAME}: damaged: {error}") from None
-    check_fit(spec.feature_dim, width, f"{spec.source} with {place}")
+    fixed = ("format", "checkpoint", "backbone", "feature_dim")
+    sampling = {name: value for name, value in settings.items() if name not in fixed}
+    check_sampling(sampling, place)
+    check_fit(feature_width(module, spec, sampling), width, f"{spec.source} with {place}")
     if spec.digest != made_by:
         raise ModelError(
             f"{spec.source}: these weights ({spec.digest[:12]}) aren't those that made the features in {place} "
             f"({made_by[:12]}); give that encoder"
         )
-    fixed = ("format", "checkpoint", "backbone", "feature_dim")
-    sampling = {name: value for name, value in settings.items() if name not in fixed}
-    check_sampling(sampling, place)
-    return sampling
+    return sampling, width
 
 
 def _train_classifier(config: TransferConfig) -> SegmentClassifier:

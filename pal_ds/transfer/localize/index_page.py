@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from pal_ds.transfer.extraction.extractor import VideoFailure
+from pal_ds.transfer.extraction.tally import VideoFailure
 from pal_ds.transfer.localize.record import Record, label_of
 from pal_ds.transfer.localize.templating import hue, render
 

@@ -15,13 +15,16 @@ from pal_ds.ffmpeg.process import ToolError
 from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.formats.feature_sidecar import Sidecar, array_name, sidecar_name
 from pal_ds.storage.scratch import scratch_folder
-from pal_ds.transfer.extraction.extractor import ExtractOptions, VideoFailure, extract_videos
+from pal_ds.transfer.extraction.extractor import extract_videos
 from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.options import ExtractOptions
+from pal_ds.transfer.extraction.tally import VideoFailure
 from pal_ds.transfer.extraction.video_source import VideoRef
 from pal_ds.transfer.localize.destination import FOLDER, place_of, write_text
 from pal_ds.transfer.localize.film import EMBED_BYTES, Film, FilmError, address, playable
 from pal_ds.transfer.localize.model_folder import LoadedModel
 from pal_ds.transfer.localize.record import Record, keep
+from pal_ds.transfer.localize.sampling import features_folder
 from pal_ds.transfer.localize.text_files import subtitles, table
 from pal_ds.transfer.localize.thumbnails import thumbnails
 from pal_ds.transfer.localize.video_page import spans_to_picture, video_page
@@ -106,7 +109,9 @@ class Localizer:
             torch.OutOfMemoryError: the batch doesn't fit the device.
         """
         with scratch_folder(prefix="pal-localize-") as folder:
-            features = str(folder / "features")
+            destination = str(folder / "features")
+            below = features_folder(self.sampling)
+            features = storage.join(destination, below) if below else destination
             storage.make_folder(features)
 
             def with_features(video: VideoRef, made: Sidecar | VideoFailure | None) -> None:
@@ -116,7 +121,7 @@ class Localizer:
                     self.outcome.failures.append(result)
                 on_video(video, result)
 
-            tally = extract_videos(videos, self.encoder, features, self.sampling, on_video=with_features)
+            tally = extract_videos(videos, self.encoder, destination, self.sampling, on_video=with_features)
         self.outcome.clips += tally.clips
         self.outcome.warnings += tally.warnings
         return self.outcome

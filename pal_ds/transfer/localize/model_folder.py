@@ -20,6 +20,8 @@ from pal_ds.config.transfer import PostConfig
 from pal_ds.formats.backbone_file import BackboneSpec, backbone_bytes
 from pal_ds.formats.shardset import dump_json
 from pal_ds.transfer.backbone_export import load_backbone
+from pal_ds.transfer.localize.errors import ModelError
+from pal_ds.transfer.localize.sampling import feature_width
 from pal_ds.transfer.tasks.class_scores import SegmentClassifier
 from pal_ds.transfer.tasks.predictor import Predictor, Reading
 
@@ -28,10 +30,6 @@ MODEL_NAME, ENCODER_NAME, HEAD_NAME = "model.json", "encoder.safetensors", "head
 #: Tensors of ``head.safetensors``: those of the network, and those of the classifier that names its segments.
 NETWORK, CLASSIFIER = "network.", "classifier."
 _CLASSIFIER_TENSORS = ("weight_kc", "bias_k", "mean_c", "scale_c")
-
-
-class ModelError(ValueError):
-    """A folder that holds no usable model, or a head and an encoder that don't fit: one line with the fix."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -213,7 +211,7 @@ def load_model(url: str) -> LoadedModel:
     head = _read_checked(url, HEAD_NAME, files)
     _read_checked(url, ENCODER_NAME, files)
     backbone, backbone_spec = load_backbone(storage.join(url, ENCODER_NAME))
-    check_fit(backbone_spec.feature_dim, spec.feature_dim, storage.redact(url))
+    check_fit(feature_width(backbone, backbone_spec, spec.sampling), spec.feature_dim, place)
     network, classifier = _build(spec, head, f"{place}/{HEAD_NAME}")
     return LoadedModel(
         spec=spec,

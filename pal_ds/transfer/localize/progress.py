@@ -16,6 +16,7 @@ from torchcodec.decoders import VideoDecoder
 
 from pal_ds import storage
 from pal_ds.formats.video_file import HEAD_BYTES, is_container
+from pal_ds.transfer.extraction.options import ExtractOptions
 from pal_ds.transfer.extraction.video_source import VideoRef
 
 _LINE_SECONDS = 10.0
@@ -27,18 +28,17 @@ class LocalizeProgress:
     Args:
         videos: that will be worked on, in order.
         encoder: its forward passes are counted.
-        stride: sampled frames between clips; 0 where it isn't counted in frames.
-        fps: sampled frames a second; 0 is every frame.
+        sampling: of the videos.
         visible: False shows nothing.
     """
 
     def __init__(
-        self, videos: Sequence[VideoRef], encoder: nn.Module, *, stride: float, fps: float, visible: bool
+        self, videos: Sequence[VideoRef], encoder: nn.Module, sampling: ExtractOptions, *, visible: bool
     ) -> None:
         self._visible = visible
         self._left = {video.id: video for video in videos}
         self._count, self._total = len(videos), max(1, sum(video.bytes for video in videos))
-        self._stride, self._fps = stride, fps
+        self._sampling = sampling
         self._bytes = self._clips = self._here = self._failed = 0
         self._expected: dict[str, int] = {}
         self._line = self._started = time.monotonic()
@@ -103,14 +103,14 @@ class LocalizeProgress:
         if video is None:
             return 0.0
         if video.id not in self._expected:
-            self._expected[video.id] = _clips_of(video, self._stride, self._fps)
+            self._expected[video.id] = _clips_of(video, self._sampling)
         expected = self._expected[video.id]
         return video.bytes * min(1.0, self._here / expected) if expected else 0.0
 
 
-def _clips_of(video: VideoRef, stride: float, fps: float) -> int:
+def _clips_of(video: VideoRef, sampling: ExtractOptions) -> int:
     """Return about how many clips a local file has, by its header; 0 where that isn't known."""
-    if video.offset is not None or not storage.is_local(video.url) or not stride:
+    if video.offset is not None or not storage.is_local(video.url):
         return 0
     path = Path(storage.local_path(video.url)).absolute()
     try:
@@ -118,7 +118,7 @@ def _clips_of(video: VideoRef, stride: float, fps: float) -> int:
             if not is_container(file.read(HEAD_BYTES)):
                 return 0
         about = VideoDecoder(str(path), seek_mode="approximate").metadata
-        rate = fps or float(about.average_fps_from_header or 0.0)
-        return round(float(about.duration_seconds_from_header or 0.0) * rate / stride)
-    except (OSError, RuntimeError, ValueError):
+        rate = sampling.fps or float(about.average_fps_from_header or 0.0)
+        return round(float(about.duration_seconds_from_header or 0.0) * rate / sampling.stride_of(rate))
+    except (OSError, RuntimeError, ValueError, ZeroDivisionError):
         return 0

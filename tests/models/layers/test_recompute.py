@@ -83,6 +83,28 @@ def test_more_stages_than_there_are_is_an_error() -> None:
         tiny_objective(recompute_stages=1, compile=True)
 
 
+@pytest.mark.parametrize("name", ["i3d", "tsm_resnet50"])
+def test_frozen_batchnorm_in_a_network_that_trains_reads_its_statistics_in_the_second_run_too(
+    name: str,
+) -> None:
+    torch.manual_seed(0)
+    plain = build_backbone(name, width=1 / 8).train()
+    clips = torch.randn(2, 3, 8, 32, 32)
+    for layer in plain.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.eval().requires_grad_(False)
+    again = copy.deepcopy(plain)
+    again.recomputed_stages = len(again.stages())
+    for network in (plain, again):
+        network(clips).square().sum().backward()
+    pairs = zip(plain.parameters(), again.parameters(), strict=True)
+    found = [(kept.grad, made.grad) for kept, made in pairs if kept.requires_grad]
+    assert found
+    for kept, made in found:
+        torch.testing.assert_close(made, kept)
+    torch.testing.assert_close(list(again.buffers()), list(plain.buffers()))
+
+
 def synchronised(rank: int) -> list[torch.Tensor]:
     """Train one step on this rank's half of a batch with everything kept and with everything run again."""
     results = []

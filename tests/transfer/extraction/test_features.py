@@ -14,9 +14,11 @@ from torchcodec.decoders import VideoDecoder
 from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.transfer.extraction import frame_stream as frames_module
-from pal_ds.transfer.extraction.extractor import ExtractOptions, count_clips, encode_stream, extract_videos
+from pal_ds.transfer.extraction.extractor import extract_videos
 from pal_ds.transfer.extraction.frame_stream import FrameStream
 from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
+from pal_ds.transfer.extraction.options import ExtractOptions
+from pal_ds.transfer.extraction.pipeline.clip_grid import ClipGrid, count_clips, cut_clips
 from pal_ds.transfer.extraction.video_source import list_videos
 from tests.support.extract_fixtures import ffmpeg, make_video, write_checkpoint
 
@@ -43,9 +45,11 @@ def stream_features(
     fps: float = 0.0,
 ) -> torch.Tensor:
     stream = FrameStream(str(video), fps=fps)
-    return torch.cat(
-        list(encode_stream(stream, encoder, clip_frames=clip_frames, stride=stride, batch=batch))
-    )
+    grid = ClipGrid.of(stream.frames, clip_frames, stride)
+    clips = [clip for chunk in cut_clips(stream, encoder, grid) for clip in chunk]
+    assert len(clips) == grid.count
+    batches = [clips[begin : begin + batch] for begin in range(0, len(clips), batch)]
+    return torch.cat([encoder.encode(torch.stack(some)) for some in batches])
 
 
 @pytest.mark.parametrize("stride", [3, 8, 21])

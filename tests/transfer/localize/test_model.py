@@ -12,8 +12,9 @@ import torch
 from pal_ds.cli import transfer
 from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.transfer.backbone_export import export_backbone
+from pal_ds.transfer.localize.errors import ModelError
 from pal_ds.transfer.localize.export import best_threshold
-from pal_ds.transfer.localize.model_folder import ModelError, load_model
+from pal_ds.transfer.localize.model_folder import load_model
 from pal_ds.transfer.metrics.instances import Instances
 from tests.support.extract_fixtures import write_checkpoint
 from tests.support.localizer_model import train_model

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pal_ds.transfer.extraction.extractor import VideoFailure
+from pal_ds.transfer.extraction.tally import VideoFailure
 from pal_ds.transfer.localize.film import Film, address
 from pal_ds.transfer.localize.index_page import index_page
 from pal_ds.transfer.localize.record import Record

@@ -1,0 +1,1 @@
+"""From videos to features: decoding threads, clips, batches across videos, files."""
