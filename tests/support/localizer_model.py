@@ -12,14 +12,15 @@ from pal_ds.config.transfer import TransferConfig
 from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.transfer.extraction.destination import claim_destinations
 from pal_ds.transfer.extraction.extractor import extract_videos
-from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
 from pal_ds.transfer.extraction.options import ExtractOptions
 from pal_ds.transfer.extraction.video_source import list_videos
 from pal_ds.transfer.head_trainer import train
 from pal_ds.transfer.localize.export import ExportOptions, export_model
+from pal_ds.transfer.localize.sampling import encoder_of, features_folder
 from tests.support.extract_fixtures import ffmpeg, write_checkpoint
 
 SECONDS = 8.0
+SAMPLING = ExtractOptions(stride=4)
 HEADS: dict[str, dict[str, Any]] = {
     "gtad": {"snippets": 24, "durations": 24, "hidden_1d": 32, "hidden_2d": 8, "hidden_3d": 16},
     "actionformer": {"snippets": 24, "hidden": 16, "levels": 3, "window": 5},
@@ -57,14 +58,18 @@ def make_action_video(
     return path
 
 
-def train_model(folder: Path, *, head: str = "gtad", task: str = "tad", **data: Any) -> Trained:
+def train_model(
+    folder: Path, *, head: str = "gtad", task: str = "tad", sampling: ExtractOptions = SAMPLING, **data: Any
+) -> Trained:
     """Make videos, features, a head of one epoch and the model."""
-    made = make_run(folder, head=head, task=task, **data)
+    made = make_run(folder, head=head, task=task, sampling=sampling, **data)
     export_model(str(made.run), str(made.encoder), str(made.model), ExportOptions(), {"pal_ds": "test"})
     return made
 
 
-def make_run(folder: Path, *, head: str = "gtad", task: str = "tad", **data: Any) -> Trained:
+def make_run(
+    folder: Path, *, head: str = "gtad", task: str = "tad", sampling: ExtractOptions = SAMPLING, **data: Any
+) -> Trained:
     """Make all but the model."""
     encoder = write_checkpoint(folder / "encoder")
     videos, features, truth = folder / "videos", folder / "features", folder / "truth.json"
@@ -75,10 +80,10 @@ def make_run(folder: Path, *, head: str = "gtad", task: str = "tad", **data: Any
         database[f"clip{number}"] = {"subset": "training", "duration": SECONDS, "annotations": rows}
     truth.write_text(json.dumps({"database": database}))
     backbone, spec = load_backbone(str(encoder))
-    options = ExtractOptions(stride=4)
-    frozen = ClipEncoder(backbone, spec)
-    claim_destinations(str(features), options.settings(frozen))
-    extract_videos(list_videos(str(videos)), frozen, str(features), options)
+    frozen = encoder_of(backbone, spec, sampling)
+    claim_destinations(str(features), sampling.settings(frozen))
+    extract_videos(list_videos(str(videos)), frozen, str(features), sampling)
+    features = features / features_folder(sampling)
     run = folder / "run"
     tree = {
         "run": {"dir": str(run), "epochs": 1, "device": "cpu"},

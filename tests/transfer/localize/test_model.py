@@ -12,6 +12,7 @@ import torch
 from pal_ds.cli import transfer
 from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.transfer.backbone_export import export_backbone
+from pal_ds.transfer.extraction.options import ExtractOptions
 from pal_ds.transfer.localize.errors import ModelError
 from pal_ds.transfer.localize.export import best_threshold
 from pal_ds.transfer.localize.model_folder import load_model
@@ -19,12 +20,16 @@ from pal_ds.transfer.metrics.instances import Instances
 from tests.support.extract_fixtures import write_checkpoint
 from tests.support.localizer_model import train_model
 
+OTHER_LAYER = ExtractOptions(layers=("layer:2",), stride_seconds=0.2, dtype="float16")
 CASES = {
     "map, classifier": {},
     "map, proposals": {"task": "apg"},
     "map, windows": {"shape": "windows"},
     "moments": {"head": "actionformer"},
     "moments, proposals": {"head": "actionformer", "task": "apg"},
+    "another layer by seconds": {
+        "sampling": ExtractOptions(layers=("layer:2",), stride_seconds=0.2, dtype="float16")
+    },
 }
 
 
