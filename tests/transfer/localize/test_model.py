@@ -27,9 +27,7 @@ CASES = {
     "map, windows": {"shape": "windows"},
     "moments": {"head": "actionformer"},
     "moments, proposals": {"head": "actionformer", "task": "apg"},
-    "another layer by seconds": {
-        "sampling": ExtractOptions(layers=("layer:2",), stride_seconds=0.2, dtype="float16")
-    },
+    "another layer": {"sampling": OTHER_LAYER},
 }
 
 
@@ -49,6 +47,32 @@ def test_the_model_predicts_what_the_run_predicted(tmp_path, trained, case):
             np.testing.assert_allclose([r["score"] for r in found], [r["score"] for r in rows], rtol=1e-5)
     labelled = CASES[case].get("task") != "apg"
     assert model.spec.classes == (("a <b>& turn", "jump") if labelled else ())
+
+
+def test_a_reader_by_the_document_alone(trained):
+    document = json.loads((trained.model / "model.json").read_text())
+    assert document["format"] == "pal-localizer/1"
+    assert set(document) == {
+        *("format", "task", "classes", "named_by", "feature_dim", "sampling", "head", "input", "post"),
+        *("threshold", "trained", "versions", "files"),
+    }
+    assert set(document["files"]) == {"encoder.safetensors", "head.safetensors"}
+    for name, said in document["files"].items():
+        data = (trained.model / name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (said["bytes"], said["sha256"])
+    with safetensors.safe_open(str(trained.model / "encoder.safetensors"), "pt") as file:
+        assert file.metadata()["format"] == "pal-backbone/1"
+        assert int(file.metadata()["feature_dim"]) == document["feature_dim"]
+    head = safetensors.torch.load_file(trained.model / "head.safetensors")
+    assert {value.dtype for value in head.values()} == {torch.float32}
+    count, width = len(document["classes"]), document["feature_dim"]
+    assert head["classifier.weight_kc"].shape == (count, width)
+    assert head["classifier.bias_k"].shape == (count,)
+    assert head["classifier.mean_c"].shape == head["classifier.scale_c"].shape == (width,)
+    trained_head = safetensors.torch.load_file(trained.run / "checkpoints/epoch-0001/model.safetensors")
+    network = {name.removeprefix("network."): value for name, value in head.items() if "network." in name}
+    assert network.keys() == trained_head.keys()
+    assert all(torch.equal(network[name], trained_head[name]) for name in network)
 
 
 def export(made, *words, out):
