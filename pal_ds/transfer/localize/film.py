@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from torchcodec.decoders import VideoDecoder
+
 from pal_ds import storage
 from pal_ds.ffmpeg.encoding import encode_film
 from pal_ds.ffmpeg.probing import ProbeError, describe, error_line, probe
 from pal_ds.ffmpeg.process import ToolError
 from pal_ds.ffmpeg.reading import MOST_RATE, constant_rate
 from pal_ds.storage.scratch import scratch_folder
+from pal_ds.transfer.extraction.video_opening import Source, main_stream
 from pal_ds.transfer.extraction.video_source import VideoRef, open_video
 
 #: A page holds a video up to this many bytes.
@@ -49,11 +52,13 @@ class Film:
         path: of the file; may be gone when the block of :func:`playable` ends.
         ending: what such a file's name ends with.
         original: whether it is the video itself, at its own place.
+        begin: second of the file's own time at which its first frame appears.
     """
 
     path: Path
     ending: str
     original: bool
+    begin: float = 0.0
 
 
 @contextlib.contextmanager
@@ -71,7 +76,7 @@ def playable(video: VideoRef) -> Iterator[Film]:
         ending = _ending(path)
         if ending is None:
             path, ending, original = _encode(path, folder / "copy.mp4"), ".mp4", False
-        yield Film(path=path, ending=ending, original=original)
+        yield Film(path=path, ending=ending, original=original, begin=first_moment(str(path)))
 
 
 def address(film: Film, name: str, out_folder_url: str, *, embed: bool) -> tuple[str, str]:
@@ -94,6 +99,21 @@ def address(film: Film, name: str, out_folder_url: str, *, embed: bool) -> tuple
         return quote(os.path.relpath(film.path, folder)), ""
     storage.upload_file(film.path, storage.join(out_folder_url, f"{name}{film.ending}"))
     return quote(f"{name}{film.ending}"), film.ending
+
+
+def first_moment(source: Source) -> float:
+    """Return the second of a file's own time at which its first frame appears; 0 where the decoder can't tell.
+
+    Files that were cut without encoding, or whose sound begins first, don't begin at 0.
+    """
+    try:
+        stream = main_stream(source)
+        if not isinstance(source, (str, bytes)):
+            source.seek(0)
+        about = VideoDecoder(source, seek_mode="approximate", stream_index=stream).metadata
+        return float(about.begin_stream_seconds or 0.0)
+    except (RuntimeError, ValueError):
+        return 0.0
 
 
 def _local(video: VideoRef, folder: Path) -> tuple[Path, bool]:

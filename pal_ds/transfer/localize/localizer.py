@@ -19,9 +19,9 @@ from pal_ds.transfer.extraction.extractor import extract_videos
 from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
 from pal_ds.transfer.extraction.options import ExtractOptions
 from pal_ds.transfer.extraction.tally import VideoFailure
-from pal_ds.transfer.extraction.video_source import VideoRef
+from pal_ds.transfer.extraction.video_source import VideoRef, open_video
 from pal_ds.transfer.localize.destination import FOLDER, place_of, write_text
-from pal_ds.transfer.localize.film import EMBED_BYTES, Film, FilmError, address, playable
+from pal_ds.transfer.localize.film import EMBED_BYTES, Film, FilmError, address, first_moment, playable
 from pal_ds.transfer.localize.model_folder import LoadedModel
 from pal_ds.transfer.localize.record import Record, keep
 from pal_ds.transfer.localize.sampling import features_folder
@@ -150,6 +150,7 @@ class Localizer:
             rows=keep(rows, threshold=low, top=self.options.top),
             threshold=spec.threshold if low is None else low,
             model=self.model.digest,
+            begin=_begin(video),
         )
         if self.options.pages:
             record = self._write_page(video, record)
@@ -161,21 +162,23 @@ class Localizer:
         return record
 
     def _write_page(self, video: VideoRef, record: Record) -> Record:
-        link, note = "", ""
+        link, note, begin = "", "", 0.0
         pictures: dict[tuple[float, float], str] = {}
         try:
             with playable(video) as film:
                 link, ending = address(
                     film, video.id, storage.join(self.out_url, FOLDER), embed=self.options.embed
                 )
-                record = dataclasses.replace(record, film=ending)
+                record, begin = dataclasses.replace(record, film=ending), film.begin
                 if self.options.embed and film.path.stat().st_size > EMBED_BYTES:
                     self._warn(f"{video.source}: above {EMBED_BYTES >> 20} MiB, so its page links to it")
                 pictures = self._pictures(video, record, film)
         except FilmError as error:
             note = f"Browsers don't play this video, and no copy of it could be made: {error}."
             self._warn(f"{video.source}: its page has no player: {error}")
-        page = video_page(record, film=link, note=note, pictures=pictures, facts=self._facts(record))
+        page = video_page(
+            record, film=link, begin=begin, note=note, pictures=pictures, facts=self._facts(record)
+        )
         write_text(place_of(self.out_url, f"{video.id}.html"), page)
         return record
 
@@ -234,6 +237,13 @@ def gather_videos(
                     f"has the same id {video.id!r} as {storage.redact(other.url)}; rename one, or use two --out",
                 )
     return list(by_id.values()), failures
+
+
+def _begin(video: VideoRef) -> float:
+    try:
+        return first_moment(open_video(video))
+    except (storage.StorageError, OSError):
+        return 0.0
 
 
 def _place(video: VideoRef) -> tuple[str, int | None]:

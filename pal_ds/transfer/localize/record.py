@@ -33,6 +33,7 @@ class Record:
         rows: ``{segment, score[, label]}`` by falling score of the segment; seconds from the first frame.
         threshold: score from which an action is shown.
         model: digest of the model.
+        begin: second of the file's own time at which its first frame appears; players count from its zero.
         film: ending (``.mp4``) of the file beside this one that the page plays; empty where that is the source.
     """
 
@@ -44,6 +45,7 @@ class Record:
     rows: list[Row]
     threshold: float
     model: str
+    begin: float = 0.0
     film: str = ""
 
     def shown(self) -> list[Row]:

@@ -14,12 +14,13 @@ CSV_COLUMNS = ("video", "start", "end", "label", "score")
 def subtitles(record: Record) -> str:
     """Return WebVTT: a cue for each action from the threshold on, by time.
 
-    Times are rounded to milliseconds; a cue lasts at least one.
+    Times are those of the file, as players count them: from its zero, not from its first frame. They are rounded to
+    milliseconds; a cue lasts at least one.
     """
     parts = ["WEBVTT"]
     rows = sorted(record.shown(), key=lambda row: (row["segment"][0], row["segment"][1]))
     for number, row in enumerate(rows, 1):
-        start, end = (round(1000 * seconds) for seconds in row["segment"])
+        start, end = (round(1000 * (record.begin + seconds)) for seconds in row["segment"])
         text = cue_text(f"{label_of(row)} ({row['score']:.2f})")
         parts.append(f"{number}\n{_clock(start)} --> {_clock(max(end, start + 1))}\n{text}")
     return "\n\n".join(parts) + "\n"

@@ -38,6 +38,7 @@ def video_page(
     record: Record,
     *,
     film: str,
+    begin: float,
     note: str,
     pictures: Mapping[tuple[float, float], str],
     facts: Sequence[tuple[str, str]],
@@ -47,6 +48,7 @@ def video_page(
     Args:
         record: of the video.
         film: what the player plays: a URL as seen from the page; empty shows ``note`` in its place.
+        begin: second of the film's own time at which its first frame appears.
         note: why there is no player, or anything else to be said under it.
         pictures: thumbnails by segment.
         facts: name and value, shown at the end.
@@ -60,6 +62,7 @@ def video_page(
         labels=list(dict.fromkeys(action.label for action in actions)),
         left_out=len(record.rows) - len(actions),
         film=film,
+        begin=begin,
         note=note,
         duration=duration,
         highest=max((action.score for action in actions), default=1.0),

@@ -1,13 +1,17 @@
 """The pages in a real browser: they play, seek, filter, and say nothing on the console."""
 
+import base64
+import dataclasses
+import io
 import re
 
 import pytest
 
 from pal_ds.transfer.extraction.tally import VideoFailure
-from pal_ds.transfer.localize.film import Film, address
+from pal_ds.transfer.localize.film import Film, address, first_moment
 from pal_ds.transfer.localize.index_page import index_page
 from pal_ds.transfer.localize.record import Record
+from pal_ds.transfer.localize.text_files import subtitles
 from pal_ds.transfer.localize.thumbnails import thumbnails
 from pal_ds.transfer.localize.video_page import MOST_ACTIONS, spans_to_picture, video_page
 from tests.support.browser import Browser
@@ -25,8 +29,10 @@ def record(rows=ROWS, name="film"):
     )  # fmt: skip
 
 
-def plain(made, film="film.mp4", note="", pictures=None):
-    return video_page(made, film=film, note=note, pictures=pictures or {}, facts=[("Head", "gtad")])
+def plain(made, film="film.mp4", note="", pictures=None, begin=0.0):
+    return video_page(
+        made, film=film, begin=begin, note=note, pictures=pictures or {}, facts=[("Head", "gtad")]
+    )
 
 
 def test_names_and_labels_are_escaped():
@@ -64,9 +70,6 @@ def test_thumbnails_show_the_moments_asked_for(tmp_path):
     video = tmp_path / "film.mp4"
     ffmpeg("-f", "lavfi", "-i", "color=red:s=64x48:r=25:d=2", "-f", "lavfi", "-i", "color=blue:s=64x48:r=25:d=2",
            "-filter_complex", "[0][1]concat", "-pix_fmt", "yuv420p", str(video))  # fmt: skip
-    import base64
-    import io
-
     from PIL import Image
 
     made = thumbnails(video, [3.0, 1.0, 99.0])
@@ -151,6 +154,30 @@ def test_webm_inside_the_page_plays_and_fits_a_phone(tmp_path):
         index.write_text(index_page([record(name="x" * 90)], [], folder="actions"))
         browser.open(index)
         assert browser.evaluate("document.documentElement.scrollWidth") == 375
+        assert browser.problems == []
+
+
+@pytest.mark.slow
+def test_actions_count_from_the_first_frame_and_the_player_from_zero(tmp_path):
+    video = make_action_video(tmp_path / "whole.mp4", start=1.0, end=3.0)
+    late = tmp_path / "late.mp4"
+    sound = ("-f", "lavfi", "-i", "sine=duration=9", "-map", "0:v", "-map", "1:a")
+    ffmpeg("-itsoffset", "1.5", "-i", str(video), *sound, "-c:v", "copy", "-c:a", "aac", str(late))
+    assert first_moment(str(video)) == 0.0
+    assert first_moment(str(late)) == pytest.approx(1.5)
+    assert first_moment(io.BytesIO(late.read_bytes())) == pytest.approx(1.5)
+    made = dataclasses.replace(record(), begin=1.5)
+    assert "00:00:07.000 --> 00:00:09.000" in subtitles(made)
+    path = tmp_path / "page.html"
+    path.write_text(plain(made, film="late.mp4", begin=1.5))
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(path, "#t=5.75")
+        browser.until("document.getElementById('film').currentTime === 7.25")
+        browser.until("document.querySelector('.actions li.now')?.dataset.start === '5.500'")
+        cues = browser.evaluate(
+            "[...document.getElementById('film').textTracks[0].cues].map(c => c.startTime)"
+        )
+        assert cues == [2.5, 3.5, 7.0]
         assert browser.problems == []
 
 

@@ -3,6 +3,8 @@
   const byId = (name) => document.getElementById(name);
   const film = byId("film"), slider = byId("threshold"), timeline = byId("timeline");
   const duration = Math.max(Number(timeline.dataset.duration), 0.001);
+  // Actions count from the first frame, the player from the zero of its file.
+  const begin = Number(timeline.dataset.begin);
   const LANE = 22, MOST_LANES = 6;
   const actions = [...byId("actions").children].map((item) => ({
     item, start: Number(item.dataset.start), end: Number(item.dataset.end), score: Number(item.dataset.score),
@@ -20,7 +22,7 @@
   };
 
   const move = () => {
-    const now = film ? film.currentTime : 0;
+    const now = film ? Math.max(film.currentTime - begin, 0) : 0;
     timeline.style.setProperty("--now", Math.min(now / duration, 1));
     for (const action of actions) {
       // A player may stop a little before the moment that it was asked for.
@@ -31,7 +33,7 @@
   const seek = (seconds, play) => {
     if (!film) return;
     // A file that isn't loaded yet takes the moment along once it is.
-    const go = () => { film.currentTime = seconds; move(); };
+    const go = () => { film.currentTime = begin + seconds; move(); };
     if (film.readyState >= 1) go(); else film.addEventListener("loadedmetadata", go, { once: true });
     if (play) film.play().catch(() => {});
   };
@@ -42,7 +44,7 @@
     for (const cue of [...words.cues || []]) words.removeCue(cue);
     const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
     for (const action of visible) {
-      if (action.end > action.start) words.addCue(new VTTCue(action.start, action.end, escaped(action.name)));
+      if (action.end > action.start) words.addCue(new VTTCue(begin + action.start, begin + action.end, escaped(action.name)));
     }
   };
 
