@@ -2,7 +2,7 @@
 
 Real videos and rendered motion capture -> a real S3 server on loopback -> pal-shard -> two ranks under the deepspeed
 launcher, streaming from s3:// -> stopped in the middle and resumed -> has it learned? -> frozen features, trained and
-untrained, asked for actions in unseen videos -> one report.html.
+untrained, asked for actions in unseen videos -> one report.html, and the page of a localized video.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from corpora import footage
-from launch.demo import localize
+from launch.demo import localize, one_video
 from launch.demo.console import Console
 from launch.demo.s3_server import S3Server
 from launch.demo.training import judge, train
@@ -35,7 +35,7 @@ def main() -> int:
     """Run the demonstration; the last line on stdout is ``report: PATH``."""
     args = _parser().parse_args()
     folder: Path = args.folder.resolve()
-    console = Console(folder / "logs", 6 if args.fast else 8, verbose=args.verbose)
+    console = Console(folder / "logs", 6 if args.fast else 9, verbose=args.verbose)
     recordings = _corpus(console, folder)
     findings: list[str] = []
     with S3Server(folder / "s3") as server:
@@ -115,7 +115,11 @@ def _localize(console: Console, folder: Path, run: str, findings: list[str]) -> 
         results = localize.detect(folder, epochs=HEAD_EPOCHS, progress=console.progress)
         detected, lines = localize.describe_detection(results)
     findings.append("\n".join(("Detection on videos that the heads haven't seen, percent:", *lines)))
-    return probed, detected
+    with console.stage("localize an unseen video with pal-localize"):
+        head = localize.run_of(folder, localize.TRAINED, localize.SEEDS[0])
+        localized, line = one_video.localize_one(console, folder, encoder=run, head=head)
+    findings.append(line)
+    return probed, detected, localized
 
 
 def _report(

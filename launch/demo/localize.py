@@ -54,6 +54,11 @@ def features_of(folder: Path, name: str) -> Path:
     return folder / f"moments-features-{name}"
 
 
+def run_of(folder: Path, name: str, seed: int) -> Path:
+    """Return the folder of a head's run."""
+    return folder / f"moments-run-{name}-{seed}"
+
+
 def probe(folder: Path) -> dict[str, Any]:
     """Ask a linear probe for action against background; see :mod:`pal_ds.transfer.action_probe`."""
     features = [
@@ -169,7 +174,7 @@ def _span(interval: Sequence[float]) -> str:
 
 
 def _detect_one(folder: Path, name: str, seed: int, epochs: int) -> dict[str, Any]:
-    run = folder / f"moments-run-{name}-{seed}"
+    run = run_of(folder, name, seed)
     shutil.rmtree(run, ignore_errors=True)
     settings = {
         "data.features": features_of(folder, name),

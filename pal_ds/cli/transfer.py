@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pal_ds import __version__
+from pal_ds.cli import export_localizer
 
 TASKS = {
     "tad": "temporal action detection: G-TAD or BMN with classes; mAP",
@@ -34,6 +35,7 @@ examples:
   pal-transfer --task e2e --config e2e_activitynet_gtad \\
       encoder.backbone=RUN data.videos=s3://bucket/anet data.annotations=activity_net.v1-3.min.json run.dir=runs/lofi
   pal-transfer --options          every option, its default and meaning
+  pal-transfer export --help      a trained head with its encoder as one folder, for pal-localize
 
 The run folder gets config.yaml, metrics.jsonl, checkpoints/epoch-<n>/, predictions.json (official form),
 result.json and, for tad, report.html.
@@ -44,6 +46,9 @@ Exit status: 0 done; 75 stopped by a signal, run it again; 2 bad config or malfo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see ``--help``."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["export"]:
+        return export_localizer.main(words[1:])
     parser = argparse.ArgumentParser(
         prog="pal-transfer",
         description="Train and score a localization head on frozen features.",
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--options", action="store_true", help="list every option and leave")
     parser.add_argument("override", nargs="*", metavar="section.key=value", help="laid over the config")
-    options = parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(words)
     if options.options:
         return _list_options()
     if options.task is None or options.config is None:

@@ -25,12 +25,14 @@ class HeadChoice(Choice):
     Attributes:
         task: ``module:attribute`` of the task that trains it.
         tasks: what ``--task`` it does: of ``tad``, ``apg`` and ``vg``.
+        predictor: ``module:attribute`` of what applies it to new videos; empty where nothing does.
         unused: options of other sections without effect, by full name.
         neutral: options of other sections without effect that have to say so, and the value that does.
     """
 
     task: str
     tasks: tuple[str, ...]
+    predictor: str = ""
     unused: tuple[str, ...] = ()
     neutral: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -38,20 +40,38 @@ class HeadChoice(Choice):
         """Import and return the task."""
         return dataclasses.replace(self, build=self.task).load()
 
+    def load_predictor(self) -> Any:
+        """Import and return the predictor; None where there is none."""
+        return dataclasses.replace(self, build=self.predictor).load() if self.predictor else None
+
 
 _MAP_TASK = f"{_TASKS}.boundary_map_detection:MapTask"
+_MAP_PREDICTOR = f"{_TASKS}.map_predictor:MapPredictor"
 _POST = ("boundary", "sigma", "low", "high", "keep", "longest_seconds", "classes")
 
 HEADS = Registry(
     "head.name",
     (
-        HeadChoice(name="gtad", build=f"{_HEADS}.gtad:GtadConfig", task=_MAP_TASK, tasks=("tad", "apg")),
-        HeadChoice(name="bmn", build=f"{_HEADS}.bmn:BmnConfig", task=_MAP_TASK, tasks=("apg", "tad")),
+        HeadChoice(
+            name="gtad",
+            build=f"{_HEADS}.gtad:GtadConfig",
+            task=_MAP_TASK,
+            tasks=("tad", "apg"),
+            predictor=_MAP_PREDICTOR,
+        ),
+        HeadChoice(
+            name="bmn",
+            build=f"{_HEADS}.bmn:BmnConfig",
+            task=_MAP_TASK,
+            tasks=("apg", "tad"),
+            predictor=_MAP_PREDICTOR,
+        ),
         HeadChoice(
             name="actionformer",
             build=f"{_HEADS}.actionformer:ActionFormerConfig",
             task=f"{_TASKS}.anchor_free_detection:MomentTask",
             tasks=("tad", "apg"),
+            predictor=f"{_TASKS}.moment_predictor:MomentPredictor",
             neutral={"post.boundary": "none"},
         ),
         HeadChoice(

@@ -41,12 +41,16 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
-    """A further section: a title, and any of a text, a table, a picture; ``text`` is plain, never HTML."""
+    """A further section: a title, and any of a text, a table, a picture, a link; ``text`` is plain, never HTML.
+
+    ``link`` is the address of another page, as seen from this one, and what it is called.
+    """
 
     title: str
     text: str = ""
     table: Table | None = None
     picture: Picture | None = None
+    link: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ COMMANDS = {
     "pal-pretrain": "pal_ds.cli.pretrain",
     "pal-extract": "pal_ds.cli.extract",
     "pal-transfer": "pal_ds.cli.transfer",
+    "pal-localize": "pal_ds.cli.localize",
     "pal-eval": "pal_ds.cli.evaluate",
     "pal-doctor": "pal_ds.cli.doctor",
 }

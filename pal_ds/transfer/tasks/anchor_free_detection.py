@@ -9,19 +9,17 @@ import torch
 from torch import Tensor
 
 from pal_ds.config.transfer import TransferConfig
-from pal_ds.formats.feature_folder import FeatureError, FeatureStore
+from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
 from pal_ds.transfer.heads.actionformer import ActionFormerConfig, points
-from pal_ds.transfer.heads.anchor_free import MomentTargets, make_moment_targets, moment_loss, read_moments
-from pal_ds.transfer.metrics.tiou import Floats
+from pal_ds.transfer.heads.anchor_free import MomentTargets, make_moment_targets, moment_loss
 from pal_ds.transfer.tasks.base import Results, Task
 from pal_ds.transfer.tasks.boundary_map_detection import annotated_videos
 from pal_ds.transfer.tasks.class_scores import VideoScores
-from pal_ds.transfer.tasks.soft_nms import soft_nms
+from pal_ds.transfer.tasks.moment_predictor import MomentPredictor, moment_input
+from pal_ds.transfer.tasks.predictor import Reading
 from pal_ds.transfer.tasks.windows import Piece, cut
 
-#: Candidates of a piece that go into soft-NMS (ActionFormer section 4).
-CANDIDATES = 2000
 ANY = "action"
 
 
@@ -57,9 +55,9 @@ class MomentTask(Task):
         self.evaluated = annotated_videos(
             self.evaluate_store, self.truth, self.subset, data.missing, "evaluated", dataset=data.dataset
         )
-        self.scores = VideoScores(data.class_scores) if labelled and data.class_scores else None
+        scores = VideoScores(data.class_scores) if labelled and data.class_scores else None
         self.labelled = labelled
-        named = labelled and self.scores is None
+        named = labelled and scores is None
         self.classes = tuple(
             sorted({segment.label for video in training for segment in video.segments}) if named else [ANY]
         )
@@ -71,6 +69,9 @@ class MomentTask(Task):
         self.items = len(self.pieces)
         self.targets = [self._targets(piece) for piece in self.pieces]
         self.model = head.network(self.pieces[0].values_tc.shape[1], len(self.classes)).to(device)
+        self.predictor = MomentPredictor(
+            Reading.of(config), self.model, device, classes=self.classes if named else (), labeller=scores
+        )
 
     def losses(self, items: list[int], generator: torch.Generator) -> dict[str, Tensor]:
         """See :class:`Task`."""
@@ -92,7 +93,10 @@ class MomentTask(Task):
 
     def predict(self) -> Results:
         """See :class:`Task`."""
-        return {video.video: self._rows(video) for video in self.evaluated}
+        return {
+            video.video: self.predictor.rows(self.evaluate_store.load(video.video))
+            for video in self.evaluated
+        }
 
     def headline(self, figures: dict[str, Any]) -> tuple[str, float]:
         """See :class:`Task`."""
@@ -102,54 +106,6 @@ class MomentTask(Task):
     def state(self) -> dict[str, Any]:
         """See :class:`Task`."""
         return {"classes": list(self.classes)}
-
-    def _rows(self, video: VideoAnnotation) -> list[dict[str, Any]]:
-        """Give one video's detections: soft-NMS class by class, the best of all classes kept."""
-        pieces = self._cut(self.evaluate_store, video, training=False)
-        segments, scores, classes = self._candidates(pieces)
-        post, found = self.config.post, []
-        for number in np.unique(classes):
-            mine = classes == number
-            kept, lowered = soft_nms(
-                segments[mine], scores[mine], sigma=post.sigma, keep=post.keep, low=post.low, high=post.high
-            )
-            found += [(float(score), int(number), span) for score, span in zip(lowered, kept, strict=True)]
-        best = sorted(found, key=lambda entry: -entry[0])[: post.keep]
-        extent = max(piece.duration for piece in pieces)
-        return [
-            row
-            for score, number, span in best
-            for row in self._named(video.video, score, number, span * extent)
-        ]
-
-    def _named(self, video: str, score: float, number: int, span: Floats) -> list[dict[str, Any]]:
-        row: dict[str, Any] = {"segment": [float(span[0]), float(span[1])], "score": score}
-        if not self.labelled:
-            return [row]
-        if self.scores is None:
-            return [row | {"label": self.classes[number]}]
-        named = self.scores.best(video, self.config.post.classes)
-        return [row | {"score": score * share, "label": label} for label, share in named]
-
-    def _candidates(self, pieces: list[Piece]) -> tuple[Floats, Floats, Any]:
-        """Collect the candidates of all pieces of a video as shares of its duration."""
-        segments, scores, classes = [], [], []
-        batch = self.config.optimizer.batch
-        for begin in range(0, len(pieces), batch):
-            some = pieces[begin : begin + batch]
-            output = [part.cpu() for part in self.model(*self._input(some))]
-            for piece, logits, distances, real in zip(some, *output, strict=True):
-                span, score, named = read_moments(
-                    logits, distances, real, self.place_p, self.stride_p, most=CANDIDATES
-                )
-                seconds = piece.seconds(span / self.config.head.snippets)
-                whole = seconds[:, 1] > seconds[:, 0]
-                if longest := self.config.post.longest_seconds:
-                    whole &= seconds[:, 1] - seconds[:, 0] < longest
-                segments.append(seconds[whole] / piece.duration)
-                scores.append(score[whole])
-                classes.append(named[whole])
-        return np.concatenate(segments), np.concatenate(scores), np.concatenate(classes)
 
     def _cut(self, store: FeatureStore, video: VideoAnnotation, *, training: bool) -> list[Piece]:
         data, snippets = self.config.data, self.config.head.snippets
@@ -172,21 +128,11 @@ class MomentTask(Task):
             classes=len(self.classes),
         )
 
-    def _input(self, pieces: list[Piece]) -> tuple[Tensor, Tensor]:
-        widths = {piece.values_tc.shape[1] for piece in pieces}
-        if len(widths) > 1:
-            raise FeatureError(
-                f"features of different widths: {sorted(widths)}, such as of {pieces[0].video!r}"
-            )
-        stacked = torch.from_numpy(np.stack([piece.values_tc for piece in pieces])).transpose(1, 2)
-        shown = torch.tensor([piece.shown for piece in pieces])
-        seen = torch.arange(stacked.shape[2]) < shown[:, None]
-        return stacked.to(self.device), seen.to(self.device)
-
     def _loss(self, pieces: list[Piece], targets: list[MomentTargets]) -> dict[str, Tensor]:
         stacked = MomentTargets(
             wanted_pk=torch.stack([target.wanted_pk for target in targets]).to(self.device),
             distances_p2=torch.stack([target.distances_p2 for target in targets]).to(self.device),
         )
-        logits, distances, real = self.model(*self._input(pieces))
+        inputs, seen = moment_input(pieces)
+        logits, distances, real = self.model(inputs.to(self.device), seen.to(self.device))
         return moment_loss(logits, distances, real, stacked)

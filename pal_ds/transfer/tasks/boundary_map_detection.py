@@ -11,17 +11,17 @@ from torch import Tensor
 
 from pal_ds.config.heads import MapHeadConfig
 from pal_ds.config.transfer import TransferConfig
-from pal_ds.formats.feature_folder import FeatureError, FeatureStore
+from pal_ds.formats.feature_folder import FeatureStore
 from pal_ds.transfer.datasets.annotations import AnnotationError, VideoAnnotation
 from pal_ds.transfer.datasets.detection import read_named
 from pal_ds.transfer.heads.boundary_loss import MapLoss, map_loss
 from pal_ds.transfer.heads.boundary_map import MapTargets, make_targets, valid_cells
 from pal_ds.transfer.heads.release_weights import load_release
-from pal_ds.transfer.metrics.tiou import Floats
 from pal_ds.transfer.tasks.base import Results, Task
 from pal_ds.transfer.tasks.class_scores import Labeller, SegmentClassifier, VideoScores
-from pal_ds.transfer.tasks.proposals import Maps, propose
-from pal_ds.transfer.tasks.windows import Piece, cut
+from pal_ds.transfer.tasks.map_predictor import MapPredictor
+from pal_ds.transfer.tasks.predictor import Reading
+from pal_ds.transfer.tasks.windows import Piece, cut, stacked_features
 
 
 class MapTask(Task):
@@ -69,11 +69,12 @@ class MapTask(Task):
             device
         )
         self.model = build_map_head(head, self.pieces[0].values_tc.shape[1]).to(device)
-        self.labeller: Labeller | None = None
+        labeller: Labeller | None = None
         if labelled and data.class_scores:
-            self.labeller = VideoScores(data.class_scores)
+            labeller = VideoScores(data.class_scores)
         elif labelled:
-            self.labeller = SegmentClassifier.train(self.store, training, seed=config.run.seed)
+            labeller = SegmentClassifier.train(self.store, training, seed=config.run.seed)
+        self.predictor = MapPredictor(Reading.of(config), self.model, device, labeller=labeller)
 
     def losses(self, items: list[int], generator: torch.Generator) -> dict[str, Tensor]:
         """See :class:`Task`."""
@@ -95,26 +96,10 @@ class MapTask(Task):
 
     def predict(self) -> Results:
         """See :class:`Task`."""
-        results: Results = {}
-        for video in self.evaluated:
-            pieces = self._cut(self.evaluate_store, video, training=False)
-            segments, scores = propose(pieces, self._maps(pieces), self.config.post)
-            results[video.video] = self._rows(video.video, segments, scores)
-        return results
-
-    def _rows(self, video: str, segments_n2: Floats, scores_n: Floats) -> list[dict[str, Any]]:
-        """Write proposals in the official form; for detection, once for each of their classes."""
-        spans = [[float(start), float(end)] for start, end in segments_n2]
-        scores = [float(score) for score in scores_n]
-        if self.labeller is None:
-            return [{"segment": span, "score": score} for span, score in zip(spans, scores, strict=True)]
-        features = self.evaluate_store.load(video)
-        labels = self.labeller.label(features, segments_n2, self.config.post.classes)
-        return [
-            {"segment": span, "score": score * probability, "label": label}
-            for span, score, named in zip(spans, scores, labels, strict=True)
-            for label, probability in named
-        ]
+        return {
+            video.video: self.predictor.rows(self.evaluate_store.load(video.video))
+            for video in self.evaluated
+        }
 
     def headline(self, figures: dict[str, Any]) -> tuple[str, float]:
         """See :class:`Task`."""
@@ -132,21 +117,12 @@ class MapTask(Task):
         head = self.options
         return make_targets(piece.segments_n2, head.durations, head.snippets, head.boundary_unit)
 
-    def _input(self, pieces: list[Piece]) -> Tensor:
-        widths = {piece.values_tc.shape[1] for piece in pieces}
-        if len(widths) > 1:
-            raise FeatureError(
-                f"features of different widths: {sorted(widths)}, such as of {pieces[0].video!r}"
-            )
-        stacked = torch.from_numpy(np.stack([piece.values_tc for piece in pieces]))
-        return stacked.transpose(1, 2).to(self.device)
-
     def _loss(self, pieces: list[Piece], targets: list[MapTargets], generator: torch.Generator) -> MapLoss:
         batch = {
             field.name: torch.stack([getattr(target, field.name) for target in targets]).to(self.device)
             for field in dataclasses.fields(MapTargets)
         }
-        maps, start, end = self.model(self._input(pieces))
+        maps, start, end = self.model(stacked_features(pieces).to(self.device))
         head = self.options
         return map_loss(
             maps,
@@ -159,17 +135,6 @@ class MapTask(Task):
             match_prior=head.match_prior,
             generator=generator,
         )
-
-    def _maps(self, pieces: list[Piece]) -> list[Maps]:
-        shown = []
-        for begin in range(0, len(pieces), self.config.optimizer.batch):
-            output = self.model(self._input(pieces[begin : begin + self.config.optimizer.batch]))
-            maps, start, end = (part.double().cpu().numpy() for part in output)
-            shown += [
-                Maps(overlap_dt=m[0], match_dt=m[1], start_t=s, end_t=e)
-                for m, s, e in zip(maps, start, end, strict=True)
-            ]
-        return shown
 
 
 def build_map_head(head: MapHeadConfig, feature_dim: int) -> torch.nn.Module:

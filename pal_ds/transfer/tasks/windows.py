@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pal_ds.formats.feature_folder import FloatArray, VideoFeatures, rescale
+from pal_ds.formats.feature_folder import FeatureError, FloatArray, VideoFeatures, rescale
 from pal_ds.transfer.datasets.annotations import VideoAnnotation
 from pal_ds.transfer.datasets.detection import without_repeats
 
@@ -126,6 +128,18 @@ def cut(
         return windows(features, annotation, snippets, every=every, training=training)
     piece = whole(features, annotation, snippets)
     return [] if training and len(piece.segments_n2) == 0 else [piece]
+
+
+def stacked_features(pieces: Sequence[Piece]) -> Tensor:
+    """Stack the features of pieces as networks take them, float32 [B, C, T].
+
+    Raises:
+        FeatureError: they differ in width.
+    """
+    widths = {piece.values_tc.shape[1] for piece in pieces}
+    if len(widths) > 1:
+        raise FeatureError(f"features of different widths: {sorted(widths)}, such as of {pieces[0].video!r}")
+    return torch.from_numpy(np.stack([piece.values_tc for piece in pieces])).transpose(1, 2)
 
 
 def _shares(
