@@ -17,9 +17,7 @@ _HUES = (205, 25, 145, 330, 265, 50, 180, 0, 95, 300)
 def render(template: str, **values: Any) -> str:
     """Render a template of this package with the stylesheet and the script at hand."""
     return (
-        _environment()
-        .get_template(template)
-        .render(style=stylesheet(), own_style=_asset("localize.css"), script=_asset("player.js"), **values)
+        _environment().get_template(template).render(style=stylesheet("actions"), script=_script(), **values)
     )
 
 
@@ -51,6 +49,6 @@ def _environment() -> Environment:
 
 
 @functools.cache
-def _asset(name: str) -> str:
+def _script() -> str:
     folder = importlib.resources.files("pal_ds.transfer.localize") / "templates"
-    return folder.joinpath(name).read_text(encoding="utf-8")
+    return folder.joinpath("player.js").read_text(encoding="utf-8")
