@@ -77,7 +77,7 @@ def test_every_option_is_in_the_reference():
 
 
 def test_allowed_values_are_those_that_the_section_names():
-    assert "different, same, own or none" in allowed_values(SynthesisConfig, "synthesis.", "paste")
+    assert "different, same, own, none or boundary" in allowed_values(SynthesisConfig, "synthesis.", "paste")
     assert "plateau, step, cosine, constant" in allowed_values(ScheduleConfig, "schedule.", "name")
     assert allowed_values(RunSection, "run.", "epochs") == "whole number; at least 1"
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "pal-localize": "pal_ds.cli.localize",
     "pal-eval": "pal_ds.cli.evaluate",
     "pal-doctor": "pal_ds.cli.doctor",
+    "pal-report": "pal_ds.cli.report",
 }
 #: Folders of the repository, and where they are installed.
 INSTALLED = {"pal_ds": "pal_ds", "shards": "pal_ds/shards", "configs": "pal_ds/configs"}

@@ -17,7 +17,7 @@ from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.batch import Group, MicroBatch
 from pal_ds.data.decode import decode_frames
 from pal_ds.data.order.epoch_order import ClipPosition
-from pal_ds.data.order.group_schedule import GroupTask
+from pal_ds.data.order.group_schedule import GroupTask, WindowPart
 from pal_ds.data.synthesis.batch_render import render_together
 from pal_ds.data.synthesis.boundaries import (
     DIFFERENT_CLASS,
@@ -120,12 +120,11 @@ def built(clips: list[SampleMembers], synthesis: SynthesisConfig, *, seed: int =
         seed=seed,
         resize="worker",
         labels={"a": 0, "b": 1},
-        shard_names=("train-000000.tar",),
+        shard_label=lambda _: "train-000000.tar",
     )
     positions = tuple(ClipPosition(0, number) for number in range(len(clips)))
-    task = GroupTask(
-        number=0, epoch=0, step=0, group=0, unit=(0, 0, 0), clips=positions, rest=np.array(positions)
-    )
+    part = WindowPart((0, 0, 0), len(clips), np.array(positions))
+    task = GroupTask(number=0, epoch=0, step=0, group=0, clips=positions, parts=(part,))
     buffer = torch.zeros(slot_bytes(synthesis, len(clips), "worker"), dtype=torch.uint8)
     return builder.build(task, clips, buffer).group
 
