@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from pal_ds import __version__
 from pal_ds.ffmpeg.process import ToolError
+from pal_ds.formats import closed_pipe
 
 from .adoption import command as adopt_command
 from .errors import BuildError, UsageError
@@ -291,8 +292,12 @@ def _ls(arguments: argparse.Namespace) -> int:
         from .inspection.chosen import chosen
 
         found = chosen(arguments.dest, arguments.where, arguments.shard, quiet=arguments.json)
-    _print(arguments, found, console_report.listing_lines(found))
-    return 0
+
+    def show() -> int:
+        _print(arguments, found, console_report.listing_lines(found))
+        return 0
+
+    return closed_pipe.listing(show)
 
 
 def _print(arguments: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> None:

@@ -12,7 +12,7 @@ from .encoding.profiles import PROFILES, Profile
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from .builder.build import BuildOptions
+    from .builder.build_options import BuildOptions
     from .measuring.cuts import CutOptions
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
@@ -201,7 +201,7 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
         UsageError: they contradict each other or are out of range.
     """
     # Deferred, so that --help does not wait for the storage libraries.
-    from .builder.build import BuildOptions
+    from .builder.build_options import BuildOptions
     from .builder.shard_plan import PlanOptions
     from .catalog.gather import CatalogOptions
     from .encoding.clip_filters import ClipFilters

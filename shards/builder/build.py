@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -14,21 +13,19 @@ from pal_ds.formats import shardset
 from pal_ds.storage.scratch import scratch_folder
 
 from ..catalog.dedupe import mark_equal_content
-from ..catalog.gather import Catalog, CatalogOptions
+from ..catalog.gather import Catalog
 from ..catalog.rows import Reject, Row
 from ..encoding import ffmpeg_info
-from ..encoding.profiles import Profile
-from ..encoding.transcode import ClipLimits
 from ..errors import UsageError
-from ..measuring.cuts import CutOptions
 from ..progress import Progress
+from .build_options import BuildOptions, recipe_of
 from .comparing import begun_append, compared_early, refuse_difference
 from .finish import BuildResult, finish, read_stages, reject_line, result_of
 from .journal import FOLDER, Journal, PlanRecord
 from .local_executor import ShardWork, run_local
-from .measured import measure, measured_recipe
+from .measured import measure
 from .partial_results import planned_result, task_result
-from .shard_plan import Plan, PlannedShard, PlanOptions
+from .shard_plan import Plan, PlannedShard
 
 Say: TypeAlias = Callable[[str], None]
 RowsOf: TypeAlias = Callable[[PlannedShard], list[Row]]
@@ -39,63 +36,6 @@ class Finish(Protocol):
 
     def __call__(self, journal: Journal, plan: PlanRecord, scratch: Path, *, redone: int = 0) -> BuildResult:
         """Publish what was made and return what it came to."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BuildOptions:
-    """Everything ``pal-shard build`` is told.
-
-    Attributes:
-        dest: folder URL of the shard set.
-        catalog: what the inputs are.
-        plan: how they are dealt to shards.
-        profile: how they are encoded.
-        limits: what is still a clip.
-        workers: ffmpeg processes at a time.
-        executor: ``local`` or ``ray``.
-        tasks: number of tasks that share the work.
-        task: this task's index, None where one run does all and finishes the set.
-        dedupe_content: reject sources of equal bytes too.
-        dedupe_near: reject clips that show the same too, whatever their encoding.
-        cut: how whole videos are cut into clips.
-        overwrite: remove what shard set lies at DEST first.
-        dry_run: only plan.
-        quiet: say nothing on the way.
-        scratch: where the scratch folder is made, None for TMPDIR.
-    """
-
-    dest: str
-    catalog: CatalogOptions
-    plan: PlanOptions
-    profile: Profile
-    limits: ClipLimits
-    workers: int
-    executor: str = "local"
-    tasks: int = 1
-    task: int | None = None
-    dedupe_content: bool = False
-    dedupe_near: bool = False
-    cut: CutOptions = dataclasses.field(default_factory=CutOptions)
-    overwrite: bool = False
-    dry_run: bool = False
-    quiet: bool = False
-    scratch: str | None = None
-
-    @property
-    def measures(self) -> bool:
-        """Whether videos are looked into before the plan, and what is found kept at DEST."""
-        return self.cut.wanted or self.dedupe_near
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UsageError(f"--workers {self.workers}: give at least 1")
-        if self.task is not None and not 0 <= self.task < self.tasks:
-            raise UsageError(
-                f"--task-index {self.task}: give an index from 0 to {self.tasks - 1} (--num-tasks)"
-            )
-        for source in self.catalog.sources:
-            if storage.redact(source).rstrip("/") == storage.redact(self.dest).rstrip("/"):
-                raise UsageError(f"SOURCE and DEST are the same folder: {storage.redact(source)}")
 
 
 def build(options: BuildOptions) -> BuildResult:
@@ -182,32 +122,6 @@ def plan_of(
     _warn_about_splits(plan, say)
     recipe = {**recipe, "inputs": {"count": plan.inputs, "sha256": plan.digest}}
     return plan, PlanRecord(recipe=recipe, inputs=plan.inputs, shards=tuple(plan.shards))
-
-
-def recipe_of(options: BuildOptions, catalog: Catalog, encoder: dict[str, str]) -> dict[str, Any]:
-    """Return everything that decides the bytes of the set, but for the inputs."""
-    dealing = options.plan
-    dedupe = "content" if options.dedupe_content else "near" if options.dedupe_near else "identity"
-    filters = options.limits.filters.recipe()
-    return {
-        **options.profile.recipe(),
-        "shard_bytes": dealing.shard_bytes,
-        "seed": dealing.seed,
-        "split": dealing.split,
-        "split_column": dealing.split_column,
-        "val_fraction": dealing.val_fraction,
-        "limit": dealing.limit,
-        "with_labels": options.catalog.with_labels,
-        # Named only where chosen, so that sets built before the option existed keep their recipe.
-        **({"keep_recordings": True} if options.catalog.keep_recordings else {}),
-        **({"keep_labels": True} if options.catalog.keep_labels else {}),
-        **({"filters": filters} if filters else {}),
-        **measured_recipe(catalog, options.cut, near=options.dedupe_near),
-        "dedupe": dedupe,
-        "max_seconds": options.limits.max_seconds,
-        "min_frames": options.limits.min_frames,
-        "encoder": encoder,
-    }
 
 
 def _prepare(

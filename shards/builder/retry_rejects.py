@@ -13,7 +13,8 @@ from pal_ds.formats.shardset import Manifest, ShardEntry
 
 from ..catalog.rows import Reject, Row
 from ..errors import UsageError
-from .build import BuildOptions, make, planned, write_begin
+from .build import make, planned, write_begin
+from .build_options import BuildOptions
 from .comparing import begun_append
 from .finish import BuildResult, read_rejects, read_stages, result_of
 from .journal import Journal, Part, recipe_differences

@@ -15,7 +15,8 @@ from pal_ds.formats.shard_files import rejects_name
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 from pal_ds.storage.scratch import scratch_folder
 
-from ..builder.build import BuildOptions, Say, finish_tasks, make, planned, write_begin
+from ..builder.build import Say, finish_tasks, make, planned, write_begin
+from ..builder.build_options import BuildOptions
 from ..builder.comparing import refuse_difference
 from ..builder.finish import BuildResult, merged, read_rejects
 from ..builder.journal import Journal, PlanRecord

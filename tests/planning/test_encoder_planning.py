@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from pal_ds.config import Config, load_config
+from pal_ds.planning.activations import clip_memory
 from pal_ds.planning.cost import job_of
 from pal_ds.planning.hardware import GPUS
 from pal_ds.planning.memory import describe_memory, memory_need
 from pal_ds.planning.network_work import count_encoder_work
 from tests.support.encoders import KINDS, tiny_transformer, write_folder
+from tests.support.saved_tensors import saved_bytes
 
 
 def config(folder: Path, kind: str, *words: str, **options: float) -> Config:
@@ -50,3 +53,13 @@ def test_dropout_inside_blocks_leaves_recomputing_out_of_the_plan(tmp_path: Path
     made = config(tmp_path, "vivit", hidden_dropout_prob=0.1)
     figures = describe_memory(made, memory_need(made, 8), 8, 8, 79.0)
     assert not any("recomputed" in name for name in figures)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_planned_bytes_are_what_torch_keeps(kind: str, tmp_path: Path) -> None:
+    run, clips = config(tmp_path, kind), 16
+    backbone = tiny_transformer(kind)
+    x = torch.randn(clips, 3, 4, 32, 32).contiguous(memory_format=torch.channels_last_3d)
+    measured = saved_bytes(lambda: backbone(x), [*backbone.parameters(), *backbone.buffers(), x])
+    planned = clip_memory(run.model, "fp32", frames=4, size=32).kept
+    assert planned == pytest.approx(measured / clips, rel=0.1)

@@ -115,6 +115,13 @@ class TransformerEncoder(Backbone):
         volume = patches_blc.transpose(1, 2).reshape(*patches_blc.shape[::2], *places)
         return volume.movedim(4, 2) if self._frames_last else volume
 
+    def stage_tokens(self, tokens: Tensor, clips: int) -> Tensor:
+        """Patch tokens [B, N, C] of what a block gave for so many clips, as :meth:`forward` pools them.
+
+        Where the norm comes behind the pooling (VideoMAE's mean), they are those before it.
+        """
+        return self._patches(tokens if self._pooled_norm else self.norm(tokens), clips)
+
     def _passed(self, number: int, tokens: Tensor) -> Tensor:
         """Tokens after a block; its draws are made outside of it, so that running it again draws nothing."""
         passed = self.run_stage(number, tokens)
