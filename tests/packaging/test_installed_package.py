@@ -101,7 +101,7 @@ def test_from_videos_to_figures_outside_the_checkout(wheel: Path, tmp_path: Path
                            "--tiou", "0.3:0.7:0.1", "--predictions", "tad/predictions.json", "--json")  # fmt: skip
     assert json.loads(scored) == json.loads(result)["figures"]
     assert "average_mAP" in json.loads(scored)
-    page = installed.run_module("pal_ds.viz.report", run, "--out", "report.html")
+    page = installed.run_module("pal_ds.cli.report", run, "--out", "report.html")
     assert (installed.work / "report.html").stat().st_size > 1000, page
 
 

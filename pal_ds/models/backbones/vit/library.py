@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -81,8 +80,6 @@ def load_network(encoder: Encoder, state: Mapping[str, Tensor]) -> tuple[nn.Modu
 
 def _resolve(encoder: Encoder) -> tuple[Any, Any, dict[str, Any]]:
     folder, stem, without = _CLASSES[encoder.kind]
-    # Nothing is ever asked of a hub.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         configs = importlib.import_module(f"{_MODELS}.{folder}.configuration_{folder}")
         networks = importlib.import_module(f"{_MODELS}.{folder}.modeling_{folder}")
