@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 
-#: I3D at a quarter of its width, 8 clips of 8 x 56 x 56: a step takes about half a second on two CPU cores.
+#: The demonstration's backbone at a quarter of its width, 8 clips of 8 x 56 x 56.
 MODEL = [
     "model.width=0.25",
     "synthesis.size=56",
