@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import dataclasses
 import hashlib
-import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -24,19 +22,15 @@ from pal_ds.data.errors import ClipCorruptError, ClipError, ClipRemovedError
 from pal_ds.data.order.epoch_order import ClipPosition
 from pal_ds.data.order.group_schedule import GroupTask
 from pal_ds.data.order.slices import IntArray
+from pal_ds.data.shard_indexes import ShardIndexes
 from pal_ds.data.shard_list import ShardList
 from pal_ds.formats import shardset
-from pal_ds.formats.shardset import ShardIndex, ShardSetError
+from pal_ds.formats.shardset import ShardSetError
 from pal_ds.formats.tar_samples import SampleMembers
 from pal_ds.storage import ReadCounters, RetryPolicy, StorageNotFoundError
 
-#: Shard indexes kept in memory by a worker (bytes): those of 400,000 clips.
-INDEX_BYTES = 16 << 20
 #: Read threads where groups are read one by one, by those where windows are read whole.
 SMALL_READS = 2
-#: Times an index that can't be understood is read before the set is called broken.
-INDEX_READS = 4
-log = logging.getLogger(__name__)
 
 Clip = SampleMembers | ClipError
 
@@ -104,9 +98,7 @@ class ClipStream:
         self._threads = reading_threads(threads, whole_windows=whole_windows)
         self._retry = retry
         self._lock = threading.Lock()
-        self._indexes: collections.OrderedDict[int, ClipIndex] = collections.OrderedDict()
-        self._index_bytes = 0
-        self._sized: set[str] = set()
+        self._indexes = ShardIndexes(shards, retry, self._count)
         self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="pal-read")
         self._units: dict[tuple[int, ...], _Unit] = {}
 
@@ -174,11 +166,11 @@ class ClipStream:
         for shard in sorted({int(row[0]) for row in rows}):
             clips = np.sort(rows[rows[:, 0] == shard, 1])
             try:
-                found.update(self._read_shard(shard, clips, self._index(shard)))
+                found.update(self._read_shard(shard, clips, self._indexes.get(shard)))
             except StorageNotFoundError:
                 # The set was compacted since its index was read: the new one says where the clips are now.
-                self._forget(shard)
-                found.update(self._read_shard(shard, clips, self._index(shard)))
+                self._indexes.forget(shard)
+                found.update(self._read_shard(shard, clips, self._indexes.get(shard)))
         return found
 
     def _read_shard(self, shard: int, clips: IntArray, index: ClipIndex) -> dict[ClipPosition, Clip]:
@@ -262,71 +254,6 @@ class ClipStream:
         counters = ReadCounters()
         try:
             return storage.read_range(index.tar, start, end, retry=self._retry, counters=counters)
-        finally:
-            self._count(counters)
-
-    def _index(self, shard: int) -> ClipIndex:
-        with self._lock:
-            if shard in self._indexes:
-                self._indexes.move_to_end(shard)
-                return self._indexes[shard]
-        url, name = self._shards.place(shard)
-        document = self._chosen(shard, self._read_index(url, name))
-        index = ClipIndex.of(document, url)
-        self._check_adopted(document, index.tar)
-        with self._lock:
-            if shard not in self._indexes:
-                self._indexes[shard] = index
-                self._index_bytes += index.bytes
-            while self._index_bytes > INDEX_BYTES and len(self._indexes) > 1:
-                self._index_bytes -= self._indexes.popitem(last=False)[1].bytes
-        return index
-
-    def _forget(self, shard: int) -> None:
-        with self._lock:
-            index = self._indexes.pop(shard, None)
-            self._index_bytes -= index.bytes if index is not None else 0
-
-    def _check_adopted(self, document: ShardIndex, tar: str) -> None:
-        """Refuse an adopted tar of another size than when it was adopted: no place in it can be trusted.
-
-        Raises:
-            ShardSetError: naming it.
-            StorageError: its size can't be asked for.
-        """
-        if document.tar_bytes is None or tar in self._sized:
-            return
-        found = storage.size(tar, retry=self._retry)
-        if found != document.tar_bytes:
-            raise ShardSetError(
-                f"{document.shard}: {storage.redact(tar)} has changed since it was adopted: {found} bytes, "
-                f"were {document.tar_bytes}: put it back, or adopt it again into another set"
-            )
-        with self._lock:
-            self._sized.add(tar)
-
-    def _chosen(self, shard: int, index: ShardIndex) -> ShardIndex:
-        """Return an index with the samples alone that are used: those that a clip's place in the shard counts."""
-        chosen = self._shards.chosen(shard)
-        if chosen is None:
-            return index
-        if len(chosen) != len(index.samples):
-            name = shardset.index_name(self._shards.label(shard))
-            raise ShardSetError(f"{name}: {len(index.samples)} samples, {len(chosen)} in the manifest")
-        used = tuple(sample for sample, use in zip(index.samples, chosen.tolist(), strict=True) if use)
-        return dataclasses.replace(index, samples=used)
-
-    def _read_index(self, url: str, name: str) -> ShardIndex:
-        """Read an index; one that makes no sense is read again, since a wrong Content-Length cuts it silently."""
-        counters = ReadCounters()
-        try:
-            for _ in range(INDEX_READS - 1):
-                try:
-                    return shardset.load_index(url, name, retry=self._retry, counters=counters)
-                except ShardSetError as error:
-                    log.warning("%s; read again", error)
-                    counters.retries += 1
-            return shardset.load_index(url, name, retry=self._retry, counters=counters)
         finally:
             self._count(counters)
 

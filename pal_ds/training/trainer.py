@@ -39,6 +39,7 @@ from pal_ds.training.lr_schedule import Schedule
 from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.step_result import StepResult, Verdict
 from pal_ds.training.validation import validate
+from pal_ds.training.validation_times import ValidationTimes
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Trainer:
         self._plan = plan
         self._parts = parts
         self._skipped_in_a_row = skipped_in_a_row
-        self._validations = self._validations_before(step)
+        self._validation_times = ValidationTimes(config.validation, plan.epoch.steps_per_epoch)
         self._held: Any | None = None
         self._ahead: tuple[Any | None, Exception | None] | None = None
         self._verdicts: deque[tuple[int, Verdict]] = deque()
@@ -235,7 +236,7 @@ class Trainer:
         config, done = self._config, self.step >= self._plan.total_steps
         logged = self._logs(self.step)
         saved = self.step % config.checkpoint.every_steps == 0 and not done
-        validated = self._parts.val_feed is not None and self._validation_due(done)
+        validated = self._parts.val_feed is not None and self._validation_times.due(self.step, last=done)
         # The device has yet to come to this step's end; where nobody needs to know it now, the host goes on.
         later = 0 if logged or saved or validated else 1
         result = self._read_verdicts(later)
@@ -286,19 +287,6 @@ class Trainer:
             self._verdicts.clear()
             self._fail([f"{self._skipped_in_a_row} steps in a row were not finite"])
 
-    def _validation_due(self, done: bool) -> bool:
-        config, per_epoch = self._config.validation, self._plan.epoch.steps_per_epoch
-        if config.every_steps:
-            return done or self.step % config.every_steps == 0
-        epochs, rest = divmod(self.step, per_epoch)
-        return done or (rest == 0 and epochs % config.every_epochs == 0)
-
-    def _validations_before(self, step: int) -> int:
-        """Number of validations that a run has had after so many steps."""
-        config = self._config.validation
-        every = config.every_steps or config.every_epochs * self._plan.epoch.steps_per_epoch
-        return step // every if every else 0
-
     def _validate(self, feed: ValidationFeed) -> None:
         started = time.monotonic()
 
@@ -306,12 +294,6 @@ class Trainer:
             self._parts.watchdog.beat("validation", self.step)
 
         progress()
-        untrained = self.step == 0
-        self._validations += not untrained
-        every = self._config.validation.probe_every
-        probe = None
-        if every and (untrained or self._validations % every == 0):
-            probe = LabelProbe(self._ranks)
         result = validate(
             self._parts.engine,
             feed,
@@ -319,10 +301,10 @@ class Trainer:
             progress,
             most_negatives=self._config.queue.size,
             recordings_apart=not self._config.objective.same_recording_negatives,
-            probe=probe,
+            probe=LabelProbe(self._ranks) if self._validation_times.probes(self.step) else None,
         )
         # The untrained network is a control, not a result to be beaten.
-        cut = not untrained and self._parts.schedule.observe(result.loss)
+        cut = self.step > 0 and self._parts.schedule.observe(result.loss)
         cut_to = self._parts.schedule.rate(self.step) if cut else None
         self._parts.steplog.validation(self.step, self.epoch, result, started=started, cut_to=cut_to)
 

@@ -157,12 +157,12 @@ def test_an_index_cut_short_is_read_again_and_a_broken_one_is_told(bulk_set, mon
 
 
 def test_indexes_are_kept_within_their_memory(bulk_set, monkeypatch):
-    monkeypatch.setattr("pal_ds.data.clip_stream.INDEX_BYTES", 3000)
+    monkeypatch.setattr("pal_ds.data.shard_indexes.INDEX_BYTES", 3000)
     _, stream = plan_and_stream(bulk_set, whole_windows=False)
     for shard in (0, 1, 2, 1, 0):
         position = ClipPosition(shard, 3)
         assert stream.fetch(position).key == keys_of(bulk_set, position)
-        held = sum(index.bytes for index in stream._indexes.values())
-        assert held == stream._index_bytes <= 3000
-    assert len(stream._indexes) == 2
+        held = sum(index.bytes for index in stream._indexes._indexes.values())
+        assert held == stream._indexes._index_bytes <= 3000
+    assert len(stream._indexes._indexes) == 2
     stream.close()
