@@ -24,7 +24,7 @@ demo-fast: $(STAMP)  ## the same steps with little training
 
 test: $(STAMP)  ## all tests, fast ones first
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
-	@$(BIN)/python -m pytest -q -n 2 -m slow
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
 check: docs  ## ruff, mypy --strict, and the documents
 	@$(BIN)/ruff check .

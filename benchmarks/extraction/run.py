@@ -131,6 +131,7 @@ def ratios(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "workers",
         "precision",
         "device",
+        "short_count",
         "short_seconds",
         "long_seconds",
     )
@@ -167,7 +168,8 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
         found = hour(Path(folder)) if arguments.hour else ratios(arguments, Path(folder))
-    found = {**found, **machine()}
+    words = sys.argv[1:] if words is None else words
+    found = {**found, "command": " ".join(["python -m benchmarks.extraction.run", *words]), **machine()}
     print(json.dumps(found, indent=1))
     if arguments.out:
         arguments.out.write_text(json.dumps(found, indent=1) + "\n")

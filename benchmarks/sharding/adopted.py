@@ -97,7 +97,7 @@ def main() -> None:
     pairs = list(zip(found["adopted"], found["own"], strict=True))
     figures = {
         **machine(),
-        "command": " ".join(sys.argv[1:]),
+        "command": " ".join(["python -m benchmarks.sharding.adopted", *sys.argv[1:]]),
         "turns": found,
         "samples per second": {
             name: statistics.median(turn["per_second"] for turn in turns) for name, turns in found.items()

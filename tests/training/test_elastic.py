@@ -7,16 +7,15 @@ under autocast.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.support.full import FULL
 from tests.support.launching import Launcher, assert_equal_states, make_set, state_of, training_rows, words
 
 pytestmark = pytest.mark.slow
-FULL = bool(os.environ.get("PAL_TEST_FULL"))
 #: Ranks, ZeRO stage, steps.
 STARTS = ((2, 0, 4), (1, 1, 7), (4, 2, 11)) if FULL else ((2, 0, 2), (1, 2, 4))
 #: How far the losses of a step may be apart that begins with the same state on other ranks, and of steps long after,

@@ -14,6 +14,7 @@ from pal_ds.formats.checkpoint import COMMITTED, checkpoint_name
 from pal_ds.transfer.backbone_export import load_backbone
 from tests.support.encoders import hub_state, write_folder
 from tests.support.extract_fixtures import make_video
+from tests.support.full import FULL
 from tests.support.launching import Launcher, assert_equal_states, state_of, training_rows, words
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,12 +57,13 @@ def arguments(kind: str, data: Path, run: Path, encoder: str, steps: int) -> lis
 def trained_and_resumed(kind: str, encoder: str, data: Path, folder: Path, launcher: Launcher) -> Path:
     """Train a run to its end; take its middle checkpoint to another place, go on there, and compare all bits."""
     whole, parts = folder / "whole", folder / "parts"
-    done = launcher.run(2, arguments(kind, data, whole, encoder, _LAST), HF_HUB_OFFLINE="1")
+    start = launcher.run if kind == "videomae" or FULL else launcher.run_ranks
+    done = start(2, arguments(kind, data, whole, encoder, _LAST))
     assert done.returncode == 0, done.stderr[-3000:]
     shutil.copytree(whole, parts)
     (parts / "checkpoints" / checkpoint_name(_LAST) / COMMITTED).unlink()
     # The ranks without a launcher: half the time.
-    done = launcher.run_ranks(2, arguments(kind, data, parts, encoder, _LAST), HF_HUB_OFFLINE="1")
+    done = launcher.run_ranks(2, arguments(kind, data, parts, encoder, _LAST))
     assert done.returncode == 0, done.stderr[-3000:]
     events = [json.loads(line) for line in (parts / "events.jsonl").read_text().splitlines()]
     assert [event["step"] for event in events if event["event"] == "resume"] == [_MIDDLE]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.full import rest
 from tests.support.launching import Launcher, state_of, words
 
 pytestmark = pytest.mark.slow
@@ -39,12 +40,15 @@ def waits(path: Path, ranks: int) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("ranks", "more"),
     [
-        (0, []),
-        (0, ["optimizer.clip=1.0", "data.accumulation=2", "model.momentum_steps=10"]),
-        (0, ["objective.same_recording_negatives=false", "objective.negatives=both"]),
-        (2, []),
+        pytest.param(
+            0, ["optimizer.clip=1.0", "data.accumulation=2", "model.momentum_steps=10"], id="many options"
+        ),
+        pytest.param(2, [], id="two ranks"),
+        pytest.param(
+            0, ["objective.same_recording_negatives=false", "objective.negatives=both"], id="recordings"
+        ),
+        *rest([pytest.param(0, [], id="one rank")]),
     ],
-    ids=["one rank", "clipped, accumulated, annealed", "recordings", "two ranks"],
 )
 def test_no_step_waits(
     tiny_set: Path, launcher: Launcher, tmp_path: Path, ranks: int, more: list[str]
@@ -67,7 +71,7 @@ def test_a_wait_would_be_seen(tiny_set: Path, launcher: Launcher, tmp_path: Path
     assert any("step_log.py" in name for name in waits(out, 1))
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [2, *rest([1])])
 def test_a_step_that_was_left_out_is_told_though_nobody_waited(
     tiny_set: Path, launcher: Launcher, tmp_path: Path, ranks: int
 ) -> None:

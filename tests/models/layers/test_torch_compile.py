@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -11,12 +10,13 @@ import torch.distributed as dist
 
 from pal_ds.models import BatchNormGuard, batch_statistics, build_backbone, convert_sync_batchnorm
 from pal_ds.models.layers.torch_compile import compile_backbone, is_compiled
+from tests.support.full import rest
 from tests.support.rank_pool import RankPool
 from tests.support.tiny_models import tiny_batch, tiny_objective
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["i3d", *(["tsm_resnet50"] if os.environ.get("PAL_TEST_FULL") else [])])
+@pytest.mark.parametrize("name", ["i3d", *rest(["tsm_resnet50"])])
 def test_the_whole_backbone_is_one_graph_with_equal_features(name: str) -> None:
     torch.compiler.reset()
     plain, compiled = build_backbone(name, width=1 / 16), build_backbone(name, width=1 / 16)

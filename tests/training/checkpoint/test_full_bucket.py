@@ -7,7 +7,6 @@ tested in every run.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +19,12 @@ from launch.demo.s3_server import S3Server
 from pal_ds import storage
 from pal_ds.formats import checkpoint
 from pal_ds.storage import RetryPolicy
+from tests.support.full import FULL
 from tests.support.launching import ROOT, Launcher, fill, wait_for, words
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not os.environ.get("PAL_TEST_FULL"), reason="takes minutes: set PAL_TEST_FULL=1"),
+    pytest.mark.skipif(not FULL, reason="takes minutes: set PAL_TEST_FULL=1"),
 ]
 QUICK = RetryPolicy(budget_seconds=10.0)
 

@@ -85,10 +85,7 @@ def test_a_feature_that_is_not_finite_fails_its_video_alone(videos: Path, tmp_pa
         options = ExtractOptions(stride=3, batch=4, workers=workers)
         done = extract_videos(list_videos(str(videos)), encoder, str(tmp_path / f"out{workers}"), options)
         assert [(one.id, one.stage) for one in done.failures] == [("8", "encode")]
-        assert (
-            "features 2 to 2 are not finite" in done.failures[0].error
-            or "are not finite" in done.failures[0].error
-        )
+        assert "are not finite" in done.failures[0].error
         found = FeatureStore(str(tmp_path / f"out{workers}"))
         assert found.ids == [video for video in exact.ids if video != "8"]
         for video in found.ids:
