@@ -73,7 +73,9 @@ class OptimizerConfig:
         1e-4,
         "learning rate at the start (paper §4.1: 1e-4); 0 moves nothing: the control of a run that learns",
     )
-    weight_decay: float = option(1e-5, "L2 coefficient added to the gradient (paper §4.1: 1e-5)")
+    weight_decay: float = option(
+        1e-5, "weight decay: added to the gradient by adam (paper §4.1: 1e-5), apart from it by adamw"
+    )
     decay: str = option(
         "all", "what weight decay pulls at: all, or matrices (linear layers and convolutions, without biases)"
     )

@@ -97,9 +97,16 @@ def check_sources(sources: tuple[ShardSource, ...]) -> None:
     """Check a list of shard sets as a whole.
 
     Raises:
-        ConfigError: it is empty, a set is in it twice with one split and condition, or only some sets have a weight.
+        ConfigError: it is empty, a set is in it twice with one split and condition, only some sets have a weight, or
+            the only one has.
     """
     check(bool(sources), "data.shards", [], "give the URL of a shard set made by pal-shard build, or a list")
+    check(
+        len(sources) > 1 or sources[0].weight is None,
+        "data.shards[0].weight",
+        sources[0].weight,
+        "has no effect with one shard set; remove it",
+    )
     given = [source.weight is not None for source in sources]
     check(
         all(given) or not any(given),
@@ -108,10 +115,10 @@ def check_sources(sources: tuple[ShardSource, ...]) -> None:
         "give every set a weight, or none: then sets count by their numbers of clips",
     )
     places = [(source.url.rstrip("/"), source.split, source.where) for source in sources]
-    twice = next((place[0] for place in places if places.count(place) > 1), None)
+    twice = next((number for number, place in enumerate(places) if places.index(place) < number), None)
     check(
         twice is None,
-        "data.shards",
-        twice,
-        "is in the list twice, with one split and one where: use one entry with a larger weight",
+        f"data.shards[{twice}]",
+        "a set",
+        "that is in the list twice, with one split and one where: use one entry with a larger weight",
     )

@@ -177,9 +177,13 @@ class MicroBatch:
 
     @property
     def recordings_b(self) -> Tensor:
-        """int64 [B] on the host: a number for the recording each clip was cut from."""
-        sources = [str(info["source"]) for group in self.groups for info in group.info]
-        return torch.tensor([recording_number(source) for source in sources], dtype=torch.int64)
+        """int64 [B] on the host: a number for the recording each clip was cut from; another in every shard set."""
+        names = []
+        for group in self.groups:
+            sets = group.clip_sources or [0] * len(group)
+            for info, number in zip(group.info, sets, strict=True):
+                names.append(f"{number}/{info['source']}" if number else str(info["source"]))
+        return torch.tensor([recording_number(name) for name in names], dtype=torch.int64)
 
     @property
     def device(self) -> torch.device:

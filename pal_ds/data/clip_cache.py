@@ -54,18 +54,19 @@ class ClipCache:
         self._marks = spec.marks
         self._disk = DiskCache(Path(spec.folder).expanduser(), spec.limit_bytes)
 
-    def get(self, shard: int, offset: int, size: int) -> bytes | None:
+    def get(self, shard: int, key: str, offset: int, size: int) -> bytes | None:
         """Return the bytes of a sample, or None where they are not kept."""
-        return self._disk.get(self._name(shard, offset, size))
+        return self._disk.get(self._name(shard, key, offset, size))
 
-    def put(self, shard: int, offset: int, sample: bytes) -> None:
+    def put(self, shard: int, key: str, offset: int, sample: bytes) -> None:
         """Keep the bytes of a sample that was found sound."""
-        self._disk.put(self._name(shard, offset, len(sample)), sample)
+        self._disk.put(self._name(shard, key, offset, len(sample)), sample)
 
     def close(self) -> None:
         """Let go of it."""
         self._disk.close()
 
-    def _name(self, shard: int, offset: int, size: int) -> str:
-        text = f"{offset} {size}".encode()
+    def _name(self, shard: int, key: str, offset: int, size: int) -> str:
+        # The key too: where a set was compacted, an index of before may say of another tar where its clips are now.
+        text = f"{key}\n{offset} {size}".encode()
         return hashlib.blake2b(text, key=self._marks[shard], digest_size=16).hexdigest()

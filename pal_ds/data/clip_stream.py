@@ -196,7 +196,7 @@ class ClipStream:
         counters = ReadCounters()
         for clip in clips.tolist():
             offset = int(index.offsets[clip])
-            data = self._cache.get(shard, offset, int(index.sizes[clip]))
+            data = self._cache.get(shard, index.key(clip), offset, int(index.sizes[clip]))
             if data is not None:
                 (sample,) = index.samples(data, offset, [clip])
                 found[ClipPosition(shard, clip)] = sample
@@ -204,9 +204,9 @@ class ClipStream:
         self._count(counters)
         return found
 
-    def _keep(self, shard: int, offset: int, data: bytes) -> None:
+    def _keep(self, shard: int, key: str, offset: int, data: bytes) -> None:
         if self._cache is not None:
-            self._cache.put(shard, offset, data)
+            self._cache.put(shard, key, offset, data)
 
     def _read_run(self, shard: int, run: IntArray, index: ClipIndex) -> dict[ClipPosition, Clip]:
         start = int(index.offsets[run[0]])
@@ -224,7 +224,8 @@ class ClipStream:
             if sample is not None and good:
                 found[position] = sample
                 offset = int(index.offsets[clip])
-                self._keep(shard, offset, data[offset - start : offset - start + int(index.sizes[clip])])
+                piece = data[offset - start : offset - start + int(index.sizes[clip])]
+                self._keep(shard, sample.key, offset, piece)
             else:
                 found[position] = self._read_one(position, index)
         return found
@@ -247,7 +248,7 @@ class ClipStream:
                 f": {storage.redact(index.tar)} has changed since it was adopted" if index.videos else ""
             )
             return ClipCorruptError(key, f"{name}: bytes differ from the record's length or SHA-256{changed}")
-        self._keep(position.shard, start, data)
+        self._keep(position.shard, key, start, data)
         return samples[0]
 
     def _range(self, index: ClipIndex, start: int, end: int) -> bytes:

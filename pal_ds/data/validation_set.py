@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from pal_ds import storage
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
 from pal_ds.config.sources import ShardSource
@@ -55,7 +56,9 @@ class ValidationSet:
         sources = [source for source in found if source.split.clips]
         if not sources:
             raise ConfigError(
-                "data.shards", shards, "no set has validation clips: build one with a val split"
+                "data.shards",
+                [storage.redact(entry.url) for entry in entries],
+                "no set has validation clips: build one with a val split",
             )
         plan = EpochPlan.from_manifest(
             joined_split(sources),

@@ -66,7 +66,8 @@ class StepClock:
         """Count what happens within as waiting for other ranks."""
         if not self.running:
             yield
-        elif on_gpu:
+        elif on_gpu or self._span:
+            # A device has nothing to do while its host waits for other hosts: that is on its time line too.
             before = _event()
             yield
             self._waits.append((before, _event()))

@@ -163,7 +163,13 @@ def _scan(
                 raise ShardSetError(
                     f"{shardset.index_name(name)}: {len(rows)} samples, {clips} in the manifest"
                 )
-            yield number, _scanned(tar, rows, matcher, records)
+            try:
+                found = _scanned(tar, rows, matcher, records)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ShardSetError(
+                    f"{shardset.index_name(name)}: missing or malformed field: {error}"
+                ) from error
+            yield number, found
 
 
 def _scanned(

@@ -148,18 +148,37 @@ def parse_where(text: str) -> Where:
         raise ConditionError(f"{text!r}: not readable as YAML: {' '.join(str(error).split())}") from error
 
 
+#: What conditions say, as far as this process has found out or was told.
+_described: dict[Where, dict[str, Any]] = {}
+
+
+def know_conditions(where: Where, described: dict[str, Any]) -> None:
+    """Take over what another process's :func:`describe_where` returned: files of keys are then not read here."""
+    _described[where] = described
+
+
+def forget_conditions() -> None:
+    """Read files of keys anew the next time: a run begins."""
+    _described.clear()
+
+
 def describe_where(where: Where) -> dict[str, Any]:
     """Return the conditions that are set, by name; for a file of keys, what it holds and not where it lies.
+
+    A file of keys is read once, until :func:`forget_conditions`.
 
     Raises:
         StorageError: a file of keys can't be read.
     """
+    if where in _described:
+        return _described[where]
     default = to_tree(Where())
     found = {name: value for name, value in to_tree(where).items() if value != default[name]}
     for name in ("keys", "exclude_keys"):
         if name in found:
             content = storage.read_bytes(found[name], retry=storage.AT_START)
             found[name] = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    know_conditions(where, found)
     return found
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from pal_ds import storage
 from pal_ds.config import Config, ConfigError
 from pal_ds.data.order.epoch_order import EpochPlan, allowed_world_sizes
 from pal_ds.data.order.mix_plan import MixPlan
@@ -20,6 +21,9 @@ from pal_ds.data.sources import (
 )
 from pal_ds.formats.shardset import Manifest
 from pal_ds.planning.streaming_load import describe_streaming
+
+#: Clips of the smallest group: a video and two backgrounds.
+LEAST_VALIDATION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +60,7 @@ def plan_run(config: Config, manifests: Sequence[Manifest], world_size: int) -> 
         ConfigError: a split is missing, the batch does not divide, or a plateau schedule has no validation.
     """
     data = config.data
-    _check_splits(config, manifests)
-    allowed = allowed_world_sizes(data.global_batch, data.group_size, data.accumulation)
-    if world_size not in allowed:
-        raise ConfigError(
-            "world size",
-            world_size,
-            f"does not divide global_batch / group_size / accumulation; use one of {allowed}",
-        )
+    check_fit(config, manifests, world_size)
     sources = narrowed(train_splits(data.sources, manifests))
     epoch = plan_of(data, sources)
     total = epoch.steps_per_epoch * config.run.epochs
@@ -73,12 +70,20 @@ def plan_run(config: Config, manifests: Sequence[Manifest], world_size: int) -> 
     found = narrowed(val_splits(data.sources, manifests)) if config.validation.wanted else []
     val_sources = tuple(source for source in found if source.split.clips)
     has_validation = bool(val_sources)
+    val_clips = sum(source.split.clips for source in val_sources)
+    if 0 < val_clips < LEAST_VALIDATION:
+        raise ConfigError(
+            "data.shards",
+            f"{val_clips} validation clips",
+            f"a group needs {LEAST_VALIDATION}: raise --val-fraction when sharding, loosen where, or switch "
+            "validation off",
+        )
     if config.schedule.name == "plateau" and not has_validation:
         raise ConfigError(
             "schedule.name",
             "plateau",
-            "needs a val split, and the shard set has none: build it with pal-shard build --val-fraction 0.02, "
-            "or use schedule.name=cosine",
+            "needs validation clips, and there are none: the shard set has no val split (pal-shard build "
+            "--val-fraction 0.02 makes one), or where or val_split leaves none; or use schedule.name=cosine",
         )
     _check_labels(config, manifests)
     return RunPlan(
@@ -91,6 +96,23 @@ def plan_run(config: Config, manifests: Sequence[Manifest], world_size: int) -> 
         val_sources=val_sources,
         labels=labels,
     )
+
+
+def check_fit(config: Config, manifests: Sequence[Manifest], world_size: int) -> None:
+    """Check what manifests alone tell: the splits are there, and the ranks can share a batch.
+
+    Raises:
+        ConfigError: a split is missing, or the batch does not divide.
+    """
+    _check_splits(config, manifests)
+    data = config.data
+    allowed = allowed_world_sizes(data.global_batch, data.group_size, data.accumulation)
+    if world_size not in allowed:
+        raise ConfigError(
+            "world size",
+            world_size,
+            f"does not divide global_batch / group_size / accumulation; use one of {allowed}",
+        )
 
 
 def describe_plan(config: Config, plan: RunPlan) -> dict[str, Any]:
@@ -155,7 +177,9 @@ def _check_splits(config: Config, manifests: Sequence[Manifest]) -> None:
             if name not in manifest.splits:
                 known = ", ".join(sorted(manifest.splits)) or "none"
                 raise ConfigError(
-                    "data.shards", source.url, f"the set has no {name!r} split (it has {known})"
+                    "data.shards",
+                    storage.redact(source.url),
+                    f"the set has no {name!r} split (it has {known})",
                 )
 
 

@@ -168,6 +168,7 @@ class DiskCache:
     def _flush(self) -> None:
         with self._lock:
             if self._database is None:
+                self._touched.clear()
                 return
             touched, self._touched = self._touched, {}
             self._flushed = self._clock()

@@ -140,7 +140,9 @@ def _run(
     digests = ranks.share(" ".join(manifest.digest for manifest in newest)).split()
     if snapshot is not None:
         digests = digests_of(snapshot.state["identity"])
-    manifests = startup.together(ranks, lambda: look_again(config, newest, digests))
+    manifests = startup.together(
+        ranks, lambda: look_again(config, newest, digests, resumed=snapshot is not None)
+    )
     plan = _plan(config, ranks, manifests, early_plan if manifests == newest else None)
     identity = startup.together(
         ranks, lambda: identity_of(config, manifests[0].digest, identity_of_sources(plan.sources))
@@ -289,7 +291,8 @@ def _open_log(
     sys.stderr.writelines(f"{line}\n" for line in plan_lines(config, plan, step=step))
     if config.validation.wanted and not plan.has_validation:
         log.warning(
-            "validation is off: the shard set has no val split (pal-shard build --val-fraction makes one)"
+            "validation is off: the shard set has no val split (pal-shard build --val-fraction makes one), or where "
+            "or val_split leaves none of it"
         )
     return runlog
 

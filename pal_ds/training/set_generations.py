@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,9 +12,11 @@ from pal_ds.config import Config
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import Manifest
 
+log = logging.getLogger(__name__)
+
 
 def look_again(
-    config: Config, manifests: tuple[Manifest, ...], digests: Sequence[str]
+    config: Config, manifests: tuple[Manifest, ...], digests: Sequence[str], *, resumed: bool
 ) -> tuple[Manifest, ...]:
     """Return the manifests of the generations that a run began with, which this process reads from now on.
 
@@ -22,6 +25,10 @@ def look_again(
         manifests: of the newest generations. Returned as they are where a set has no generation with its digest, or
             the number of sets is another: the check of the run's identity will tell.
         digests: of the manifests that the run began with.
+        resumed: whether it began before this start.
+
+    Raises:
+        ShardSetError: not resumed, and a set has no such generation: then ranks would read different ones.
     """
     if len(digests) != len(manifests):
         return manifests
@@ -30,7 +37,10 @@ def look_again(
         try:
             old = newest.digest == digest
             found.append(newest if old else shardset.load_manifest(source.url, digest=digest))
-        except shardset.ShardSetError:
+        except shardset.ShardSetError as error:
+            if not resumed:
+                raise
+            log.warning("%s", error)
             return manifests
     for source, manifest in zip(config.data.sources, found, strict=True):
         shardset.pin(source.url, manifest.digest)

@@ -7,6 +7,7 @@ nobody would end them.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,9 +18,10 @@ from pal_ds.data.sources import load_manifests
 from pal_ds.distributed.ranks import Ranks
 from pal_ds.formats import checkpoint, exit_status, shardset
 from pal_ds.formats.checkpoint import CheckpointError, Snapshot
+from pal_ds.formats.clip_selection import forget_conditions
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import WeightsError
-from pal_ds.planning.run_plan import RunPlan, plan_run
+from pal_ds.planning.run_plan import RunPlan, check_fit, plan_run
 from pal_ds.training.logging.run_log import STATUS
 from pal_ds.training.logging.webhook import webhook_url
 from pal_ds.training.run_identity import IdentityError
@@ -37,6 +39,7 @@ _USER_ERRORS = (
 _OTHER_ERRORS = (storage.StorageError, CheckpointError, OSError)
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class StartError(Exception):
@@ -101,14 +104,22 @@ def look(config: Config, world_size: int) -> tuple[tuple[Manifest, ...], RunPlan
 
     Where clips have yet to be chosen there is no plan.
     """
+    forget_conditions()
     for source in config.data.sources:
         shardset.unpin(source.url)
     manifests = load_manifests(config.data.sources)
     for source, manifest in zip(config.data.sources, manifests, strict=True):
         shardset.pin(source.url, manifest.digest)
-    if any(not source.where.is_everything for source in config.data.sources):
+    try:
+        check_fit(config, manifests, world_size)
+        if any(not source.where.is_everything for source in config.data.sources):
+            return manifests, None
+        return manifests, plan_run(config, manifests, world_size)
+    except ConfigError:
+        # A run that began with an older generation may fit that one: it is planned when the run is known.
+        if all(manifest.generation == 1 for manifest in manifests):
+            raise
         return manifests, None
-    return manifests, plan_run(config, manifests, world_size)
 
 
 def prepare_folder(config: Config, *, restart: bool, overwrite: bool) -> None:
@@ -122,6 +133,10 @@ def prepare_folder(config: Config, *, restart: bool, overwrite: bool) -> None:
     if config.log.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError("log.wandb", config.log.wandb, "needs a package: pip install wandb")
     webhook_url(config.log.webhook)
+    if config.log.webhook and not config.log.webhook.startswith("env:"):
+        log.warning(
+            "log.webhook is kept in config.yaml and checkpoints; if it is secret, use log.webhook=env:NAME"
+        )
     if restart:
         names = storage.list_names(url, retry=storage.AT_START)
         if names and not overwrite:

@@ -11,6 +11,7 @@ import pytest
 
 from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
+from pal_ds.data.clip_cache import CacheSpec, ClipCache
 from tests.support.loading import global_batches, group_print, loader_of
 from tests.support.tiny_shards import sample, write_set
 
@@ -107,3 +108,11 @@ def test_workers_share_it_and_a_killed_one_leaves_it_right(shard_url, tmp_path) 
 def test_half_a_setting_is_refused(settings, field) -> None:
     with pytest.raises(ConfigError, match=field):
         DataConfig(shards="somewhere", **settings)
+
+
+def test_an_entry_belongs_to_one_clip_wherever_it_lies(tmp_path) -> None:
+    cache = ClipCache(CacheSpec(folder=str(tmp_path), limit_bytes=LIMIT, marks=(b"mark",)))
+    cache.put(0, "one", 512, b"video")
+    assert cache.get(0, "one", 512, 5) == b"video"
+    assert cache.get(0, "another", 512, 5) is None
+    cache.close()

@@ -80,7 +80,6 @@ def test_shares_are_those_of_the_weights(mix, how):
 
 def test_a_list_of_one_set_is_that_set(shard_url):
     expected = global_batches(shard_url, 6)
-    assert global_batches((ShardSource(url=shard_url, weight=1.0),), 6) == expected
     assert global_batches((ShardSource(url=shard_url),), 6) == expected
 
 
@@ -116,14 +115,27 @@ def test_equal_keys_of_two_sets_and_of_two_passes_draw_differently(shard_url, tm
     two = (ShardSource(url=shard_url, weight=1.0), ShardSource(url=twin, weight=1.0))
     loader = loader_of(two, epoch_clips=48)
     seen = collections.defaultdict(list)
+    recordings = collections.defaultdict(set)
     for _ in range(loader.plan.steps_per_epoch):
-        for group in next(loader).groups:
+        micro = next(loader)
+        places = [
+            (key, place)
+            for group in micro.groups
+            for key, place in zip(group.keys, group.clip_sources, strict=True)
+        ]
+        for (key, place), recording in zip(places, micro.recordings_b.tolist(), strict=True):
+            recordings[key].add((place, recording))
+        for group in micro.groups:
             for number, key in enumerate(group.keys):
                 look = (group.region[number].tolist(), group.beta[number].tolist())
                 seen[key].append((group.clip_sources[number], repr(look)))
     loader.close()
     shared = {key: looks for key, looks in seen.items() if len({source for source, _ in looks}) == 2}
     assert shared
+    for key in shared:
+        assert len({recording for _, recording in recordings[key]}) == 2, (
+            "equal names of two sets are two recordings"
+        )
     assert any(len([source for source, _ in looks if source == 1]) > 1 for looks in seen.values())
     for looks in seen.values():
         assert len({look for _, look in looks}) == len(looks)

@@ -87,3 +87,15 @@ def test_a_missing_split_is_named(sets) -> None:
     )
     with pytest.raises(ConfigError, match=r"data\.shards = .*no 'extra' split \(it has train\)"):
         plan_run(config, load_manifests(config.data.sources), 1)
+
+
+def test_two_validation_clips_are_too_few(tmp_path: Path) -> None:
+    splits = {"train": split_of([500]), "val": split_of([2])}
+    (tmp_path / "manifest.json").write_bytes(Manifest(recipe={}, splits=splits).to_json())
+    words = [f"data.shards={tmp_path}", "run.dir=/r", "data.global_batch=32", "data.workers=2"]
+    config = load_config("configs/demo.yaml", words)
+    manifests = load_manifests(config.data.sources)
+    with pytest.raises(ConfigError, match=r"2 validation clips.*a group needs 3"):
+        plan_run(config, manifests, 1)
+    off = load_config("configs/demo.yaml", [*words, "validation.every_steps=0"])
+    assert not plan_run(off, manifests, 1).has_validation
