@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from launch.demo.s3_server import S3Server
 from tests.support.launching import Launcher, make_set
+from tests.support.shared_folder import shared_folder
 
 # Before torch is imported, and inherited by what a test starts: ranks, workers and commands side by side, each with a
 # thread for every core, spend most of their time waiting for one another.
@@ -37,7 +39,7 @@ def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 @pytest.fixture(scope="session")
 def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shard set of 34 training and 6 validation clips, encoded by ffmpeg and packed by pal-shard."""
-    return make_set(tmp_path_factory.mktemp("tiny-set"), clips=40)
+    return shared_folder(tmp_path_factory, "tiny-set", partial(make_set, clips=40)) / "set"
 
 
 @pytest.fixture(scope="session")

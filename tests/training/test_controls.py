@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pal_ds.viz.learning_verdict import Verdict
 from pal_ds.viz.run_facts import collect_run
 from tests.support.full import rest
 from tests.support.launching import COLOURS, Launcher, make_set, rows, words
+from tests.support.shared_folder import shared_folder
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +46,7 @@ OBJECTIVES = {
 @pytest.fixture(scope="session")
 def control_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shard set of 60 training and 12 validation clips."""
-    return make_set(tmp_path_factory.mktemp("control-set"), clips=72)
+    return shared_folder(tmp_path_factory, "control-set", partial(make_set, clips=72)) / "set"
 
 
 def train(

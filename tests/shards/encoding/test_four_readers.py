@@ -8,10 +8,8 @@ build makes of it is read alike by all.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from pal_ds.transfer.extraction.frame_stream import FrameStream
 from pal_ds.transfer.extraction.video_opening import FrameError
 from shards.cli import main as pal_shard
 from tests.support.clips import make_video
+from tests.support.shared_folder import shared_folder
 from tests.support.video_kinds import KINDS, make_kinds
 
 pytestmark = pytest.mark.slow
@@ -84,21 +83,18 @@ def _samples(folder: Path) -> dict[str, SampleMembers]:
     return {sample.record.source: sample for sample in found}
 
 
+def _make(folder: Path) -> None:
+    missing = make_kinds(folder / "files")
+    # Several shards, so that builds and verify work on two at a time.
+    words = ["--quiet", "--min-frames", "1", "--shard-bytes", "150KB"]
+    assert pal_shard(["build", str(folder / "files"), str(folder / "encoded"), *words]) == 0
+    assert pal_shard(["build", str(folder / "files"), str(folder / "copied"), "--copy", *words]) == 3
+    (folder / "missing.json").write_text(json.dumps(missing))
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Made once, also where several processes run the tests side by side."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kinds"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "missing.json").exists():
-            missing = make_kinds(folder / "files")
-            # Several shards, so that builds and verify work on two at a time.
-            words = ["--quiet", "--min-frames", "1", "--shard-bytes", "150KB"]
-            assert pal_shard(["build", str(folder / "files"), str(folder / "encoded"), *words]) == 0
-            assert pal_shard(["build", str(folder / "files"), str(folder / "copied"), "--copy", *words]) == 3
-            (folder / "missing.json").write_text(json.dumps(missing))
+    folder = shared_folder(tmp_path_factory, "kinds", _make)
     rejects = map(json.loads, (folder / "copied" / "rejects.jsonl").read_text().splitlines())
     return Built(
         folder,
