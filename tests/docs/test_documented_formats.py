@@ -124,7 +124,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher) -> Wri
         ),
     )
     for script, arguments in commands:
-        done = launcher.run(0, arguments, script=script)
+        done = launcher.run_ranks(0, arguments, script=script)
         assert done.returncode == 0, done.stderr
     return Written(shards, run, export, hub, features)
 

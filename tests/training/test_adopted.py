@@ -33,7 +33,7 @@ def test_a_set_made_by_webdataset(videos: list[Path], launcher: Launcher, tmp_pa
     tars = shard_writer_set(tmp_path / "tars", videos, per_tar=8)
     before = sums(tars)
     assert pal_shard(["adopt", str(tars), str(tmp_path / "set"), "--val-fraction", "0.2", "--quiet"]) == 0
-    done = launcher.run(0, words(tmp_path / "set", tmp_path / "run", *SHORT))
+    done = launcher.run_ranks(0, words(tmp_path / "set", tmp_path / "run", *SHORT))
     assert done.returncode == 0, done.stderr[-3000:]
     check_run(tmp_path / "run")
     assert sums(tars) == before

@@ -57,12 +57,11 @@ def arguments(kind: str, data: Path, run: Path, encoder: str, steps: int) -> lis
 def trained_and_resumed(kind: str, encoder: str, data: Path, folder: Path, launcher: Launcher) -> Path:
     """Train a run to its end; take its middle checkpoint to another place, go on there, and compare all bits."""
     whole, parts = folder / "whole", folder / "parts"
-    start = launcher.run if kind == "videomae" or FULL else launcher.run_ranks
+    start = launcher.run if FULL else launcher.run_ranks
     done = start(2, arguments(kind, data, whole, encoder, _LAST))
     assert done.returncode == 0, done.stderr[-3000:]
     shutil.copytree(whole, parts)
     (parts / "checkpoints" / checkpoint_name(_LAST) / COMMITTED).unlink()
-    # The ranks without a launcher: half the time.
     done = launcher.run_ranks(2, arguments(kind, data, parts, encoder, _LAST))
     assert done.returncode == 0, done.stderr[-3000:]
     events = [json.loads(line) for line in (parts / "events.jsonl").read_text().splitlines()]

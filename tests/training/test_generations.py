@@ -30,7 +30,7 @@ def test_an_old_run_resumes_on_its_generation_and_replaces_the_clips_taken_down(
     run = tmp_path / "run"
 
     def train(steps: int) -> str:
-        done = launcher.run(0, words(dest, run, *OPTIONS, f"run.max_steps={steps}"))
+        done = launcher.run_ranks(0, words(dest, run, *OPTIONS, f"run.max_steps={steps}"))
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stderr
 

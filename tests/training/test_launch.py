@@ -258,7 +258,7 @@ def assert_profiled(run: Path) -> None:
 def test_refusals_are_one_line_and_status_2(tiny_set: Path, launcher: Launcher, tmp_path: Path) -> None:
     run = tmp_path / "run"
     first = words(tiny_set, run, "run.max_steps=6", "validation.every_steps=0", "--profile", "2")
-    done = launcher.run(0, first)
+    done = launcher.run_ranks(0, first)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_profiled(run)
     for more, said in (
@@ -268,7 +268,7 @@ def test_refusals_are_one_line_and_status_2(tiny_set: Path, launcher: Launcher, 
         (["data.shards=/nowhere"], "manifest.json"),
         (["schedule.name=plateau", "validation.every_steps=0"], "schedule.name"),
     ):
-        done = launcher.run(0, words(tiny_set, run, "run.max_steps=7", *more))
+        done = launcher.run_ranks(0, words(tiny_set, run, "run.max_steps=7", *more))
         assert done.returncode == 2, (more, done.stderr[-2000:])
         errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         assert len(errors) == 1, done.stderr

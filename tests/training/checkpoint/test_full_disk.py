@@ -62,7 +62,9 @@ def test_a_full_disk_is_borne_for_a_while(
     assert f"the last committed step is {last}" in text
     assert checkpoint.load(str(run), last).step == last
     filler.unlink()
-    done = launcher.run(0, words(tiny_set, run, "validation.every_steps=0", f"run.max_steps={last + 2}"))
+    done = launcher.run_ranks(
+        0, words(tiny_set, run, "validation.every_steps=0", f"run.max_steps={last + 2}")
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((run / "STATUS.json").read_text()) == {"state": "done", "step": last + 2}
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
