@@ -1,26 +1,18 @@
 """The whole way: videos, a checkpoint, extraction, a head, its predictions, pal-eval; real commands."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.extract_fixtures import make_video, write_checkpoint
+from tests.support.fork_server import run_python
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(*words):
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = run_python(words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

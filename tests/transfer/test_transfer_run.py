@@ -21,6 +21,7 @@ from pal_ds.transfer.datasets.annotations import AnnotationError
 from pal_ds.transfer.head_trainer import train
 from pal_ds.transfer.metrics.evaluate import evaluate
 from pal_ds.transfer.tasks.class_scores import VideoScores, pool
+from tests.support.fork_server import fork_server, run_python
 from tests.support.synthetic_localization import make_set, write_features, write_queries
 
 ROOT = Path(__file__).parents[2]
@@ -364,16 +365,13 @@ def test_command_stopped_by_a_signal_exits_75_and_goes_on(small_set, tmp_path):
         f"data.features={small_set / 'features'}", f"data.annotations={small_set / 'truth.json'}",
         f"run.dir={tmp_path}", "head.snippets=16", "head.durations=16", "head.hidden_3d=32", "run.device=cpu",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        command(*words, "run.epochs=100000"),
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    script = ROOT / "launch" / "transfer.py"
+    endless = [str(word) for word in (script, *words, "run.epochs=100000")]
+    process = fork_server().start(endless, env=os.environ)
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "metrics.jsonl").exists():
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
@@ -384,7 +382,7 @@ def test_command_stopped_by_a_signal_exits_75_and_goes_on(small_set, tmp_path):
     assert "run the same command to go on" in errors
     status = json.loads((tmp_path / "STATUS.json").read_text())
     assert status["state"] == "preempted"
-    done = run(*words, f"run.epochs={status['epoch'] + 1}")
+    done = run_python([script, *words, f"run.epochs={status['epoch'] + 1}"])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["epochs"] == status["epoch"] + 1
     assert f"going on after epoch {status['epoch']}" in done.stderr

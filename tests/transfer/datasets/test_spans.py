@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from pal_ds.formats.recording import recording_number
 from pal_ds.transfer.datasets.annotations import AnnotationError, Segment, VideoAnnotation
 from pal_ds.transfer.datasets.spans import Span, spans_of, to_csv
+from tests.support.fork_server import run_python
 from tests.support.synthetic_localization import make_set
 
 
@@ -79,8 +79,7 @@ def test_what_can_not_be_listed_is_told() -> None:
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pal_ds.cli.evaluate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_python(["-m", "pal_ds.cli.evaluate", *arguments])
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from pal_ds.transfer.extraction.video_source import (
     open_video,
 )
 from tests.support.extract_fixtures import ffmpeg, make_video, write_checkpoint, write_shard_set
+from tests.support.fork_server import fork_server, run_python
 
 SCRIPT = Path(__file__).resolve().parents[3] / "launch" / "extract.py"
 
@@ -283,21 +284,20 @@ def test_killed_and_resumed_gives_the_same_files(run: Path, videos: Path, tmp_pa
     for number in range(12):
         (many / f"{number}.mp4").write_bytes((videos / f"v_{number % 3}.mp4").read_bytes())
     # Always as a process of its own: this one may compute on another number of threads, and so round otherwise.
-    command = [sys.executable, str(SCRIPT), "--checkpoint", str(run), "--videos", str(many), "--stride", "2",
+    command = [str(SCRIPT), "--checkpoint", str(run), "--videos", str(many), "--stride", "2",
                "--device", "cpu", "--out"]  # fmt: skip
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    assert subprocess.run([*command, str(tmp_path / "straight")], check=False, **quiet).returncode == 0
-    process = subprocess.Popen([*command, str(tmp_path / "broken")], **quiet)
+    assert run_python([*command, tmp_path / "straight"]).returncode == 0
+    process = fork_server().start([*command, str(tmp_path / "broken")], env=os.environ)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "broken").glob("v_*.json")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     before = len(list((tmp_path / "broken").glob("v_*.json")))
     assert before < 12
-    assert subprocess.run([*command, str(tmp_path / "broken")], check=False, **quiet).returncode == 0
+    assert run_python([*command, tmp_path / "broken"]).returncode == 0
     assert contents(tmp_path / "broken") == contents(tmp_path / "straight")
 
 

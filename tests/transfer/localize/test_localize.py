@@ -5,8 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from pal_ds.cli.localize import main
 from pal_ds.transfer.localize import film, localizer
 from pal_ds.transfer.metrics.evaluate import evaluate
 from tests.support.extract_fixtures import ffmpeg, make_video, write_shard_set
+from tests.support.fork_server import fork_server, run_python
 from tests.support.localizer_model import make_action_video
 
 ROOT = Path(__file__).parents[3]
@@ -207,20 +206,18 @@ def test_pages_escape_what_they_show_and_fetch_nothing(localized):
 def test_killed_in_the_middle_it_goes_on(trained, tmp_path):
     for number in range(4):
         make_action_video(tmp_path / f"videos/film{number}.mp4", start=1, end=2 + number, seconds=30)
-    command = [sys.executable, "-m", "pal_ds.cli.localize", str(tmp_path / "videos"), "--model", str(trained.model),
+    command = ["-m", "pal_ds.cli.localize", str(tmp_path / "videos"), "--model", str(trained.model),
                "--out", str(tmp_path / "out"), "--device", "cpu", "--json", "--no-page"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = fork_server().start(command, env={**os.environ, "TMPDIR": str(tmp_path)})
     actions = tmp_path / "out/actions"
     while not (actions.exists() and any(path.suffix == ".json" for path in actions.iterdir())):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    assert process.wait() == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in actions.glob("*.json")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    done = run_python(command, TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["skipped"] == len(kept) >= 1
     assert said["localized"] == 4 - len(kept) >= 1

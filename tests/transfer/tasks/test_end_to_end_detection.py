@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from pal_ds.transfer.head_trainer import build_task, train
 from pal_ds.transfer.tasks.end_to_end_detection import EndToEndTask
 from pal_ds.transfer.tasks.low_fidelity_videos import LowFidelityVideos, snippet_frames
 from tests.support.extract_fixtures import make_video
+from tests.support.fork_server import run_python
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAD = {"name": "gtad", "snippets": 8, "durations": 8, "hidden_1d": 32, "hidden_2d": 8, "hidden_3d": 16}
@@ -161,13 +160,11 @@ def test_a_stopped_run_goes_on_bit_by_bit_and_leaves_its_backbone(videos: Path) 
 def test_the_command_trains_detection_with_class_scores(videos: Path) -> None:
     made = tree(videos, "command", data={"class_scores": str(videos / "scores.json")})
     (videos / "own.yaml").write_text(json.dumps(made))
-    command = [sys.executable, "launch/transfer.py", "--task", "e2e", "--config", str(videos / "own.yaml")]
-    done = subprocess.run([*command, "run.epochs=1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["launch/transfer.py", "--task", "e2e", "--config", str(videos / "own.yaml")]
+    done = run_python([*command, "run.epochs=1"])
     assert done.returncode == 0, done.stderr
     assert "average_mAP" in json.loads(done.stdout)["figures"]
-    refused = subprocess.run(
-        [*command, "encoder.frames=0"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    refused = run_python([*command, "encoder.frames=0"])
     assert (refused.returncode, "encoder.frames" in refused.stderr) == (2, True)
 
 
