@@ -117,7 +117,7 @@ def _replaced(name: str, beginnings: Mapping[str, str]) -> str:
 
 
 def _of_videomae(state: State) -> State:
-    """VideoMAE (Tong et al., 2022) and v2 (Wang et al., 2023; OpenGVLab/VideoMAEv2): no positions, no bias of keys."""
+    """VideoMAE (Tong et al., 2022) and v2 (OpenGVLab/VideoMAEv2): positions are computed, keys have no bias."""
     return _renamed(
         state,
         {"patch_embed.proj.": "embeddings.patch_embeddings.projection.", "norm.": "layernorm."},
