@@ -24,6 +24,14 @@ def make_videos(folder: Path, count: int, seconds: float, size: str) -> None:
         )
 
 
+def first_videos(folder: Path, count: int, target: Path) -> Path:
+    """Link the first so many videos of a folder into a new one, and return it."""
+    target.mkdir()
+    for path in sorted(folder.iterdir())[:count]:
+        (target / path.name).hardlink_to(path)
+    return target
+
+
 def make_hour(folder: Path, scratch: Path) -> None:
     """Write one video of an hour, 90,000 frames of 320 x 240."""
     make_videos(scratch / "minute", 1, 60, "320x240")

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pal_ds.viz.run_facts import collect_run
+from benchmarks.learning.runs import KINDS, read, said, train
 
-ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ("val_loss", "val_top1", "val_localisation_iou")
 
 
@@ -33,10 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="1,2")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="a setting of both runs")
     arguments = parser.parse_args(argv)
-    jobs = [(kind, int(seed)) for seed in arguments.seeds.split(",") for kind in ("control", "recipe")]
+    jobs = [(kind, int(seed)) for seed in arguments.seeds.split(",") for kind in KINDS]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda job: _train(arguments, *job), jobs))
-    found = {f"{kind} {seed}": _read(arguments.out / f"{kind}-{seed}") for kind, seed in jobs}
+    found = {f"{kind} {seed}": read(arguments.out / f"{kind}-{seed}", FIGURES) for kind, seed in jobs}
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "controls.json").write_text(json.dumps(found, indent=1) + "\n")
     sys.stdout.write(table(found))
@@ -54,18 +51,13 @@ def table(found: dict[str, dict[str, Any]]) -> str:
             loss, top1, iou = (found[name]["rows"][number][figure] for figure in FIGURES)
             cells.append(f"{loss:.2f} / {100 * top1:.1f} / {iou:.2f}")
         lines.append(f"| {step} | " + " | ".join(cells) + " |")
-    verdicts = ["learned" if found[name]["learned"] else "has not learned" for name in names]
+    verdicts = [said(found[name]["learned"]) for name in names]
     return "\n".join([*lines, "| verdict | " + " | ".join(verdicts) + " |"]) + "\n"
 
 
 def _train(arguments: argparse.Namespace, kind: str, seed: int) -> None:
-    run = arguments.out / f"{kind}-{seed}"
-    status = run / "STATUS.json"
-    if status.exists() and json.loads(status.read_text())["state"] == "done":
-        return
     settings = [
         f"data.shards={arguments.shards}",
-        f"run.dir={run}",
         f"run.seed={seed}",
         f"run.max_steps={arguments.steps}",
         f"validation.every_steps={arguments.every}",
@@ -73,30 +65,9 @@ def _train(arguments: argparse.Namespace, kind: str, seed: int) -> None:
         "objective.negatives=batch",
         "queue.mask_unfilled=false",
         "queue.size=256",
-        "data.workers=0",
-        "log.every_steps=1",
-        "log.tensorboard=false",
-        *(["optimizer.lr=0"] if kind == "control" else []),
         *arguments.set,
     ]
-    command = [sys.executable, "launch/pretrain.py", "--config", "configs/demo.yaml", *settings]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{kind} {seed} ended with status {done.returncode}: {done.stderr[-1000:]}")
-
-
-def _read(run: Path) -> dict[str, Any]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    kept = ("step", *FIGURES, "val_loss_error", "val_top1_error", "val_chance_loss", "val_chance_top1")
-    verdict = collect_run(str(run)).verdict
-    assert verdict is not None
-    return {
-        "rows": [{name: row[name] for name in kept} for row in rows if "val_loss" in row],
-        "learned": verdict.learned,
-        "headline": verdict.headline,
-        "reasons": list(verdict.reasons),
-    }
+    train(arguments.out / f"{kind}-{seed}", kind, settings)
 
 
 if __name__ == "__main__":

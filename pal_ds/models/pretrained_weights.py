@@ -5,6 +5,7 @@ This module reads bytes only; fetching them from a path or URL is the caller's p
 
 from __future__ import annotations
 
+import argparse
 import io
 from collections.abc import Mapping
 
@@ -19,6 +20,7 @@ OBJECTIVE_PREFIX = "query_encoder.backbone."
 WRAPPER_PREFIXES = ("module.", "base_model.", "backbone.")
 CLASSIFIER_PREFIXES = ("logits.", "fc.", "new_fc.", "classifier.")
 SHOWN_KEYS = 5
+SHOWN_LETTERS = 300
 
 
 class WeightsError(ValueError):
@@ -29,7 +31,8 @@ def read_weights(data: bytes, *, source: str) -> dict[str, Tensor]:
     """Parse a weights file.
 
     Args:
-        data: content of a ``.safetensors`` file or of a PyTorch file that holds tensors only.
+        data: content of a ``.safetensors`` file or of a PyTorch file that holds tensors and plain values only; the
+            words of a command line (``argparse.Namespace``), which many training codes save beside them, are plain.
         source: name for error messages.
 
     Returns:
@@ -42,9 +45,11 @@ def read_weights(data: bytes, *, source: str) -> dict[str, Tensor]:
     try:
         if data[8:9] == b"{":
             return dict(load_safetensors(data))
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in whatever way their damage leads the parsers to
-        raise WeightsError(f"{source}: not a .safetensors or tensors-only PyTorch file ({error})") from error
+        why = " ".join(str(error).split())[:SHOWN_LETTERS]
+        raise WeightsError(f"{source}: not a .safetensors or tensors-only PyTorch file ({why})") from error
     for wrapper in ("state_dict", "model", "module", "encoder"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]

@@ -82,7 +82,8 @@ def judge(metrics: Rows, *, queue_size: int, mask_unfilled: bool) -> Verdict:
         mask_unfilled: whether only filled rows serve as negatives in training.
 
     Returns:
-        The verdict. For objectives without contrast the losses themselves are compared.
+        The verdict. Losses are compared with a blind guess at the same batch where the rows tell it (``chance_loss``,
+        or the number of negatives), else with each other.
     """
     train = [row for row in metrics if "val_loss" not in row and row.get("loss") is not None]
     held_out = _held_out(metrics)
@@ -91,9 +92,9 @@ def judge(metrics: Rows, *, queue_size: int, mask_unfilled: bool) -> Verdict:
     if not findings:
         return Verdict(learned=None, headline="Nothing to judge by: no steps were logged")
     if not held_out or held_out[0].better is None:
-        return Verdict(
-            learned=None, headline="No verdict: there is no validation at step 0", findings=findings
-        )
+        untrained = any(row.get("val_loss") is not None and row["step"] == 0 for row in metrics)
+        why = "the held-out loss has no error" if untrained else "there is no validation at step 0"
+        return Verdict(learned=None, headline=f"No verdict: {why}", findings=findings)
     unseen = any(one.better for one in held_out[:2])
     seen = bool(training) and bool(training[0].better)
     headline = {
@@ -112,11 +113,13 @@ def judge(metrics: Rows, *, queue_size: int, mask_unfilled: bool) -> Verdict:
 
 
 def margins(train: Rows, queue_size: int, mask_unfilled: bool) -> list[float]:
-    """Return by how many nats each training row's loss lies below that of a blind guess among its negatives."""
+    """Return by how many nats each training row's loss lies below that of a blind guess at the same batch."""
     return [_guess(row, queue_size, mask_unfilled) - float(row["loss"]) for row in train]
 
 
 def _guess(row: Mapping[str, Any], queue_size: int, mask_unfilled: bool) -> float:
+    if row.get("chance_loss") is not None:
+        return float(row["chance_loss"])
     if row.get("negatives") is not None:
         return math.log1p(float(row["negatives"]))
     # Rows of earlier versions don't say how many negatives there were.
@@ -209,24 +212,29 @@ def _training(train: Rows, queue_size: int, mask_unfilled: bool) -> list[Finding
     if len(train) < 2 * _FEWEST_ROWS:
         return []
     contrastive = all("positive_similarity" in row for row in train)
+    # A batch with fewer rows that count has a smaller loss whatever the network knows: its guess has too.
+    below = contrastive or all(row.get("chance_loss") is not None for row in train)
     values = np.array(
-        margins(train, queue_size, mask_unfilled) if contrastive else [-float(row["loss"]) for row in train]
+        margins(train, queue_size, mask_unfilled) if below else [-float(row["loss"]) for row in train]
     )
     first, last = _ends(train)
     gain = float(values[last].mean() - values[first].mean())
     spread = math.hypot(
         *(float(values[part].std(ddof=1)) / len(values[part]) ** 0.5 for part in (first, last))
     )
+    guessing = (
+        "Guessing among the negatives of a step" if contrastive else "Finding every answer equally likely"
+    )
     finding = Finding(
-        name="Training loss below a guess" if contrastive else "Training loss",
-        value=float(values[last].mean()) * (1 if contrastive else -1),
-        untrained=float(values[first].mean()) * (1 if contrastive else -1),
-        guess=0.0 if contrastive else None,
+        name="Training loss below a guess" if below else "Training loss",
+        value=float(values[last].mean()) * (1 if below else -1),
+        untrained=float(values[first].mean()) * (1 if below else -1),
+        guess=0.0 if below else None,
         gap=(gain - ERRORS * spread, gain + ERRORS * spread),
         unit=" nat",
         digits=3,
         text="Mean over the last fifth of the steps; beside it the first steps. "
-        + ("Guessing among the negatives of a step scores 0, more is better." if contrastive else ""),
+        + (f"{guessing} scores 0, more is better." if below else ""),
     )
     return [finding]
 
@@ -249,9 +257,12 @@ def _warnings(metrics: Rows, train: Rows, queue_size: int, mask_unfilled: bool) 
     shares = [
         1 - float(row["loss"]) / guess
         for row in tail
-        if (guess := _guess(row, queue_size, mask_unfilled)) > 0
+        if ("chance_loss" in row or "positive_similarity" in row)
+        and (guess := _guess(row, queue_size, mask_unfilled)) > 0
     ]
-    seen = sum(shares) / len(shares) if shares else 0.0
+    if not shares:
+        return ()
+    seen = sum(shares) / len(shares)
     if unseen - seen <= MOST_LEAD:
         return ()
     return (

@@ -11,7 +11,7 @@ from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.config.objectives import OBJECTIVES, ObjectiveChoice
 from pal_ds.models.objectives.base import Objective, ObjectiveOutput, ViewBatch
-from pal_ds.models.objectives.supervised import ClassifierEncoder
+from pal_ds.models.objectives.classifying import ClassifierEncoder
 
 
 class Rotation(Objective):

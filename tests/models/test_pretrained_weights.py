@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import pickle
 from typing import Any
@@ -118,6 +119,16 @@ def test_both_formats_read_back() -> None:
         read = read_weights(data, source="test")
         assert read.keys() == state.keys()
         assert all(torch.equal(read[key], value) for key, value in state.items())
+
+
+def test_a_file_with_its_codes_command_line_is_read_and_others_are_refused_in_one_line() -> None:
+    state = {"weight": torch.ones(2)}
+    content = {"model": state, "args": argparse.Namespace(lr=0.1, data="/videos"), "epoch": 3}
+    assert torch.equal(read_weights(torch_bytes(content), source="x")["weight"], state["weight"])
+    with pytest.raises(WeightsError) as caught:
+        read_weights(torch_bytes({"model": state, "args": pickle.Unpickler}), source="x")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 @settings(max_examples=150, deadline=None)

@@ -149,7 +149,10 @@ def videomae_v2_state(*, finetuned: bool = True) -> dict[str, Tensor]:
         return drawn(shapes | head)
     shapes |= {"norm.weight": (32,), "norm.bias": (32,)}
     encoder = {f"encoder.{name}": shape for name, shape in shapes.items()}
-    around = {"encoder_to_decoder.weight": (16, 32), "mask_token": (1, 1, 16), "decoder.norm.weight": (16,)}
+    around = {
+        **{"encoder_to_decoder.weight": (16, 32), "mask_token": (1, 1, 16), "decoder.norm.weight": (16,)},
+        **{"decoder.blocks.0.attn.qkv.weight": (48, 16), "decoder.head.weight": (8, 16)},
+    }
     return drawn(encoder | around)
 
 
@@ -158,7 +161,8 @@ def vjepa2_file() -> dict[str, Any]:
     patches = {"patch_embed.proj.weight": (32, 3, 2, 16, 16), "patch_embed.proj.bias": (32,)}
     attention = {"attn.qkv.weight": (96, 32), "attn.qkv.bias": (96,)}
     shapes = patches | _blocks({**_NORMS, **attention, **_PROJ, **_MLP})
-    shapes |= {"norm.weight": (32,), "norm.bias": (32,)}
+    # The fixed positions are in the files, though its code has used rotations since.
+    shapes |= {"norm.weight": (32,), "norm.bias": (32,), "pos_embed": (1, 8, 32)}
     state = {f"module.backbone.{name}": value for name, value in drawn(shapes).items()}
     return {
         "encoder": state,

@@ -97,5 +97,35 @@ def test_losses_without_contrast_are_compared_as_they_are() -> None:
     rows.append({"step": 60, "val_loss": 1.7})
     found = judge(rows, queue_size=64, mask_unfilled=False)
     assert found.learned is None, "a loss without an error has no interval"
+    assert found.headline == "No verdict: the held-out loss has no error"
     assert found.findings[0].value == 1.7
     assert found.findings[0].untrained == 2.9
+
+
+def classifier(*, gain: float, end: float = 1.9, told: bool = True) -> list[dict[str, Any]]:
+    """A run whose batches hold more or fewer clips that count: the loss swings by far more than is learned."""
+    draw = random.Random(3)
+    rows: list[dict[str, Any]] = [
+        {"step": 0, "val_loss": 2.05, "val_loss_error": 0.03, "val_chance_loss": 2.0}
+    ]
+    for step in range(1, 65):
+        guess = math.log(2) + draw.uniform(0.25, 0.65) * math.log(18)
+        loss = guess - gain * min(1.0, step / 50) + draw.gauss(0, 0.02)
+        rows.append({"step": step, "loss": loss} | ({"chance_loss": guess} if told else {}))
+    held = {"val_loss": end, "val_loss_error": 0.03, "val_chance_loss": 2.0}
+    return [*rows, {"step": 64, **held}]
+
+
+def test_a_batch_is_compared_with_a_guess_at_that_batch() -> None:
+    found = judge(classifier(gain=0.15), queue_size=64, mask_unfilled=False)
+    assert found.learned is True
+    assert found.findings[-1].guess == 0.0
+    assert judge(classifier(gain=0.0), queue_size=64, mask_unfilled=False).learned is False
+    bare = judge(classifier(gain=0.15, told=False), queue_size=64, mask_unfilled=False)
+    assert bare.learned is False, "the same run without its guesses: the swing hides what was learned"
+
+
+def test_a_classifier_that_leads_on_unseen_clips_is_warned_of() -> None:
+    assert judge(classifier(gain=0.1, end=0.3), queue_size=64, mask_unfilled=False).warnings
+    bare = judge(classifier(gain=0.1, end=0.3, told=False), queue_size=64, mask_unfilled=False)
+    assert not bare.warnings, "without a guess nothing is known of the training side"

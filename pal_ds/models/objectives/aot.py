@@ -7,21 +7,18 @@ from torch import Tensor
 
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
-from pal_ds.models.layers.numerics import at_least_fp32
-from pal_ds.models.layers.torch_compile import compile_backbone
-from pal_ds.models.objectives.base import Objective, ObjectiveOutput, ViewBatch
-from pal_ds.models.objectives.supervised import ClassifierEncoder
-from pal_ds.models.ssl.classified import classified, guess
-from pal_ds.models.ssl.embedding_quality import feature_std
+from pal_ds.models.objectives.base import ObjectiveOutput, ViewBatch
+from pal_ds.models.objectives.classifying import ClassifierEncoder, ClassifyingObjective
+from pal_ds.models.ssl.classified import classified
 
 FORWARDS, BACKWARDS = 0, 1
 
 
-class ArrowOfTimeObjective(Objective):
+class ArrowOfTimeObjective(ClassifyingObjective):
     """Cross-entropy of every clip of the query view against its direction; both ways of each clip are in the batch.
 
     So the classes are balanced and nothing is drawn. The paper's network sees optical flow; this one sees frames (or
-    with ``model.differences`` their differences). No queue, no key encoder.
+    with ``model.differences`` their differences).
 
     Args:
         objective: dropout.
@@ -31,10 +28,7 @@ class ArrowOfTimeObjective(Objective):
     query_encoder: ClassifierEncoder
 
     def __init__(self, objective: ObjectiveConfig, model: ModelConfig) -> None:
-        super().__init__()
-        self.query_encoder = ClassifierEncoder(model, num_classes=2, dropout=objective.dropout)
-        if model.compile:
-            compile_backbone(self.query_encoder.backbone)
+        super().__init__(ClassifierEncoder(model, num_classes=2, dropout=objective.dropout), model)
 
     @classmethod
     def from_config(
@@ -48,20 +42,8 @@ class ArrowOfTimeObjective(Objective):
         """Loss and accuracy of a micro-batch; only the query view is looked at."""
         clips_bncthw, target_bn = both_ways(batch.query_bjcthw)
         features_nc, logits_bnk = self.query_encoder(clips_bncthw)
-        found = classified(logits_bnk, target_bn)
-        with torch.no_grad():
-            features_nc = at_least_fp32(features_nc.detach())
-            metrics = {"top1": found.hit_b.mean(), "feature_std": feature_std(features_nc)}
-        if self.training:
-            return ObjectiveOutput(loss=found.loss, metrics=metrics)
-        clips = batch.query_bjcthw.shape[1]
-        forwards_bjc = features_nc.reshape(*target_bn.shape, -1)[:, :clips]
-        return ObjectiveOutput(
-            loss=found.loss,
-            metrics=metrics | guess(found.loss_b.new_tensor([0.5, 0.5])),
-            features=forwards_bjc.mean(dim=1),
-            scores=(found.loss_b, found.hit_b),
-        )
+        # A sample's feature is that of its clips as they play.
+        return self.classify(features_nc, classified(logits_bnk, target_bn), seen=batch.query_bjcthw.shape[1])
 
 
 def both_ways(clips_bjcthw: Tensor) -> tuple[Tensor, Tensor]:

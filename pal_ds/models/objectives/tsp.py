@@ -10,19 +10,16 @@ from torch import Tensor, nn
 from pal_ds.config.base import ConfigError
 from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
-from pal_ds.models.backbones import backbone_of
-from pal_ds.models.encoder import encode_clips
 from pal_ds.models.layers.numerics import at_least_fp32
-from pal_ds.models.layers.torch_compile import compile_backbone
-from pal_ds.models.objectives.base import Objective, ObjectiveOutput, ViewBatch
+from pal_ds.models.objectives.base import ObjectiveOutput, ViewBatch
+from pal_ds.models.objectives.classifying import ClassifyingObjective, DroppedFeatures, labels_of
 from pal_ds.models.pretrained_weights import WeightsError, read_weights
 from pal_ds.models.ssl.classified import classified
-from pal_ds.models.ssl.embedding_quality import feature_std
 
 BACKGROUND, FOREGROUND = 0, 1
 
 
-class RegionEncoder(nn.Module):
+class RegionEncoder(DroppedFeatures):
     """Backbone, dropout, a linear classifier of actions, and one of action against background.
 
     Args:
@@ -32,10 +29,7 @@ class RegionEncoder(nn.Module):
     """
 
     def __init__(self, model: ModelConfig, *, num_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.channels_last = model.channels_last
-        self.backbone = backbone_of(model)
-        self.dropout = nn.Dropout(dropout)
+        super().__init__(model, dropout=dropout)
         self.action = nn.Linear(self.backbone.feature_dim, num_classes)
         self.region = nn.Linear(self.backbone.feature_dim, 2)
 
@@ -45,8 +39,7 @@ class RegionEncoder(nn.Module):
 
     def forward(self, clips_bjcthw: Tensor, video_bg: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Features [B * J, C], logits of actions [B, J, classes] and of regions [B, J, 2]."""
-        features_nc = encode_clips(self.backbone, clips_bjcthw, channels_last=self.channels_last)
-        kept_bjc = self.dropout(features_nc).unflatten(0, clips_bjcthw.shape[:2])
+        features_nc, kept_bjc = self.features(clips_bjcthw)
         actions = self.action(kept_bjc)
         if video_bg is not None:
             video_bjg = video_bg.unsqueeze(1).expand(-1, kept_bjc.shape[1], -1)
@@ -54,7 +47,7 @@ class RegionEncoder(nn.Module):
         return features_nc, at_least_fp32(actions), at_least_fp32(self.region(kept_bjc))
 
 
-class TemporallySensitiveObjective(Objective):
+class TemporallySensitiveObjective(ClassifyingObjective):
     """Cross-entropy of a clip's action, if it shows one, and of action against background.
 
     The shard set holds spans of untrimmed videos: actions under their class, and what lies between them under
@@ -78,7 +71,7 @@ class TemporallySensitiveObjective(Objective):
     video_features: Tensor
 
     def __init__(self, objective: ObjectiveConfig, model: ModelConfig, *, labels: tuple[str, ...]) -> None:
-        super().__init__()
+        super().__init__(RegionEncoder(model, num_classes=len(labels) - 1, dropout=objective.dropout), model)
         self.options = objective
         background = labels.index(objective.background)
         actions = torch.arange(len(labels))
@@ -86,9 +79,6 @@ class TemporallySensitiveObjective(Objective):
         actions = torch.where(actions < background, actions, actions - 1)
         actions[background] = -1
         self.register_buffer("actions", actions, persistent=False)
-        self.query_encoder = RegionEncoder(model, num_classes=len(labels) - 1, dropout=objective.dropout)
-        if model.compile:
-            compile_backbone(self.query_encoder.backbone)
 
     @classmethod
     def for_labels(
@@ -167,8 +157,7 @@ class TemporallySensitiveObjective(Objective):
         Raises:
             ValueError: the batch has no labels, or no recordings where global features are asked for.
         """
-        if batch.labels_b is None:
-            raise ValueError("objective.name = 'tsp': the shard set has no labels; build it --with-labels")
+        labels_b = labels_of(batch.labels_b, "tsp")
         video_bg = None
         if self.options.gvf:
             if batch.recordings_b is None:
@@ -176,28 +165,14 @@ class TemporallySensitiveObjective(Objective):
             video_bg = self.global_features(batch.recordings_b)
         features_nc, action_bjk, region_bj2 = self.query_encoder(batch.query_bjcthw, video_bg)
         clips = batch.query_bjcthw.shape[1]
-        action_b = self.actions[batch.labels_b]
+        action_b = self.actions[labels_b]
         foreground_b = (action_b >= 0).long()
         actions = classified(action_bjk, action_b.unsqueeze(1).expand(-1, clips))
         regions = classified(region_bj2, foreground_b.unsqueeze(1).expand(-1, clips))
-        weight = self.options.class_weight
-        with torch.no_grad():
-            features_nc = at_least_fp32(features_nc.detach())
-            share = foreground_b.to(actions.loss_b.dtype).mean()
-            metrics = {
-                "top1": regions.hit_b.mean(),
-                "foreground": share,
-                "class_hits": actions.hit_b.mean(),
-                "region_loss": regions.loss.detach(),
-                "class_loss": actions.loss.detach(),
-                "feature_std": feature_std(features_nc),
-            }
-        loss = regions.loss + weight * actions.loss
-        if self.training:
-            return ObjectiveOutput(loss=loss, metrics=metrics)
-        return ObjectiveOutput(
-            loss=loss,
-            metrics=metrics,
-            features=features_nc.reshape(len(action_b), clips, -1).mean(dim=1),
-            scores=(regions.loss_b + weight * actions.loss_b, regions.hit_b),
-        )
+        metrics = {
+            "foreground": foreground_b.to(actions.loss_b.dtype).mean(),
+            "class_hits": actions.hit_b.mean(),
+            "region_loss": regions.loss.detach(),
+            "class_loss": actions.loss.detach(),
+        }
+        return self.classify(features_nc, regions, actions, weight=self.options.class_weight, metrics=metrics)

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from torchcodec.decoders import VideoDecoder
 
@@ -25,6 +24,7 @@ from pal_ds.ffmpeg.reading import MOST_RATE, constant_rate
 from pal_ds.storage.scratch import scratch_folder
 from pal_ds.transfer.extraction.video_opening import Source, main_stream
 from pal_ds.transfer.extraction.video_source import VideoRef, open_video
+from pal_ds.transfer.localize.templating import link
 
 #: A page holds a video up to this many bytes.
 EMBED_BYTES = 16 << 20
@@ -96,9 +96,9 @@ def address(film: Film, name: str, out_folder_url: str, *, embed: bool) -> tuple
         return f"data:{_TYPES.get(film.ending, 'video/mp4')};base64,{data}", ""
     if film.original and storage.is_local(out_folder_url):
         folder = storage.local_path(out_folder_url).absolute()
-        return quote(os.path.relpath(film.path, folder)), ""
+        return link(os.path.relpath(film.path, folder)), ""
     storage.upload_file(film.path, storage.join(out_folder_url, f"{name}{film.ending}"))
-    return quote(f"{name}{film.ending}"), film.ending
+    return link(f"{name}{film.ending}"), film.ending
 
 
 def first_moment(source: Source) -> float:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 from pal_ds.transfer.extraction.tally import VideoFailure
 from pal_ds.transfer.localize.record import Record, label_of
-from pal_ds.transfer.localize.templating import hue, render
+from pal_ds.transfer.localize.templating import hue, link, render
 
 #: Videos on the page; all are in the other files.
 MOST_VIDEOS = 2000
@@ -40,7 +39,7 @@ def _entry(record: Record, folder: str, colours: dict[str, int]) -> dict[str, An
     for row in shown:
         colours.setdefault(label_of(row), hue(len(colours)))
     whole = max([record.duration, 1e-3, *(row["segment"][1] for row in shown)])
-    page = f"{folder}/{quote(record.id)}.html"
+    page = f"{folder}/{link(record.id)}.html"
     return {
         "id": record.id,
         "page": page,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -19,6 +20,11 @@ def render(template: str, **values: Any) -> str:
     return (
         _environment().get_template(template).render(style=stylesheet("actions"), script=_script(), **values)
     )
+
+
+def link(path: str) -> str:
+    """Return a file's relative path as a URL; names in no encoding keep their bytes."""
+    return quote(path, errors="surrogateescape")
 
 
 def clock(seconds: float) -> str:

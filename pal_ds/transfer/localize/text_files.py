@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pal_ds.transfer.localize.record import Record, label_of
 
 CSV_COLUMNS = ("video", "start", "end", "label", "score")
+#: What makes a spreadsheet take a cell for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def subtitles(record: Record) -> str:
@@ -27,14 +29,19 @@ def subtitles(record: Record) -> str:
 
 
 def table(records: Iterable[Record]) -> str:
-    """Return CSV of all actions: video, start and end in seconds, class, score."""
+    """Return CSV of all actions: video, start and end in seconds, class, score.
+
+    Spreadsheets run cells that begin like a formula; names that do get an apostrophe before them (OWASP, "CSV
+    Injection").
+    """
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(CSV_COLUMNS)
     for record in records:
         for row in record.rows:
             start, end = row["segment"]
-            writer.writerow((record.id, f"{start:.3f}", f"{end:.3f}", label_of(row), f"{row['score']:.6g}"))
+            name, label = _plain(record.id), _plain(label_of(row))
+            writer.writerow((name, f"{start:.3f}", f"{end:.3f}", label, f"{row['score']:.6g}"))
     return file.getvalue()
 
 
@@ -42,6 +49,10 @@ def cue_text(text: str) -> str:
     """Escape text for a WebVTT cue: one line, no tags, no arrow."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return " ".join(escaped.split())
+
+
+def _plain(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _clock(milliseconds: int) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from pal_ds.transfer.localize.record import Record, label_of
-from pal_ds.transfer.localize.templating import hue, render
+from pal_ds.transfer.localize.templating import hue, link, render
 
 #: Actions on a page, the best ones; all are in the other files.
 MOST_ACTIONS = 400
@@ -67,7 +66,7 @@ def video_page(
         duration=duration,
         highest=max((action.score for action in actions), default=1.0),
         shown=sum(action.shown for action in actions),
-        files=[(kind, quote(f"{record.id}{ending}")) for kind, ending in _FILES],
+        files=[(kind, link(f"{record.id}{ending}")) for kind, ending in _FILES],
         facts=facts,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -57,7 +58,8 @@ def test_loss_is_boundary_plus_weighted_action_of_videos_of_one_class(weight: fl
     assert torch.equal(output.scores[1], hits)
     assert output.metrics["share_same_class"].item() == 0.25
     assert output.metrics["chance_top1"].item() == 0.25
-    assert ("chance_loss" in output.metrics) == (weight == 0)
+    one_class = 0.75 * weight * math.log(encoder.action.out_features) if weight else 0.0
+    assert output.metrics["chance_loss"].item() == pytest.approx(math.log(4) + one_class, rel=1e-5)
 
 
 def test_every_trained_parameter_gets_a_gradient_with_and_without_actions() -> None:

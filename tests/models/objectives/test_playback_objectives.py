@@ -73,7 +73,13 @@ def test_a_still_video_has_no_speed() -> None:
     assert output.metrics["top1"].item() == 0.5
     torch.nn.init.zeros_(objective.query_encoder.classifier.weight)
     torch.nn.init.zeros_(objective.query_encoder.classifier.bias)
-    assert objective(tiny_batch(3)).loss.item() == pytest.approx(0.693147, abs=1e-5)
+    output = objective(tiny_batch(3))
+    assert output.loss.item() == pytest.approx(0.693147, abs=1e-5)
+    # With its samples' scores validation tells an error, and the report a verdict.
+    loss_b, hit_b = output.scores
+    assert loss_b.tolist() == pytest.approx([output.loss.item()] * 3)
+    assert hit_b.tolist() == [0.5] * 3
+    assert output.metrics["chance_loss"].item() == pytest.approx(0.693147, abs=1e-5)
 
 
 def test_speed_is_learnt_from_motion() -> None:

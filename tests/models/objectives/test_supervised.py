@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -33,6 +35,11 @@ def test_eval_averages_the_clips_of_a_video() -> None:
         output.loss, torch.nn.functional.cross_entropy(logits.mean(dim=1), batch.labels_b)
     )
     assert output.staged is None
+    loss_b, hit_b = output.scores
+    assert output.loss.item() == pytest.approx(loss_b.mean().item())
+    assert output.metrics["top1"].item() == pytest.approx(hit_b.mean().item())
+    assert output.metrics["chance_loss"].item() == pytest.approx(math.log(3), rel=1e-5)
+    assert output.metrics["chance_top1"].item() == pytest.approx(1 / 3)
 
 
 def test_training_fits_the_labels() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -70,6 +71,9 @@ def test_loss_is_region_plus_weighted_action_of_action_clips(with_table: bool) -
     assert output.loss.item() == pytest.approx(sum(loss_b) / 5, rel=1e-4)
     torch.testing.assert_close(output.scores[0], torch.tensor(loss_b), rtol=1e-4, atol=1e-5)
     assert output.metrics["foreground"].item() == pytest.approx(0.6)
+    chance = (1 + 0.5 * 0.6) * math.log(2)
+    assert output.metrics["chance_loss"].item() == pytest.approx(chance, rel=1e-5)
+    assert objective.train()(batch).metrics["chance_loss"].item() == pytest.approx(chance, rel=1e-5)
 
 
 def test_every_trained_parameter_gets_a_gradient() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pal_ds.models.ssl.classified import classified, guess
+from pal_ds.models.ssl.classified import classified
 
 
 def test_loss_is_its_definition_and_uncounted_rows_are_zero() -> None:
@@ -46,9 +45,12 @@ def test_the_mean_of_equal_parts_is_the_whole(cut: int, seed: int) -> None:
     torch.testing.assert_close(whole, (parts[0] + parts[1]) / 6)
 
 
-def test_a_guess_knows_the_shares_alone() -> None:
-    even = guess(torch.tensor([0.25, 0.25, 0.25, 0.25]))
-    assert even["chance_loss"].item() == pytest.approx(math.log(4))
-    assert even["chance_top1"].item() == 0.25
-    one = guess(torch.tensor([1.0, 0.0]))
-    assert (one["chance_loss"].item(), one["chance_top1"].item()) == (0.0, 1.0)
+def test_a_guess_finds_every_class_equally_likely_where_a_row_counts() -> None:
+    target = torch.tensor([[0, -1], [3, 2], [-1, -1]])
+    found = classified(torch.zeros(3, 2, 4), target)
+    torch.testing.assert_close(found.guess, torch.tensor(math.log(4) / 2))
+    # Which is what a network without any opinion pays, smoothed or not.
+    torch.testing.assert_close(found.guess, found.loss)
+    smoothed = classified(torch.zeros(3, 2, 4), target, label_smoothing=0.2)
+    torch.testing.assert_close(smoothed.guess, smoothed.loss)
+    assert found.classes == 4

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import os
 import re
 
 import pytest
@@ -47,6 +48,12 @@ def test_names_and_labels_are_escaped():
     for page in pages:
         assert "<script>alert" not in page
         assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 3
+
+
+def test_links_keep_the_bytes_of_a_name_in_no_encoding():
+    name = os.fsdecode(b"caf\xe9 #1")
+    assert 'href="caf%E9%20%231.vtt"' in plain(record(name=name))
+    assert "actions/caf%E9%20%231.html" in index_page([record(name=name)], [], folder="actions")
 
 
 def test_a_page_without_scores_or_actions_is_whole():

@@ -72,6 +72,13 @@ def test_the_table_holds_every_action_and_survives_odd_labels():
     ]
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-2", "@SUM(A1)", "\tx", "\rx"])
+def test_a_spreadsheet_takes_no_name_for_a_formula(name):
+    (row,) = csv.DictReader(io.StringIO(table([record((0.0, 1.0, 0.5, name), name=name)]), newline=""))
+    assert (row["video"], row["label"]) == (f"'{name}", f"'{name}")
+    assert row["start"] == "0.000"
+
+
 def test_a_record_comes_back_and_is_a_file_of_predictions(tmp_path):
     made = record((0.1, 1 / 3, 0.7, "jump"), (2.0, 3.0, 0.2, "run"))
     assert Record.from_json(made.to_json()) == made

@@ -38,7 +38,8 @@ _OTHERS = {
     ),
     "timesformer": ("classifier.",),
     "vivit": ("classifier.", "pooler."),
-    "vjepa2": ("predictor.", "pooler.", "classifier."),
+    # Published encoders hold fixed positions of an earlier kind, which rotations took the place of.
+    "vjepa2": ("predictor.", "pooler.", "classifier.", "pos_embed"),
     "dinov2": ("embeddings.mask_token", "mask_token", "classifier."),
     "clip_vision_model": (
         *("text_model.", "text_projection.", "visual_projection.", "logit_scale", "embeddings.position_ids"),
@@ -116,7 +117,7 @@ def _replaced(name: str, beginnings: Mapping[str, str]) -> str:
 
 
 def _of_videomae(state: State) -> State:
-    """VideoMAE (Tong et al., 2022) and VideoMAE v2 (Wang et al., 2023): keys have no bias, positions are fixed."""
+    """VideoMAE (Tong et al., 2022) and v2 (OpenGVLab/VideoMAEv2): positions are computed, keys have no bias."""
     return _renamed(
         state,
         {"patch_embed.proj.": "embeddings.patch_embeddings.projection.", "norm.": "layernorm."},
@@ -134,7 +135,7 @@ def _of_videomae(state: State) -> State:
 
 
 def _of_vjepa2(state: State) -> State:
-    """V-JEPA 2 (Assran et al., 2025): the encoder of its training checkpoints."""
+    """V-JEPA 2 (Assran et al., 2025; facebookresearch/vjepa2 at c2963a4): the encoder of its training checkpoints."""
     return _renamed(
         state,
         {"patch_embed.": "encoder.embeddings.patch_embeddings.", "norm.": "encoder.layernorm."},
