@@ -24,7 +24,8 @@ demo-fast: $(STAMP)  ## the same steps with little training
 
 test: $(STAMP)  ## all tests, fast ones first
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
+	@# Three at a time, for they wait as well as compute: for signals, watchdogs, servers.
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m slow
 
 check: docs  ## ruff, mypy --strict, and the documents
 	@$(BIN)/ruff check .

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from benchmarks.gpu.cli import main
 from benchmarks.gpu.plan import PHASES, STEPS, Step
 from benchmarks.gpu.runner import Runner
 from benchmarks.gpu.tables import markdown
+from tests.support.fork_server import Forked, fork_server
 
 
 def proof(folder: Path, *words: str) -> dict:
@@ -83,8 +87,17 @@ def test_drawn_clips_move_and_are_a_function_of_their_number() -> None:
     assert all(not np.array_equal(one[at], one[at + 1]) for at in range(5))
 
 
+def forked(words: list[str], *, cwd: Path, env: dict[str, str], stdout: TextIO, **_: object) -> Forked:
+    """Start a step as the runner does, but for the imports."""
+    return fork_server().start(words[1:], env=env, cwd=cwd, output=Path(stdout.name))
+
+
 @pytest.mark.slow
-def test_the_whole_proof_runs_tiny_on_a_cpu(tmp_path: Path) -> None:
+def test_the_whole_proof_runs_tiny_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each of the steps is a process; that real ones start is shown by the tests above.
+    monkeypatch.setattr(
+        "benchmarks.gpu.runner.subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": forked})
+    )
     steps = proof(tmp_path, "--jobs", "2")["steps"]
     assert set(steps) == set(STEPS)
     result = {name: step["result"] for name, step in steps.items()}

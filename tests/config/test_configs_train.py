@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.models.ablations import train
 from benchmarks.models.common import ROOT
-from shards.cli import main as pal_shard
 from tests.support.full import rest
+from tests.support.launching import PATTERNS, make_set
+from tests.support.shared_folder import shared_folder
 
 pytestmark = pytest.mark.slow
 
@@ -18,20 +19,11 @@ CONFIGS = ROOT / "configs" / "pretrain"
 STEPS = 20
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def labelled_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shard set of 24 training and 8 validation clips of 70 frames in 4 classes."""
-    folder = tmp_path_factory.mktemp("labelled-set")
-    rows = ["path,start,end,split,label"]
-    for number in range(32):
-        source = f"testsrc2=s=48x36:r=25:d=2.8,hue=h={number * 11},rotate={number % 4}*t"
-        command = f"ffmpeg -v error -f lavfi -i {source} -c:v libx264 -preset ultrafast -pix_fmt yuv420p"
-        subprocess.run([*command.split(), str(folder / f"{number}.mp4")], check=True)
-        rows.append(f"{number}.mp4,,,{'val' if number % 4 == 3 else 'train'},{number % 4}")
-    (folder / "clips.csv").write_text("\n".join(rows) + "\n")
-    words = ["build", str(folder / "clips.csv"), str(folder / "set"), "--video-root", str(folder)]
-    assert pal_shard([*words, "--split-column", "--with-labels", "--short-side", "36", "--quiet"]) == 0
-    return folder / "set"
+    make = partial(make_set, clips=32, one_in=4, source=PATTERNS.replace("d=2.4", "d=2.8"))
+    return shared_folder(tmp_path_factory, "labelled-set", make) / "set"
 
 
 @pytest.mark.parametrize("name", ["pal_modern", "tac_i3d_k400", *rest(["rspnet_i3d_k400"])])

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.support.extract_fixtures import make_video, write_checkpoint
+from tests.support.fork_server import run_python
 from tests.support.launching import words
 from tests.support.synthetic_localization import make_set
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run one of this folder's files as users would run theirs."""
-    return subprocess.run(
-        [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return run_python([Path(__file__).with_name(script), *arguments])
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def pretrain(installed: Installation) -> Path:
     )
     installed.run_module(*deepspeed, module, *words, "run.max_steps=4")
     torchrun = ("torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}", "-m")
-    installed.run_module(*torchrun, module, *words, "run.max_steps=8")
+    installed.run_module(*torchrun, module, *words, "data.workers=0", "run.max_steps=8")
     run = installed.work / "run"
     status = json.loads((run / "STATUS.json").read_text())
     assert (status["state"], status["step"]) == ("done", 8)

@@ -33,10 +33,16 @@ def make_video(
 
 
 def make_folder(folder: Path, count: int, *, seconds: float = 1, labels: int = 2) -> Path:
+    """Encode small videos in class folders, all by one ffmpeg: most of its time is its start."""
+    inputs: list[str] = []
+    outputs: list[str | Path] = []
     for number in range(count):
-        make_video(
-            folder / f"class {number % labels}" / f"v{number:03d}.mp4", seconds=seconds, hue=number * 11
-        )
+        path = folder / f"class {number % labels}" / f"v{number:03d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = PATTERN.format(size="192x144", fps=25, seconds=seconds, hue=number * 11)
+        inputs += ["-f", "lavfi", "-i", source]
+        outputs += ["-map", f"{number}:v", "-c:v", "libx264", "-preset", "ultrafast", path]
+    ffmpeg(*inputs, *outputs)
     return folder
 
 

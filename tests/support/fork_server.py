@@ -15,6 +15,7 @@ import functools
 import gc
 import importlib
 import json
+import math
 import os
 import runpy
 import signal
@@ -22,13 +23,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What ranks and the other commands import in time.
+#: What ranks and the other commands import while they run.
 _MODULES = (
     "pal_ds.training.pretrain",
     "pal_ds.data.workers.worker_process",
@@ -57,13 +59,13 @@ class Forked:
             self.returncode = self.server.status_of(self.pid)
         return self.returncode
 
-    def wait(self, timeout: float = 300.0) -> int:
+    def wait(self, timeout: float | None = 300.0) -> int:
         """Wait for its end; one that takes too long is killed."""
-        end = time.monotonic() + timeout
+        end = math.inf if timeout is None else time.monotonic() + timeout
         while (status := self.poll()) is None:
             if time.monotonic() > end:
                 self.kill()
-                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
             time.sleep(_POLL_SECONDS)
         return status
 
@@ -84,7 +86,7 @@ class Forked:
 
 
 class ForkServer:
-    """Starts processes by forking one that has imported what they need; one of them in a test process."""
+    """Starts processes by forking one that has imported what they need; a test process needs one server."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pal-fork-server-")
@@ -97,11 +99,16 @@ class ForkServer:
         theirs.close()
         self._replies = self._socket.makefile()
         self._started = 0
+        self._asking = threading.Lock()
 
-    def start(self, words: list[str], *, env: Mapping[str, str], cwd: Path = ROOT) -> Forked:
-        """Start ``python WORDS``: a script or ``-m module`` with its arguments."""
-        self._started += 1
-        out, err = (Path(self._folder.name) / f"{self._started}.{name}" for name in ("out", "err"))
+    def start(
+        self, words: list[str], *, env: Mapping[str, str], cwd: Path = ROOT, output: Path | None = None
+    ) -> Forked:
+        """Start ``python WORDS``: a script or ``-m module`` with its arguments; ``output`` takes all it prints."""
+        with self._asking:
+            self._started += 1
+            number = self._started
+        out, err = (output or Path(self._folder.name) / f"{number}.{name}" for name in ("out", "err"))
         job = {"words": words, "env": dict(env), "cwd": str(cwd), "out": str(out), "err": str(err)}
         return Forked(self._ask(job), self, (out, err))
 
@@ -111,14 +118,17 @@ class ForkServer:
 
     def close(self) -> None:
         """End the server; what it started goes on."""
+        # Forks of this process may hold the socket too.
+        self._socket.shutdown(socket.SHUT_RDWR)
         self._replies.close()
         self._socket.close()
         self._process.wait(timeout=60)
         self._folder.cleanup()
 
     def _ask(self, question: dict[str, Any]) -> Any:
-        self._socket.sendall(json.dumps(question).encode() + b"\n")
-        reply = self._replies.readline()
+        with self._asking:
+            self._socket.sendall(json.dumps(question).encode() + b"\n")
+            reply = self._replies.readline()
         if not reply:
             raise RuntimeError(f"the fork server ended with status {self._process.wait(timeout=60)}")
         return json.loads(reply)
@@ -143,7 +153,7 @@ def fork_server() -> ForkServer:
 
 
 def _serve(connection: socket.socket) -> dict[str, Any] | None:
-    """Answer until the tests end; return twice and more often: None at that end, and in a fork what it shall run."""
+    """Answer until the tests end, then return None; return in each fork what it is to run."""
     ended: dict[int, int] = {}
     for line in connection.makefile():
         question = json.loads(line)
@@ -151,6 +161,7 @@ def _serve(connection: socket.socket) -> dict[str, Any] | None:
             answer = os.fork()
             if answer == 0:
                 return question
+            ended.pop(answer, None)  # of an older process with this number
         else:
             while (found := _ended_child()) is not None:
                 ended[found[0]] = found[1]

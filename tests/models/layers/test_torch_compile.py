@@ -30,7 +30,8 @@ def test_the_whole_backbone_is_one_graph_with_equal_features(name: str) -> None:
     for (key, value), other in zip(plain.named_parameters(), compiled.parameters(), strict=True):
         scale = float(value.grad.abs().max())
         torch.testing.assert_close(value.grad, other.grad, rtol=0, atol=1e-3 * scale + 1e-6, msg=key)
-    torch.testing.assert_close(plain.eval()(clips), compiled.eval()(clips), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(clips), compiled.eval()(clips), rtol=1e-4, atol=1e-5)
 
 
 def test_both_encoders_are_compiled_when_asked() -> None:

@@ -64,7 +64,7 @@ def test_the_newest_committed_checkpoint_survives_kills(
 ) -> None:
     run = storage.join(s3_env.bucket("kills"), tmp_path.name)
     forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["tests.support.saving_process"])
+    forkserver.set_forkserver_preload(["tests.support.saving_process", "pal_ds.data.workers.worker_process"])
     # The fork server keeps the environment of its start, which may lie before this test's S3 server.
     environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     environment["AWS_ENDPOINT_URL"] = faulty.url
