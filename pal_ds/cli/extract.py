@@ -32,7 +32,7 @@ from pal_ds.transfer.extraction.extractor import extract_videos
 from pal_ds.transfer.extraction.options import ExtractOptions, encoder_for
 from pal_ds.transfer.extraction.pipeline.throughput import sentence, summary
 from pal_ds.transfer.extraction.progress import ExtractProgress
-from pal_ds.transfer.extraction.tally import Tally, VideoFailure
+from pal_ds.transfer.extraction.tally import Tally
 from pal_ds.transfer.extraction.video_source import VideoSourceError, deal_videos, list_videos
 from pal_ds.transfer.feature_formats import FORMATS
 
@@ -176,11 +176,7 @@ def _report(
     if total.failures:
         where = storage.redact(storage.join(arguments.out, "errors.jsonl"))
         first = min(total.failures, key=lambda failure: failure.id)
-        sys.stdout.write(f"failed videos are listed in {where}; first: {_describe(first)}\n")
-
-
-def _describe(failure: VideoFailure) -> str:
-    return f"{failure.source}: {failure.error}"
+        sys.stdout.write(f"failed videos are listed in {where}; first: {first.told}\n")
 
 
 def _say(error: object, status: int) -> int:
