@@ -17,7 +17,8 @@ from pal_ds.formats import closed_pipe
 from .adoption import command as adopt_command
 from .errors import BuildError, UsageError
 from .lifecycle import command as change_command
-from .options import add_build_arguments, as_reshard, build_options, default_workers
+from .options import add_build_arguments, as_reshard, build_options
+from .shared_arguments import workers_of
 
 _EPILOG = """\
 examples:
@@ -211,7 +212,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 def _compact(arguments: argparse.Namespace) -> int:
     from .lifecycle.remove import compact
 
-    workers = change_command.workers_of(arguments)
+    workers = workers_of(arguments)
     result = compact(arguments.dest, workers=workers, quiet=arguments.quiet or arguments.json)
     _print(arguments, result.to_json(), change_command.change_lines(result))
     return 0
@@ -266,7 +267,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     result = verify(
         arguments.dest,
         decode=arguments.decode,
-        workers=arguments.workers or default_workers(),
+        workers=workers_of(arguments),
         quiet=arguments.quiet or arguments.json,
     )
     _print(arguments, result.to_json(), console_report.verify_lines(result))

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import re
 from typing import TYPE_CHECKING
 
 from .encoding.profiles import PROFILES, Profile
 from .errors import UsageError
+from .shared_arguments import (
+    add_length_arguments,
+    add_member_arguments,
+    add_output_arguments,
+    add_task_arguments,
+    add_timeout_argument,
+    places_of,
+    workers_of,
+)
 
 if TYPE_CHECKING:
     from .builder.build_options import BuildOptions
@@ -26,11 +34,6 @@ def parse_size(text: str) -> int:
     number, prefix, binary = found.groups()
     power = " KMGT".index(prefix.upper()) if prefix else 0
     return int(float(number) * (1024 if binary else 1000) ** power)
-
-
-def default_workers() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,21 +92,6 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     _add_running_arguments(parser)
 
 
-def add_member_arguments(parser: argparse._ActionsContainer) -> None:
-    """Declare how the members of foreign tars are read."""
-    parser.add_argument(
-        "--video-member",
-        metavar="PATTERN",
-        help="which member is the video: an ending, as mp4 or left.mp4, or a whole name with {key} in it, as "
-        "'{key}/video.mp4'; * stands for anything (default: any ending of a video file)",
-    )
-    parser.add_argument(
-        "--label-member",
-        metavar="ENDING[:FIELD]",
-        help="which member tells the class, as cls, or json:label for a field of it (default: no labels)",
-    )
-
-
 def _add_clip_arguments(parser: argparse.ArgumentParser) -> None:
     cutting = parser.add_argument_group("long videos")
     cutting.add_argument(
@@ -126,12 +114,7 @@ def _add_clip_arguments(parser: argparse.ArgumentParser) -> None:
     filters = parser.add_argument_group("filters (what they keep out is a reject of stage 'filter')")
     filters.add_argument("--min-side", type=int, metavar="PX", help="shorter side of the source")
     filters.add_argument("--min-seconds", type=float, metavar="S", help="length of the clip")
-    filters.add_argument(
-        "--max-seconds", type=float, default=600.0, metavar="S", help="reject longer clips (default: 600)"
-    )
-    filters.add_argument(
-        "--min-frames", type=int, default=8, metavar="N", help="reject clips of fewer frames (default: 8)"
-    )
+    add_length_arguments(filters)
     filters.add_argument(
         "--min-motion",
         type=float,
@@ -164,13 +147,7 @@ def _add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
         "--gop", type=int, metavar="N", help="frames from key frame to key frame (fast: 16)"
     )
     encoding.add_argument("--crf", type=int, metavar="N", help="x264's quality, lower is better (23)")
-    encoding.add_argument(
-        "--timeout",
-        type=float,
-        default=600.0,
-        metavar="S",
-        help="seconds one tool may take for a clip (default: 600)",
-    )
+    add_timeout_argument(encoding)
 
 
 def _add_running_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,17 +158,13 @@ def _add_running_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--executor", choices=["local", "ray"], default="local", help="where shards are made"
     )
-    running.add_argument(
-        "--num-tasks", type=int, default=None, metavar="N", help="this run is one of N (then: finish)"
-    )
-    running.add_argument("--task-index", type=int, default=None, metavar="I", help="which of them, from 0")
+    add_task_arguments(running)
     running.add_argument("--scratch", metavar="DIR", help="for clips under way (default: TMPDIR)")
     running.add_argument("--dry-run", action="store_true", help="only say what would be made")
     running.add_argument(
         "--overwrite", action="store_true", help="remove the shard set that lies at DEST first"
     )
-    running.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    running.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_output_arguments(running)
 
 
 def build_options(arguments: argparse.Namespace) -> BuildOptions:
@@ -209,18 +182,9 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
     from .foreign_tars.label_member import LabelMember
     from .foreign_tars.video_member import VideoMember
 
-    if len(arguments.places) < 2:
-        raise UsageError("give at least one SOURCE and then DEST")
-    if (arguments.num_tasks is None) != (arguments.task_index is None):
-        raise UsageError("--num-tasks and --task-index go together")
-    *sources, dest = arguments.places
+    *sources, dest = places_of(arguments)
     if arguments.label_member is not None and not arguments.with_labels:
         raise UsageError("--label-member has no effect without --with-labels: add it")
-    for name in ("max_seconds", "timeout"):
-        if not getattr(arguments, name) > 0:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give a number above 0")
-    if arguments.min_frames < 1:
-        raise UsageError(f"--min-frames {arguments.min_frames}: give at least 1")
     if arguments.keep_labels and (arguments.keep_recordings or not arguments.with_labels):
         raise UsageError("--keep-labels: needs --with-labels, and does not go with --keep-recordings")
     return BuildOptions(
@@ -259,7 +223,7 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
                 max_black=arguments.max_black,
             ),
         ),
-        workers=default_workers() if arguments.workers is None else arguments.workers,
+        workers=workers_of(arguments),
         executor=arguments.executor,
         tasks=1 if arguments.num_tasks is None else arguments.num_tasks,
         task=arguments.task_index,

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.sharding.measuring import best, document, make_clips, run, write
 from pal_ds.ffmpeg.reading import input_arguments
 from shards.encoding.profiles import PROFILES
-from shards.options import default_workers
+from shards.shared_arguments import default_workers
 
 
 def limit_command(out: Path, workers: int) -> str:

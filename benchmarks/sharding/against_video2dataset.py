@@ -27,7 +27,7 @@ from pathlib import Path
 from benchmarks.sharding.access import decode_milliseconds
 from benchmarks.sharding.measuring import best, document, make_clips, run, write
 from shards.encoding.profiles import PROFILES
-from shards.options import default_workers
+from shards.shared_arguments import default_workers
 
 #: A small run beside the large one tells what starting costs.
 FEW = 8

@@ -29,11 +29,10 @@ from pal_ds.transfer.extraction.destination import (
     write_errors,
 )
 from pal_ds.transfer.extraction.extractor import extract_videos
-from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
-from pal_ds.transfer.extraction.options import ExtractOptions
+from pal_ds.transfer.extraction.options import ExtractOptions, encoder_for
 from pal_ds.transfer.extraction.pipeline.throughput import sentence, summary
 from pal_ds.transfer.extraction.progress import ExtractProgress
-from pal_ds.transfer.extraction.tally import Tally, VideoFailure
+from pal_ds.transfer.extraction.tally import Tally
 from pal_ds.transfer.extraction.video_source import VideoSourceError, deal_videos, list_videos
 from pal_ds.transfer.feature_formats import FORMATS
 
@@ -87,21 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     database = _read_annotations(arguments.annotations, arguments.format)
     backbone, spec = load_backbone(arguments.checkpoint)
-    try:
-        encoder = ClipEncoder(
-            backbone,
-            spec,
-            device=device,
-            size=options.size,
-            short_side=options.short_side,
-            crop=options.crop,
-            precision=options.precision,
-            readouts=options.readouts(),
-        )
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError("--short-side", options.short_side, str(error)) from error
+    encoder = encoder_for(backbone, spec, options, device)
     videos = list_videos(arguments.videos, split=arguments.split)
     started = time.monotonic()
     with Peers(place) as peers:
@@ -191,15 +176,11 @@ def _report(
     if total.failures:
         where = storage.redact(storage.join(arguments.out, "errors.jsonl"))
         first = min(total.failures, key=lambda failure: failure.id)
-        sys.stdout.write(f"failed videos are listed in {where}; first: {_describe(first)}\n")
-
-
-def _describe(failure: VideoFailure) -> str:
-    return f"{failure.source}: {failure.error}"
+        sys.stdout.write(f"failed videos are listed in {where}; first: {first.told}\n")
 
 
 def _say(error: object, status: int) -> int:
-    sys.stderr.write(f"extract: {error}\n")
+    sys.stderr.write(f"extract: {' '.join(str(error).split())}\n")
     return status
 
 

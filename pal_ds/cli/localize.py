@@ -154,7 +154,7 @@ def _report(total: Outcome, videos: int, before: int, seconds: float, arguments:
     if total.failures:
         first = total.failures[0]
         where = storage.join(out, "errors.jsonl")
-        sys.stdout.write(f"failed videos are listed in {where}; first: {first.source}: {first.error}\n")
+        sys.stdout.write(f"failed videos are listed in {where}; first: {first.told}\n")
 
 
 def _say(error: object, status: int) -> int:

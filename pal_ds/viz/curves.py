@@ -180,7 +180,7 @@ def _chart(
 
 
 def _loss(train: Any, val: Any, negatives: Series | None, marks: Any) -> Chart | None:
-    blind = None
+    blind = _dashed(series(train, "chance_loss", "blind guess, training", BACKGROUND))
     if negatives is not None:
         blind = dataclasses.replace(
             negatives, name="blind guess, ln(1 + negatives)", values=np.log1p(negatives.values), dashed=True
@@ -193,11 +193,15 @@ def _loss(train: Any, val: Any, negatives: Series | None, marks: Any) -> Chart |
             blind,
             _dashed(series(val, "val_chance_loss", "blind guess, held-out", SECOND)),
         ],
-        ylabel="InfoNCE, nats",
+        ylabel="cross-entropy, nats" if negatives is None else "InfoNCE, nats",
         marks=marks,
-        see="How surprised the network is when it must pick, among many other regions, the one that shows the same "
-        "action. Training picks among the keys in the queue, held-out clips among each other; dashed lines are the "
-        "scores of guessing blindly. The first held-out point is the untrained network.",
+        see=(
+            "How surprised the network is by the right answer of its task"
+            if negatives is None
+            else "How surprised the network is when it must pick, among many other regions, the one that shows the "
+            "same action. Training picks among the keys in the queue, held-out clips among each other"
+        )
+        + "; dashed lines are the scores of guessing blindly. The first held-out point is the untrained network.",
         good="Both curves fall well below their dashed lines; held-out clips leave the first point behind.",
         bad="Hugging the dashed line: nothing is learned. Training falls while held-out rises: overfitting.",
     )
@@ -219,7 +223,11 @@ def _top1(train: Any, val: Any, negatives: Series | None, marks: Any) -> Chart |
         ],
         ylabel="top-1, percent",
         marks=marks,
-        see="How often the matching region gets the highest score of all (top-1 of InfoNCE), with chance dashed.",
+        see=(
+            "How often the right answer is the likeliest (top-1), with chance dashed."
+            if negatives is None
+            else "How often the matching region gets the highest score of all (top-1 of InfoNCE), with chance dashed."
+        ),
         good="Climbs steadily and stays far above chance, on held-out clips too.",
         bad="Stays at chance, or jumps to 100 percent at once: then the task has a shortcut.",
         zero=True,
@@ -294,7 +302,12 @@ def _dashed(line: Series | None) -> Series | None:
 
 
 def _negatives(train: Sequence[Mapping[str, Any]], queue_size: int, mask_unfilled: bool) -> Series | None:
-    """Return the number of negatives by step, as logged; in runs of earlier versions, what the queue held."""
+    """Return the number of negatives by step, as logged; in runs of earlier versions, what the queue held.
+
+    None where nothing is contrasted.
+    """
+    if not any("positive_similarity" in row for row in train):
+        return None
     logged = series(train, "negatives", "negatives", BACKGROUND)
     if logged is not None:
         return logged

@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
-from ..options import add_member_arguments, default_workers
+from ..shared_arguments import (
+    add_length_arguments,
+    add_member_arguments,
+    add_output_arguments,
+    add_task_arguments,
+    add_timeout_argument,
+    places_of,
+    workers_of,
+)
 
 if TYPE_CHECKING:
     from .options import AdoptOptions
@@ -41,26 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--val-fraction", type=float, metavar="X", help="share of the tars for 'val', whole tars"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of val (default: 0)")
-    parser.add_argument(
-        "--max-seconds", type=float, default=600.0, metavar="S", help="reject longer clips (default: 600)"
-    )
-    parser.add_argument(
-        "--min-frames", type=int, default=8, metavar="N", help="reject clips of fewer frames (default: 8)"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=600.0,
-        metavar="S",
-        help="seconds one tool may take for a clip (default: 600)",
-    )
+    add_length_arguments(parser)
+    add_timeout_argument(parser)
     parser.add_argument(
         "--workers", type=int, default=None, help="clips that are decoded at a time (default: cores)"
     )
-    parser.add_argument(
-        "--num-tasks", type=int, default=None, metavar="N", help="this run is one of N (then: finish)"
-    )
-    parser.add_argument("--task-index", type=int, default=None, metavar="I", help="which of them, from 0")
+    add_task_arguments(parser)
     parser.add_argument("--scratch", metavar="DIR", help="for tars under way (default: TMPDIR)")
     parser.add_argument(
         "--append", action="store_true", help="add tars to the set at DEST, as a new generation of it"
@@ -68,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="remove the shard set that lies at DEST first (not the tars)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_output_arguments(parser)
 
 
 def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
@@ -83,16 +75,7 @@ def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
     from ..foreign_tars.video_member import VideoMember
     from .options import AdoptOptions
 
-    if len(arguments.places) < 2:
-        raise UsageError("give at least one SOURCE and then DEST")
-    if (arguments.num_tasks is None) != (arguments.task_index is None):
-        raise UsageError("--num-tasks and --task-index go together")
-    for name in ("max_seconds", "timeout"):
-        if not getattr(arguments, name) > 0:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give a number above 0")
-    if arguments.min_frames < 1:
-        raise UsageError(f"--min-frames {arguments.min_frames}: give at least 1")
-    *sources, dest = arguments.places
+    *sources, dest = places_of(arguments)
     labels = arguments.label_member
     return AdoptOptions(
         sources=sources,
@@ -106,7 +89,7 @@ def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
         limits=ClipLimits(
             max_seconds=arguments.max_seconds, min_frames=arguments.min_frames, timeout=arguments.timeout
         ),
-        workers=default_workers() if arguments.workers is None else arguments.workers,
+        workers=workers_of(arguments),
         tasks=1 if arguments.num_tasks is None else arguments.num_tasks,
         task=arguments.task_index,
         append=arguments.append,

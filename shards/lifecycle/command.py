@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..options import default_workers
+from ..shared_arguments import workers_of
 
 if TYPE_CHECKING:
     from .remove import ChangeResult, RemoveOptions
@@ -73,18 +73,6 @@ def remove_options(arguments: argparse.Namespace) -> RemoveOptions:
         workers=workers_of(arguments),
         quiet=arguments.quiet or arguments.json,
     )
-
-
-def workers_of(arguments: argparse.Namespace) -> int:
-    """Return how many shards are worked on at a time.
-
-    Raises:
-        UsageError: none.
-    """
-    workers = default_workers() if arguments.workers is None else int(arguments.workers)
-    if workers < 1:
-        raise UsageError(f"--workers {workers}: give at least 1")
-    return workers
 
 
 def change_lines(result: ChangeResult) -> list[str]:

@@ -195,6 +195,22 @@ def test_charts_without_data_are_left_out_and_alt_text_has_numbers() -> None:
     assert charts[0].light != charts[0].dark
 
 
+def test_a_classifiers_guess_is_its_own_and_not_one_among_a_queue() -> None:
+    rows = [
+        {"step": step, "loss": 2.0 - step / 10, "top1": 0.1, "queue_fill": 1.0, "chance_loss": 2.1}
+        for step in (1, 2)
+    ]
+    loss, picks, *_ = training_charts(rows, queue_size=65536, mask_unfilled=False)
+    assert b"blind guess, training" in loss.light
+    assert b"negatives" not in loss.light
+    assert b"chance" not in picks.light
+    assert "right answer" in loss.see
+    contrast = [{**row, "positive_similarity": 0.5} for row in rows]
+    loss, picks, *_ = training_charts(contrast, queue_size=65536, mask_unfilled=False)
+    assert b"ln(1 + negatives)" in loss.light
+    assert b"chance" in picks.light
+
+
 def test_long_runs_are_averaged_in_bins_and_gaps_passed_over() -> None:
     long = [{"step": step, "loss": float(step % 2)} for step in range(10 * MOST_POINTS)]
     found = series(long, "loss", "x", "#2a6f97")

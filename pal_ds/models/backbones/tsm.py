@@ -6,7 +6,8 @@ have a ``.net.`` infix that the warm start removes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from pal_ds.models.backbones.common import Backbone, initialise, scaled
 from pal_ds.models.layers.light_pool import LightMaxPool2d
 
 EXPANSION = 4
-STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))
+PLANES = (64, 128, 256, 512)
 SHIFT_SHARE = 8
 
 
@@ -63,35 +64,42 @@ class ShiftBottleneck(nn.Module):
         return out
 
 
-class TsmResNet50(Backbone):
-    """TSM-ResNet-50 without its classifier: 23.51 M parameters at width 1.
+class ShiftResNet(Backbone):
+    """A 2D ResNet per frame whose residual branches begin with a temporal shift, without its classifier.
 
     Args:
         width: factor on every channel count.
         bn_momentum: share of the newest batch in the running statistics.
     """
 
+    block: ClassVar[Callable[..., nn.Module]]
+    expansion: ClassVar[int]
+    counts: ClassVar[tuple[int, ...]]
+    least_channels: ClassVar[int] = 1
+
     def __init__(self, *, width: float = 1.0, bn_momentum: float = 0.1) -> None:
         super().__init__()
-        channels = scaled(64, width)
+        channels = max(self.least_channels, scaled(PLANES[0], width))
         self.conv1 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = LightMaxPool2d(3, 2, 1)
-        for number, (count, published) in enumerate(STAGES, start=1):
-            planes = scaled(published, width)
+        for number, (count, published) in enumerate(zip(self.counts, PLANES, strict=True), start=1):
+            planes = max(self.least_channels, scaled(published, width))
             blocks = nn.ModuleList()
             for position in range(count):
                 stride = 2 if number > 1 and position == 0 else 1
-                blocks.append(ShiftBottleneck(channels, planes, stride=stride))
-                channels = planes * EXPANSION
+                blocks.append(type(self).block(channels, planes, stride=stride))
+                channels = planes * self.expansion
             self.add_module(f"layer{number}", blocks)
         self.feature_dim = channels
         initialise(self, bn_momentum=bn_momentum)
 
     def stages(self) -> Sequence[Sequence[nn.Module]]:
         """The stem, and every residual block."""
-        return [[self.conv1, self.bn1, self.relu, self.maxpool], *([block] for block in self._blocks())]
+        layers = [self.get_submodule(f"layer{number}") for number in range(1, len(self.counts) + 1)]
+        blocks = [[block] for layer in layers for block in layer.children()]
+        return [[self.conv1, self.bn1, self.relu, self.maxpool], *blocks]
 
     def volume(self, clips_bcthw: Tensor) -> Tensor:
         """Feature volume, [B, feature_dim, T, H/32, W/32]."""
@@ -103,5 +111,15 @@ class TsmResNet50(Backbone):
         volume_btchw: Tensor = x_nchw.view(-1, frames, *x_nchw.shape[1:])
         return volume_btchw.transpose(1, 2)
 
-    def _blocks(self) -> list[ShiftBottleneck]:
-        return [module for module in self.modules() if isinstance(module, ShiftBottleneck)]
+
+class TsmResNet50(ShiftResNet):
+    """TSM-ResNet-50 without its classifier: 23.51 M parameters at width 1.
+
+    Args:
+        width: factor on every channel count.
+        bn_momentum: share of the newest batch in the running statistics.
+    """
+
+    block = ShiftBottleneck
+    expansion = EXPANSION
+    counts = (3, 4, 6, 3)

@@ -104,8 +104,8 @@ class ObjectiveOutput:
 class Objective(nn.Module, ABC):
     """A loss around a ``query_encoder`` whose ``backbone`` is what gets exported.
 
-    Everything that must survive a restart is in ``state_dict()``; only parameters of ``query_encoder``
-    require gradients.
+    Everything that must survive a restart is in ``state_dict()``. Parameters that require gradients are trained:
+    those of ``query_encoder``, and of what else a loss learns beside it (the adversary of VideoMoCo).
     """
 
     query_encoder: nn.Module

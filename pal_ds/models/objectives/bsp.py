@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.model import ModelConfig
 from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.config.synthesis import BOUNDARIES
 from pal_ds.models.layers.numerics import at_least_fp32
 from pal_ds.models.objectives.base import ObjectiveOutput, ViewBatch
-from pal_ds.models.objectives.classifying import ClassifyingObjective, DroppedFeatures, counted_classes
+from pal_ds.models.objectives.classifying import ClassObjective, DroppedFeatures
 from pal_ds.models.ssl.classified import classified
 
 DIFFERENT_CLASS = BOUNDARIES.index("different_class")
@@ -37,7 +37,7 @@ class BoundaryEncoder(DroppedFeatures):
         return features_nc, at_least_fp32(self.boundary(kept_bnc)), actions
 
 
-class BoundaryObjective(ClassifyingObjective):
+class BoundaryObjective(ClassObjective):
     """Cross-entropy of a video of two parts against the kind of its boundary (``synthesis.paste=boundary``).
 
     A view is one clip of J * T frames, so that the backbone sees across the boundary. With ``objective.class_weight``
@@ -56,18 +56,6 @@ class BoundaryObjective(ClassifyingObjective):
         classes = num_classes if objective.class_weight else 0
         super().__init__(BoundaryEncoder(model, num_classes=classes, dropout=objective.dropout), model)
         self.class_weight = objective.class_weight
-
-    @classmethod
-    def from_config(
-        cls, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig, *, num_classes: int | None
-    ) -> BoundaryObjective:
-        """See :class:`Objective`.
-
-        Raises:
-            ConfigError: fewer than two classes.
-        """
-        del queue
-        return cls(objective, model, num_classes=counted_classes(objective, num_classes))
 
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:
         """Loss and accuracy of a micro-batch.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
 from pal_ds.config.base import ConfigError
-from pal_ds.config.model import ModelConfig
+from pal_ds.config.model import ModelConfig, QueueConfig
 from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models.backbones import backbone_of
 from pal_ds.models.encoder import encode_clips
@@ -116,6 +118,24 @@ class ClassifyingObjective(Objective):
             features=clips_bnc[:, :seen].mean(dim=1),
             scores=(torch.stack([share * part.loss_b for part, share in parts]).sum(dim=0), main.hit_b),
         )
+
+
+class ClassObjective(ClassifyingObjective):
+    """A classifying objective that is made from the number of classes of the shard set, ``num_classes``."""
+
+    @classmethod
+    def from_config(
+        cls, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig, *, num_classes: int | None
+    ) -> Self:
+        """See :class:`Objective`.
+
+        Raises:
+            ConfigError: fewer than two classes.
+        """
+        del queue
+        made: Any = cls
+        found: Self = made(objective, model, num_classes=counted_classes(objective, num_classes))
+        return found
 
 
 def counted_classes(objective: ObjectiveConfig, num_classes: int | None) -> int:

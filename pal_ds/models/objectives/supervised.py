@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pal_ds.config.model import ModelConfig, QueueConfig
+from pal_ds.config.model import ModelConfig
 from pal_ds.config.objective import ObjectiveConfig
 from pal_ds.models.objectives.base import ObjectiveOutput, ViewBatch
 from pal_ds.models.objectives.classifying import (
     ClassifierEncoder,
-    ClassifyingObjective,
-    counted_classes,
+    ClassObjective,
     labels_of,
 )
 from pal_ds.models.ssl.classified import classified
 
 
-class SupervisedObjective(ClassifyingObjective):
+class SupervisedObjective(ClassObjective):
     """Cross-entropy of every clip of the query view against its video's class.
 
     Meant for synthesis without paste, where all clips of a view show the labelled video. In eval mode logits are
@@ -31,18 +30,6 @@ class SupervisedObjective(ClassifyingObjective):
     def __init__(self, objective: ObjectiveConfig, model: ModelConfig, *, num_classes: int) -> None:
         super().__init__(ClassifierEncoder(model, num_classes=num_classes, dropout=objective.dropout), model)
         self.label_smoothing = objective.label_smoothing
-
-    @classmethod
-    def from_config(
-        cls, objective: ObjectiveConfig, model: ModelConfig, queue: QueueConfig, *, num_classes: int | None
-    ) -> SupervisedObjective:
-        """See :class:`Objective`.
-
-        Raises:
-            ConfigError: fewer than two classes.
-        """
-        del queue
-        return cls(objective, model, num_classes=counted_classes(objective, num_classes))
 
     def forward(self, batch: ViewBatch) -> ObjectiveOutput:
         """Loss and accuracy of a micro-batch.

@@ -7,7 +7,11 @@ import math
 import os
 from typing import Any
 
+import torch
+from torch import nn
+
 from pal_ds.config.base import ConfigError, check, option
+from pal_ds.formats.backbone_file import BackboneSpec
 from pal_ds.formats.feature_sidecar import FORMAT
 from pal_ds.transfer.extraction.frozen_encoder import CROPS, PRECISIONS, ClipEncoder
 from pal_ds.transfer.extraction.readouts import HELP, OUTPUT, Readout, parse_readouts
@@ -115,6 +119,31 @@ class ExtractOptions:
             }
             for readout in encoder.readouts
         }
+
+
+def encoder_for(
+    backbone: nn.Module, spec: BackboneSpec, options: ExtractOptions, device: torch.device | str = "cpu"
+) -> ClipEncoder:
+    """Return a backbone as these options read it.
+
+    Raises:
+        ConfigError: it can't be read so.
+    """
+    try:
+        return ClipEncoder(
+            backbone,
+            spec,
+            device=device,
+            size=options.size,
+            short_side=options.short_side,
+            crop=options.crop,
+            precision=options.precision,
+            readouts=options.readouts(),
+        )
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError("--short-side", options.short_side, str(error)) from error
 
 
 def _flag(name: str) -> str:

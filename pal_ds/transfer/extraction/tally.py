@@ -18,6 +18,11 @@ class VideoFailure:
     stage: str
     error: str
 
+    @property
+    def told(self) -> str:
+        """What people read; bytes of a name in no encoding are escaped, so that any output takes them."""
+        return f"{self.source}: {self.error}".encode("utf-8", "backslashreplace").decode()
+
 
 @dataclasses.dataclass
 class Tally:

@@ -1,29 +1,24 @@
-"""How far a localization is: a bar on a terminal, plain lines elsewhere; it moves within a long video too."""
+"""How far a localization is; it moves within a long video too."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from torchcodec.decoders import VideoDecoder
 
 from pal_ds import storage
 from pal_ds.formats.video_file import HEAD_BYTES, is_container
 from pal_ds.transfer.extraction.options import ExtractOptions
+from pal_ds.transfer.extraction.progress_display import ProgressDisplay
 from pal_ds.transfer.extraction.video_source import VideoRef
 
-_LINE_SECONDS = 10.0
 
-
-class LocalizeProgress:
-    """Progress of one rank, on stderr: by bytes of finished videos, and by clips within the one under way.
+class LocalizeProgress(ProgressDisplay):
+    """Progress of one rank: by bytes of finished videos, and by clips within the one under way.
 
     Args:
         videos: that will be worked on, in order.
@@ -35,38 +30,19 @@ class LocalizeProgress:
     def __init__(
         self, videos: Sequence[VideoRef], encoder: nn.Module, sampling: ExtractOptions, *, visible: bool
     ) -> None:
-        self._visible = visible
+        super().__init__("localize", 1.0, ("{task.fields[note]}",), visible=visible)
         self._left = {video.id: video for video in videos}
         self._count, self._total = len(videos), max(1, sum(video.bytes for video in videos))
         self._sampling = sampling
         self._bytes = self._clips = self._here = self._failed = 0
         self._expected: dict[str, int] = {}
-        self._line = self._started = time.monotonic()
-        console = Console(stderr=True)
-        self._bar: Progress | None = None
-        if visible and videos:
-            self._hook = encoder.register_forward_hook(self._encoded)
-        if visible and console.is_terminal:
-            self._bar = Progress(
-                TextColumn("localize"),
-                BarColumn(),
-                TextColumn("{task.percentage:3.0f} %  {task.fields[note]}"),
-                TimeRemainingColumn(),
-                console=console,
-            )
-            self._task = self._bar.add_task("localize", total=1.0, note="")
-
-    def __enter__(self) -> LocalizeProgress:
-        if self._bar:
-            self._bar.start()
-        return self
+        self._hook = encoder.register_forward_hook(self._encoded) if visible and videos else None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
-        if hasattr(self, "_hook"):
+        super().__exit__(kind, error, trace)
+        if self._hook is not None:
             self._hook.remove()
 
     def advance(self, video: VideoRef, *, failed: bool) -> None:
@@ -75,27 +51,21 @@ class LocalizeProgress:
         self._bytes += video.bytes
         self._failed += failed
         self._here = 0
-        self._show(last=not self._left)
+        self._tell(last=not self._left)
 
     def _encoded(self, module: nn.Module, given: Any, features: Any) -> None:
         del module, features
         self._clips += len(given[0])
         self._here += len(given[0])
-        self._show()
+        self._tell()
 
-    def _show(self, *, last: bool = False) -> None:
-        now = time.monotonic()
-        if not self._visible or not (self._bar or last or now - self._line >= _LINE_SECONDS):
+    def _tell(self, *, last: bool = False) -> None:
+        if not self.due(last=last):
             return
-        self._line = now
-        share = (self._bytes + self._within()) / self._total
-        rate = self._clips / max(now - self._started, 1e-9)
-        note = f"{self._count - len(self._left)}/{self._count} videos, {rate:.0f} clips/s"
+        share = min((self._bytes + self._within()) / self._total, 1.0)
+        note = f"{self._count - len(self._left)}/{self._count} videos, {self.per_second(self._clips):.0f} clips/s"
         note += f", {self._failed} failed" if self._failed else ""
-        if self._bar:
-            self._bar.update(self._task, completed=min(share, 1.0), note=note)
-        else:
-            sys.stderr.write(f"localize: {100 * min(share, 1.0):.0f} %, {note}\n")
+        self.show(share, note, f"localize: {100 * share:.0f} %, {note}")
 
     def _within(self) -> float:
         """Bytes of the video under way that are done, by its clips."""

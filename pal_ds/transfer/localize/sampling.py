@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from pal_ds.config.base import ConfigError
 from pal_ds.formats.backbone_file import BackboneSpec
 from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
-from pal_ds.transfer.extraction.options import ExtractOptions
+from pal_ds.transfer.extraction.options import ExtractOptions, encoder_for
 from pal_ds.transfer.localize.errors import ModelError
 
 _NATIVE, _READOUT = "native", "readout"
@@ -57,20 +58,11 @@ def encoder_of(
     """Return a backbone as extraction uses it.
 
     Raises:
-        ModelError, ConfigError: it can't be used so.
+        ModelError: it can't be used so.
     """
     try:
-        return ClipEncoder(
-            backbone,
-            spec,
-            device=device,
-            size=options.size,
-            short_side=options.short_side,
-            crop=options.crop,
-            precision=options.precision,
-            readouts=options.readouts(),
-        )
-    except ValueError as error:
+        return encoder_for(backbone, spec, options, device)
+    except ConfigError as error:
         raise ModelError(f"{spec.source}: {error}") from error
 
 

@@ -33,6 +33,15 @@ def test_a_sound_set_is_sound_also_when_decoded(sound: Path) -> None:
     assert (found.problems, found.clips, found.decoded) == ([], 12, 12)
 
 
+def test_no_worker_at_all_is_refused_and_not_taken_for_all_cores(
+    sound: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from shards.cli import main
+
+    assert main(["verify", str(sound), "--workers", "0"]) == 2
+    assert "--workers 0: give at least 1" in capsys.readouterr().err
+
+
 def _first(folder: Path) -> Path:
     return sorted(folder.glob("*.tar"))[0]
 

@@ -118,6 +118,17 @@ def test_broken_videos_are_listed_and_the_rest_goes_on(
     assert len(FeatureStore(str(out))) == 4
 
 
+def test_a_broken_video_whose_name_is_in_no_encoding_is_told(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    Path(os.fsdecode(bytes(tmp_path / "videos") + b"/caf\xe9.mp4")).write_text("no video")
+    command = [sys.executable, str(SCRIPT), "--checkpoint", str(run)]
+    command += ["--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "first: caf\\udce9.mp4: " in done.stdout
+
+
 def test_other_settings_need_another_folder_or_overwrite(
     run: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
