@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
-from pal_ds.formats.shardset import sample_key
+from pal_ds.formats.shard_files import is_safe_extension, sample_key
 
-_EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 WHOLE, CUT, AUTO = "whole", "cut", "auto"
 
 
@@ -57,7 +55,7 @@ class Row:
         if self.member is None:
             return extension_of(self.location)
         extension = extension_of(self.member)
-        return extension if _EXTENSION.fullmatch(extension) else "video"
+        return extension if is_safe_extension(extension) else "video"
 
     @property
     def key(self) -> str:
