@@ -27,7 +27,7 @@ from pal_ds.storage.objects import (
 )
 from pal_ds.storage.retry import AT_START, DEFAULT_RETRY, ReadCounters, RetryPolicy
 from pal_ds.storage.uploads import abort_uploads, upload_file
-from pal_ds.storage.urls import is_local, join, local_path, redact
+from pal_ds.storage.urls import absolute, is_local, join, local_path, redact, resolved
 
 __all__ = [
     "AT_START",
@@ -40,6 +40,7 @@ __all__ = [
     "StorageError",
     "StorageNotFoundError",
     "abort_uploads",
+    "absolute",
     "check_writable",
     "exists",
     "is_local",
@@ -53,6 +54,7 @@ __all__ = [
     "read_range",
     "redact",
     "remove",
+    "resolved",
     "size",
     "upload_file",
     "write_bytes",

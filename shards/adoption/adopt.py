@@ -56,9 +56,11 @@ def adopt(options: AdoptOptions) -> BuildResult:
 
 def _keep_apart(dest: str, tars: Sequence[ForeignTar]) -> None:
     """Refuse a DEST in which tars lie that are adopted: they might be taken for the set's own."""
-    here = _absolute(dest).rstrip("/")
+    here = storage.resolved(dest)
     for tar in tars:
-        if tar.url.rpartition("/")[0].rstrip("/") == here:
+        # Both where it is listed and where links lead: --overwrite deletes either.
+        places = {storage.resolved(tar.url).rpartition("/")[0], storage.resolved(tar.url.rpartition("/")[0])}
+        if here in places:
             raise UsageError(
                 f"DEST {storage.redact(dest)}: holds SOURCE's {tar.relative!r}: use another folder"
             )
@@ -113,10 +115,6 @@ def _unknown(dest: str, manifest: Manifest, tars: Sequence[ForeignTar]) -> list[
     return new
 
 
-def _absolute(url: str) -> str:
-    return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
-
-
 def _make(
     options: AdoptOptions,
     journal: Journal,
@@ -129,7 +127,7 @@ def _make(
     done = journal.finished_shards()
     todo = [(shard, tar) for shard, tar in mine if name_of(shard) not in done]
     work = ShardWork(
-        dest=_absolute(options.dest),
+        dest=storage.absolute(options.dest),
         roots=("/",),
         profile=PROFILES["copy"],
         limits=options.limits,

@@ -48,6 +48,7 @@ def build(options: BuildOptions) -> BuildResult:
     """
     journal = Journal(options.dest)
     with gathered(options) as (catalog, recipe, scratch):
+        _keep_apart(options.dest, [*catalog.roots, *sorted(catalog.tar_folders)])
         if options.measures and not options.dry_run:
             open_place(journal, overwrite=options.overwrite, is_task=options.task is not None)
             if (finished := compared_early(journal, recipe)) is not None:
@@ -57,6 +58,16 @@ def build(options: BuildOptions) -> BuildResult:
             return planned_result(options.dest, plan)
         result = _prepare(options, journal, record, plan, scratch)
         return result or make(options, journal, record, plan, scratch)
+
+
+def _keep_apart(dest: str, places: Iterable[str]) -> None:
+    """Refuse a DEST from which is read, which --overwrite would delete."""
+    here = storage.resolved(dest)
+    for place in places:
+        if storage.resolved(place) == here:
+            raise UsageError(
+                f"DEST {storage.redact(dest)}: sources lie there ({storage.redact(place)}): use another folder"
+            )
 
 
 @contextlib.contextmanager
@@ -229,8 +240,8 @@ def make(
     done = journal.finished_shards()
     todo = [shard for shard in mine if shardset.shard_name(shard.split, shard.number) not in done]
     work = ShardWork(
-        dest=_absolute(options.dest),
-        roots=tuple(_absolute(root) for root in plan.catalog.roots),
+        dest=storage.absolute(options.dest),
+        roots=tuple(storage.absolute(root) for root in plan.catalog.roots),
         profile=options.profile,
         limits=options.limits,
         with_labels=options.catalog.with_labels,
@@ -248,11 +259,6 @@ def make(
     if options.task is not None:
         return task_result(journal, mine, len(todo))
     return end(journal, record, scratch, redone=len(todo))
-
-
-def _absolute(url: str) -> str:
-    """Return a place that means the same in every process."""
-    return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
 
 
 def _say_notes(catalog: Catalog, say: Any) -> None:

@@ -75,6 +75,7 @@ class Catalog:
         database: connection to the tables ``inputs`` and ``files``.
         roots: the roots that rows refer to by number.
         notes: what the listings passed over.
+        tar_folders: where adopted tars lie that SOURCES which are shard sets point at.
     """
 
     def __init__(self, path: Path, options: CatalogOptions) -> None:
@@ -83,6 +84,7 @@ class Catalog:
         self.options = options
         self.roots: list[str] = []
         self.notes = ListingNotes()
+        self.tar_folders: set[str] = set()
         self._listed: set[int] = set()
         self._recent: dict[tuple[int, str, str], _Found | None] = {}
 
@@ -269,6 +271,8 @@ class Catalog:
             )
         for split, entry in sorted(manifest.splits.items()):
             for shard in entry.shards:
+                if shard.is_adopted:
+                    self.tar_folders.add(str(shard.url).rpartition("/")[0])
                 index = shardset.load_index(url, shard.name)
                 for sample in index.samples:
                     row = Row(
