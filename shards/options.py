@@ -33,6 +33,10 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+#: What holds where neither an argument nor, for ``append``, the set says otherwise.
+_DEFAULTS = {"dedupe": "identity", "shard_bytes": 64 << 20, "seed": 0, "max_seconds": 600.0, "min_frames": 8}
+
+
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``build`` understands."""
     parser.add_argument(
@@ -52,7 +56,6 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_argument(
         "--dedupe",
         choices=["identity", "content", "near"],
-        default="identity",
         help="what makes two inputs duplicates: the same name and span (default); equal bytes too (content); or "
         "pictures that look alike too, whatever their encoding (near)",
     )
@@ -67,13 +70,10 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     dealing.add_argument(
         "--shard-bytes",
         type=parse_size,
-        default=64 << 20,
         metavar="SIZE",
         help="aim of a shard's size (default: 64MiB)",
     )
-    dealing.add_argument(
-        "--seed", type=int, default=0, help="of the shuffle and the choice of val (default: 0)"
-    )
+    dealing.add_argument("--seed", type=int, help="of the shuffle and the choice of val (default: 0)")
     dealing.add_argument(
         "--keep-recordings",
         action="store_true",
@@ -126,11 +126,9 @@ def _add_clip_arguments(parser: argparse.ArgumentParser) -> None:
     filters = parser.add_argument_group("filters (what they keep out is a reject of stage 'filter')")
     filters.add_argument("--min-side", type=int, metavar="PX", help="shorter side of the source")
     filters.add_argument("--min-seconds", type=float, metavar="S", help="length of the clip")
+    filters.add_argument("--max-seconds", type=float, metavar="S", help="reject longer clips (default: 600)")
     filters.add_argument(
-        "--max-seconds", type=float, default=600.0, metavar="S", help="reject longer clips (default: 600)"
-    )
-    filters.add_argument(
-        "--min-frames", type=int, default=8, metavar="N", help="reject clips of fewer frames (default: 8)"
+        "--min-frames", type=int, metavar="N", help="reject clips of fewer frames (default: 8)"
     )
     filters.add_argument(
         "--min-motion",
@@ -213,6 +211,9 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
         raise UsageError("give at least one SOURCE and then DEST")
     if (arguments.num_tasks is None) != (arguments.task_index is None):
         raise UsageError("--num-tasks and --task-index go together")
+    for name, value in _DEFAULTS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
     *sources, dest = arguments.places
     if arguments.label_member is not None and not arguments.with_labels:
         raise UsageError("--label-member has no effect without --with-labels: add it")
@@ -286,7 +287,11 @@ def _cut_options(arguments: argparse.Namespace) -> CutOptions:
         )
     threshold = {} if arguments.shot_threshold is None else {"shot_threshold": arguments.shot_threshold}
     return CutOptions(
-        chunk=arguments.chunk, shots=arguments.shots, max_seconds=arguments.max_seconds, **threshold
+        chunk=arguments.chunk,
+        shots=arguments.shots,
+        max_seconds=arguments.max_seconds,
+        is_inherited=getattr(arguments, "inherits_cutting", False),
+        **threshold,
     )
 
 

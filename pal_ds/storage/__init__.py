@@ -22,6 +22,7 @@ from pal_ds.storage.objects import (
     read_bytes,
     read_range,
     remove,
+    remove_names,
     size,
     write_bytes,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "read_range",
     "redact",
     "remove",
+    "remove_names",
     "resolved",
     "size",
     "upload_file",

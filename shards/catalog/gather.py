@@ -21,7 +21,7 @@ from ..foreign_tars.label_member import LabelMember
 from ..foreign_tars.video_member import VideoMember
 from ..tar_members import read_sample
 from .csv_tables import Table, TableRow, clip_name, is_table, open_table
-from .database import INSERT, SCHEMA, TOGETHER_BY_LABEL, decode, encode, values_of, with_large_cache
+from .database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
 from .listing import ListingNotes, list_videos
 from .rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
 from .tar_rows import tar_rows
@@ -115,13 +115,16 @@ class Catalog:
             before = now
         self.database.execute("CREATE INDEX by_key ON inputs (key)")
         self.mark_duplicates()
-        if self.options.keep_labels:
-            self.database.execute(TOGETHER_BY_LABEL)
         self.database.execute("COMMIT")
 
     def count(self) -> int:
         """Return the number of inputs, usable or not."""
         return int(self.database.execute("SELECT count(*) FROM inputs").fetchone()[0])
+
+    def was_cut(self, source: str) -> bool:
+        """Tell whether a video was an input and is several now."""
+        query = "SELECT EXISTS (SELECT 1 FROM cut WHERE source = ?)"
+        return bool(self.database.execute(query, (encode(source),)).fetchone()[0])
 
     def rejects(self) -> Iterator[Reject]:
         """Yield the inputs that the catalog itself rejects, sorted by source."""

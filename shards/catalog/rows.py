@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from pal_ds.formats.shard_files import is_safe_extension, sample_key
 
 WHOLE, CUT, AUTO = "whole", "cut", "auto"
+_TRANSIENT = re.compile(r"timed out|killed by signal|gone since the catalog|the store refuses")
+#: Stages that the catalog finds out: the plan itself would have to change.
+_OF_CATALOG = ("catalog", "duplicate", "label")
+#: Begins the error of a video that could not be looked into to cut it: no plan has clips of it.
+BEFORE_CUT = "before it was cut: "
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +81,18 @@ class Reject:
     source: str
     stage: str
     error: str
+
+    @property
+    def is_of_plan(self) -> bool:
+        """Whether it was found before shards were planned, so that none of them has a place for it."""
+        return self.stage in _OF_CATALOG or self.error.startswith(BEFORE_CUT)
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether it may be none when tried again: a timeout, a killed tool, a source out of reach."""
+        return self.stage in ("transcode", "verify", "read", "probe", "missing") and bool(
+            _TRANSIENT.search(self.error)
+        )
 
 
 def extension_of(name: str) -> str:

@@ -50,6 +50,11 @@ class Intent:
         """Clips that are taken down."""
         return [key for change in self.changes for key in change.keys]
 
+    @property
+    def names(self) -> set[str]:
+        """Names of the shards that are to be made."""
+        return {change.new for change in self.changes if change.new is not None}
+
 
 def write_intent(dest: str, intent: Intent) -> None:
     """Publish an intent: from here on the change will be made."""
