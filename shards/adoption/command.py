@@ -22,6 +22,10 @@ training reads them there. Run it again after any interruption.
 """
 
 
+#: What holds where neither an argument nor, for ``--append``, the set says otherwise.
+_DEFAULTS = {"seed": 0, "max_seconds": 600.0, "min_frames": 8}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``adopt`` understands."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -40,12 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--val-fraction", type=float, metavar="X", help="share of the tars for 'val', whole tars"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of val (default: 0)")
+    parser.add_argument("--seed", type=int, help="of the choice of val (default: 0)")
+    parser.add_argument("--max-seconds", type=float, metavar="S", help="reject longer clips (default: 600)")
     parser.add_argument(
-        "--max-seconds", type=float, default=600.0, metavar="S", help="reject longer clips (default: 600)"
-    )
-    parser.add_argument(
-        "--min-frames", type=int, default=8, metavar="N", help="reject clips of fewer frames (default: 8)"
+        "--min-frames", type=int, metavar="N", help="reject clips of fewer frames (default: 8)"
     )
     parser.add_argument(
         "--timeout",
@@ -63,13 +65,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task-index", type=int, default=None, metavar="I", help="which of them, from 0")
     parser.add_argument("--scratch", metavar="DIR", help="for tars under way (default: TMPDIR)")
     parser.add_argument(
-        "--append", action="store_true", help="add tars to the set at DEST, as a new generation of it"
+        "--append",
+        action="store_true",
+        help="add tars to the set at DEST, as a new generation of it; limits, members and splits are the set's "
+        "unless given",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="remove the shard set that lies at DEST first (not the tars)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def _inherit(arguments: argparse.Namespace) -> None:
+    """Fill in from the set that is added to what was not given."""
+    from pal_ds.formats.shardset import load_manifest
+
+    recipe = load_manifest(arguments.places[-1]).recipe
+    names = [*_DEFAULTS]
+    if recipe.get("profile") == "adopted":
+        names += ["video_member", "label_member"]
+    if arguments.split is None and not arguments.split_by_folder and arguments.val_fraction is None:
+        names += ["split", "val_fraction"]
+        arguments.split_by_folder = bool(recipe.get("split_by_folder"))
+    for name in names:
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, recipe.get(name))
 
 
 def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
@@ -87,6 +108,11 @@ def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
         raise UsageError("give at least one SOURCE and then DEST")
     if (arguments.num_tasks is None) != (arguments.task_index is None):
         raise UsageError("--num-tasks and --task-index go together")
+    if arguments.append:
+        _inherit(arguments)
+    for name, value in _DEFAULTS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
     for name in ("max_seconds", "timeout"):
         if not getattr(arguments, name) > 0:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give a number above 0")

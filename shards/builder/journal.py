@@ -173,7 +173,7 @@ class Journal:
         storage.remove(storage.join(self.dest, shardset.MANIFEST_NAME))
         # Before the tars: after a kill no plan may say that they are there.
         self.remove()
-        storage.remove_names(self.dest, self.names())
+        storage.remove_names(self.dest, set(self.names()) - {FOLDER})
 
 
 def settled_of(rejects: Iterable[Reject]) -> dict[str, tuple[str, str]]:

@@ -113,11 +113,13 @@ def _rewrite_all(
         ThreadPoolExecutor(workers, "rewrite") as pool,
     ):
 
-        def one(change: ShardChange) -> None:
+        def check() -> None:
             # A shard of a change that has ended may have been changed since: it must not come back.
             if read_intent(dest) != intent:
                 raise _EndedElsewhereError
-            made[change.old] = rewrite(dest, entries[change.old], change, scratch)
+
+        def one(change: ShardChange) -> None:
+            made[change.old] = rewrite(dest, entries[change.old], change, scratch, check)
             progress.clip(entries[change.old].bytes if change.is_rewritten else 0)
 
         list(pool.map(one, intent.changes))
