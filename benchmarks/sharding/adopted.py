@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,9 @@ def own_set(options: argparse.Namespace, scratch: Path) -> Path:
     return sets.multiplied(once, scratch / "own", max(1, options.clips // clips), shard_clips=16)
 
 
-def measure(options: argparse.Namespace, scratch: Path) -> Iterator[dict[str, list[dict[str, float]]]]:
+def measure(
+    options: argparse.Namespace, scratch: Path
+) -> Generator[dict[str, list[dict[str, float]]], None, None]:
     """Run both sides in turns; yields all turns so far after every round."""
     begun = time.monotonic()
     own = own_set(options, scratch)
