@@ -189,12 +189,13 @@ def _append(arguments: argparse.Namespace) -> int:
     from pal_ds.formats.shardset import load_manifest
 
     from .inspection import console_report
-    from .lifecycle import append
+    from .lifecycle.append import append
+    from .lifecycle.inheriting import inherit
 
     if len(arguments.places) < 2:
         raise UsageError("give at least one SOURCE and then DEST")
-    append.inherit(arguments, load_manifest(arguments.places[-1]))
-    result = append.append(build_options(arguments))
+    inherit(arguments, load_manifest(arguments.places[-1]))
+    result = append(build_options(arguments))
     _print(
         arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
     )
@@ -226,7 +227,7 @@ def _retry(arguments: argparse.Namespace) -> int:
     _print(
         arguments, {**result.to_json(), "exit_status": result.exit_status}, console_report.build_lines(result)
     )
-    return result.exit_status
+    return result.exit_status if result.state != "planned" else 0
 
 
 def _preview(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .encoding.profiles import PROFILES, Profile
 from .errors import UsageError
 from .shared_arguments import (
+    LENGTHS,
     add_length_arguments,
     add_member_arguments,
     add_output_arguments,
@@ -36,6 +37,10 @@ def parse_size(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** power)
 
 
+#: What holds where neither an argument nor, for ``append``, the set says otherwise.
+_DEFAULTS = {"dedupe": "identity", "shard_bytes": 64 << 20, "seed": 0, **LENGTHS}
+
+
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``build`` understands."""
     parser.add_argument(
@@ -55,7 +60,6 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_argument(
         "--dedupe",
         choices=["identity", "content", "near"],
-        default="identity",
         help="what makes two inputs duplicates: the same name and span (default); equal bytes too (content); or "
         "pictures that look alike too, whatever their encoding (near)",
     )
@@ -70,13 +74,10 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     dealing.add_argument(
         "--shard-bytes",
         type=parse_size,
-        default=64 << 20,
         metavar="SIZE",
         help="aim of a shard's size (default: 64MiB)",
     )
-    dealing.add_argument(
-        "--seed", type=int, default=0, help="of the shuffle and the choice of val (default: 0)"
-    )
+    dealing.add_argument("--seed", type=int, help="of the shuffle and the choice of val (default: 0)")
     dealing.add_argument(
         "--keep-recordings",
         action="store_true",
@@ -182,7 +183,7 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
     from .foreign_tars.label_member import LabelMember
     from .foreign_tars.video_member import VideoMember
 
-    *sources, dest = places_of(arguments)
+    *sources, dest = places_of(arguments, _DEFAULTS)
     if arguments.label_member is not None and not arguments.with_labels:
         raise UsageError("--label-member has no effect without --with-labels: add it")
     if arguments.keep_labels and (arguments.keep_recordings or not arguments.with_labels):
@@ -250,7 +251,11 @@ def _cut_options(arguments: argparse.Namespace) -> CutOptions:
         )
     threshold = {} if arguments.shot_threshold is None else {"shot_threshold": arguments.shot_threshold}
     return CutOptions(
-        chunk=arguments.chunk, shots=arguments.shots, max_seconds=arguments.max_seconds, **threshold
+        chunk=arguments.chunk,
+        shots=arguments.shots,
+        max_seconds=arguments.max_seconds,
+        is_inherited=getattr(arguments, "inherits_cutting", False),
+        **threshold,
     )
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 from .errors import UsageError
+
+#: What holds of clips where neither an argument nor, where a set is added to, the set says otherwise.
+LENGTHS = {"max_seconds": 600.0, "min_frames": 8}
 
 
 def default_workers() -> int:
@@ -25,8 +29,12 @@ def workers_of(arguments: argparse.Namespace) -> int:
     return workers
 
 
-def places_of(arguments: argparse.Namespace) -> list[str]:
+def places_of(arguments: argparse.Namespace, defaults: dict[str, Any]) -> list[str]:
     """Return the sources and then the destination, after a look at what all of these commands understand.
+
+    Args:
+        arguments: parsed; those that are None get their default.
+        defaults: by the names of arguments.
 
     Raises:
         UsageError: too few places, half of a task, or a limit out of its range.
@@ -35,6 +43,9 @@ def places_of(arguments: argparse.Namespace) -> list[str]:
         raise UsageError("give at least one SOURCE and then DEST")
     if (arguments.num_tasks is None) != (arguments.task_index is None):
         raise UsageError("--num-tasks and --task-index go together")
+    for name, value in defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
     for name in ("max_seconds", "timeout"):
         if not getattr(arguments, name) > 0:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give a number above 0")
@@ -44,12 +55,10 @@ def places_of(arguments: argparse.Namespace) -> list[str]:
 
 
 def add_length_arguments(parser: argparse._ActionsContainer) -> None:
-    """Declare how long a clip may be."""
+    """Declare how long a clip may be; :data:`LENGTHS` where it is not given."""
+    parser.add_argument("--max-seconds", type=float, metavar="S", help="reject longer clips (default: 600)")
     parser.add_argument(
-        "--max-seconds", type=float, default=600.0, metavar="S", help="reject longer clips (default: 600)"
-    )
-    parser.add_argument(
-        "--min-frames", type=int, default=8, metavar="N", help="reject clips of fewer frames (default: 8)"
+        "--min-frames", type=int, metavar="N", help="reject clips of fewer frames (default: 8)"
     )
 
 

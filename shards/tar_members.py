@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 
+from pal_ds.formats.shard_files import checked_key, is_safe_extension
 from pal_ds.formats.shardset import SampleEntry, SampleRecord, ShardSetError
 from pal_ds.formats.tar_samples import SampleMembers, sample_in
 
@@ -21,7 +22,7 @@ def read_sample(data: bytes, entry: SampleEntry | None = None) -> SampleMembers:
         entry: the sample's row in the index, where it may lie in an adopted tar.
 
     Raises:
-        ShardSetError: the bytes are not exactly one video and its record.
+        ShardSetError: the bytes are not exactly one video and its record, or their names are no plain ones.
     """
     if entry is not None and entry.video is not None:
         return sample_in(data, entry)
@@ -42,4 +43,7 @@ def read_sample(data: bytes, entry: SampleEntry | None = None) -> SampleMembers:
         raise ShardSetError(f"expected one video and one json, found {sorted(found)} of {len(keys)} keys")
     record = SampleRecord.from_json(found.pop("json"))
     extension, video = found.popitem()
-    return SampleMembers(key=keys.pop(), video=video, video_extension=extension, record=record)
+    key = checked_key(keys.pop())
+    if not is_safe_extension(extension):
+        raise ShardSetError(f"sample {key}: its video's ending {extension[:80]!r} is none of a file")
+    return SampleMembers(key=key, video=video, video_extension=extension, record=record)

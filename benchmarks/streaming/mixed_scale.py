@@ -5,7 +5,9 @@
 The sets are synthetic, as in scale.py: manifests of many shards, all of them links to one real shard of small clips,
 and only those that the first batches need are there. The smallest set is repeated, the largest is cut. Every figure
 of a first batch is from a fresh process that plays one rank of eight. For the time of `where` all indexes of the sets
-are written (about a gigabyte), and `--no-where` leaves that out.
+are written (about a gigabyte), and `--no-where` leaves that out; `--only-where` measures nothing else:
+
+    python -m benchmarks.streaming.mixed_scale --only-where --out benchmarks/streaming/where.json
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -130,22 +133,42 @@ def measured(urls: list[str], mix: str, position: float, rounds: int) -> dict[st
 
 
 def choosing(real: Path, urls: list[str]) -> dict[str, Any]:
-    """Write all indexes of the sets, and measure how long conditions on them take to choose clips."""
-    index = shardset.load_index(str(real), shard_name("train", 0))
-    begun, clips, written = 0.0, 0, 0
+    """Write all indexes of the sets, and measure what conditions on them take to choose clips the first time."""
+    name = shard_name("train", 0)
+    data = ShardIndex(shard=name, samples=shardset.load_index(str(real), name).samples).to_json()
+    written = 0
     for url in urls:
-        split = shardset.load_manifest(url).splits["train"]
-        for shard in split.shards:
-            data = ShardIndex(shard=shard.name, samples=index.samples).to_json()
-            (Path(url) / index_name(shard.name)).write_bytes(data)
-            written += len(data)
+        for shard in shardset.load_manifest(url).splits["train"].shards:
+            # All rows alike, and only the name another: writing ten million rows one by one would take minutes.
+            mine = data.replace(name.encode(), shard.name.encode(), 1)
+            (Path(url) / index_name(shard.name)).write_bytes(mine)
+            written += len(mine)
+    command = [sys.executable, "-m", "benchmarks.streaming.mixed_scale", "--choose", "--urls", *urls]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    cores = len(os.sched_getaffinity(0))
+    return {**json.loads(done.stdout), "index_mb": round(written / 1e6), "processes": cores}
+
+
+def choose(urls: list[str]) -> None:
+    """Choose clips of all sets in this process, and print what that took."""
+    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, clips = 0.0, 0
     for url in urls:
         split = shardset.load_manifest(url).splits["train"]
         started = time.monotonic()
         clips += select(url, split, Where(min_seconds=1)).clips
-        begun += time.monotonic() - started
-    cores = len(os.sched_getaffinity(0))
-    return {"seconds": round(begun, 2), "clips": clips, "index_mb": round(written / 1e6), "processes": cores}
+        seconds += time.monotonic() - started
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    readers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = {
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime + readers.ru_utime + readers.ru_stime, 2),
+        "clips": clips,
+        "peak_mb": round(usage.ru_maxrss / 1e3, 1),
+        "of_it_before_mb": round(idle / 1e3, 1),
+        "largest_reader_mb": round(readers.ru_maxrss / 1e3, 1),
+    }
+    print(json.dumps(found))
 
 
 def main() -> None:
@@ -155,12 +178,18 @@ def main() -> None:
     )
     parser.add_argument("--clips", type=int, default=10_000_000, help="clips of all sets together")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-where", action="store_true", help="don't measure how long clips take to choose")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--no-where", action="store_true", help="don't measure how long clips take to choose")
+    which.add_argument("--only-where", action="store_true", help="measure that alone")
+    parser.add_argument("--choose", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="where the JSON goes, beside stdout")
     parser.add_argument("--urls", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--mix", default=MIXES[0], help=argparse.SUPPRESS)
     parser.add_argument("--position", type=float, default=0.0, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.choose:
+        choose(options.urls)
+        return
     if options.urls:
         first_batch(options.urls, options.mix, options.position)
         return
@@ -169,7 +198,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         real = scale.made_shard(Path(scratch))
         urls = write_sets(real, Path(scratch) / "mix", options.clips)
-        for mix in MIXES:
+        for mix in () if options.only_where else MIXES:
             for position in POSITIONS:
                 result[f"{mix}, at {position:.0%}"] = measured(urls, mix, position, options.rounds)
         if not options.no_where:

@@ -76,7 +76,7 @@ def uploaded(folder: Path, url: str) -> str:
     return url
 
 
-def multiplied(folder: Path, out: Path, copies: int) -> Path:
+def multiplied(folder: Path, out: Path, copies: int, shard_clips: int = SHARD_CLIPS) -> Path:
     """Write a set that holds every clip of another one so many times under other keys, in large shards."""
     out.mkdir(parents=True)
     once = [
@@ -89,10 +89,10 @@ def multiplied(folder: Path, out: Path, copies: int) -> Path:
         for copy in range(copies)
         for sample in once
     ]
-    cuts = range(0, len(samples), SHARD_CLIPS)
+    cuts = range(0, len(samples), shard_clips)
     write_manifest(
         out,
-        [write_shard(out, number, samples[cut : cut + SHARD_CLIPS]) for number, cut in enumerate(cuts)],
+        [write_shard(out, number, samples[cut : cut + shard_clips]) for number, cut in enumerate(cuts)],
     )
     return out
 

@@ -175,12 +175,7 @@ class DataConfig:
         check(self.lanes >= 1, "data.lanes", self.lanes, "use 1 or more")
         check(self.slice_bytes >= 1, "data.slice_bytes", self.slice_bytes, "use some MB, such as 2097152")
         check(self.window_slices >= 1, "data.window_slices", self.window_slices, "use 1 or more")
-        check(
-            self.block_clips >= 1 and self.group_size % self.block_clips == 0,
-            "data.block_clips",
-            self.block_clips,
-            f"use a divisor of data.group_size = {self.group_size}",
-        )
+        check_blocks(self.block_clips, self.group_size)
         check(self.worker_memory_mb >= 1, "data.worker_memory_mb", self.worker_memory_mb, "use 1 or more")
         check(1 <= self.read_threads <= 64, "data.read_threads", self.read_threads, "use 1 to 64")
         check(self.prefetch >= 1, "data.prefetch", self.prefetch, "use 1 or more")
@@ -258,6 +253,20 @@ class DataConfig:
         if isinstance(self.workers, int):
             return self.workers
         return automatic_workers(len(os.sched_getaffinity(0)), int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+
+
+def check_blocks(block_clips: int, group_size: int) -> None:
+    """Refuse blocks of clips of which groups don't consist.
+
+    Raises:
+        ConfigError: the group size is no multiple of the block size.
+    """
+    check(
+        block_clips >= 1 and group_size % block_clips == 0,
+        "data.block_clips",
+        block_clips,
+        f"use a divisor of data.group_size = {group_size}",
+    )
 
 
 def automatic_workers(cores: int, ranks: int) -> int:

@@ -11,6 +11,10 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 DEVICES = ("auto", "cuda", "cpu")
 
 
+#: Default of ``log.straggler_rows``.
+_STRAGGLER_ROWS = 3
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSection:
     """Where a run lives and how long it goes on (docs/formats.md, "Run folder")."""
@@ -228,7 +232,9 @@ class LogConfig:
     straggler_factor: float = option(
         1.5, "tell of a rank whose own time in logged steps is so many times the median rank's; 0 is off"
     )
-    straggler_rows: int = option(3, "log rows in a row after which it is told (event straggler)")
+    straggler_rows: int = option(
+        _STRAGGLER_ROWS, "log rows in a row after which it is told (event straggler)"
+    )
 
     def __post_init__(self) -> None:
         check(self.every_steps >= 1, "log.every_steps", self.every_steps, "use at least 1")
@@ -247,6 +253,12 @@ class LogConfig:
             "use 0 (off) or a factor above 1",
         )
         check(self.straggler_rows >= 1, "log.straggler_rows", self.straggler_rows, "use at least 1")
+        check(
+            self.straggler_factor > 0 or self.straggler_rows == _STRAGGLER_ROWS,
+            "log.straggler_rows",
+            self.straggler_rows,
+            "has no effect with log.straggler_factor=0, which is off: leave one out",
+        )
 
 
 def check_webhook(value: str) -> None:

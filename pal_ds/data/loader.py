@@ -34,7 +34,7 @@ class GroupLoader:
         seed: the run's seed.
         rank: this rank.
         world_size: number of ranks.
-        split: split of the set, where ``shards`` is one URL.
+        split: split of the set, where ``shards`` is one URL; None is ``train``.
         retry: how long failing reads are tried again; by default ``data.retry_seconds``, refusals included.
 
     Attributes:
@@ -43,7 +43,8 @@ class GroupLoader:
         schedule: this rank's groups.
 
     Raises:
-        ConfigError: the batch doesn't fit the split or the world size, or there is no CUDA to decode with.
+        ConfigError: a split is named beside a list of sets, the batch doesn't fit the split or the world size, or
+            there is no CUDA to decode with.
         ShardSetError: no shard set there, or no such split.
         StorageError: the manifest can't be read.
     """
@@ -58,7 +59,7 @@ class GroupLoader:
         seed: int,
         rank: int,
         world_size: int,
-        split: str = "train",
+        split: str | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
         entries = sources_of(shards, split=split)

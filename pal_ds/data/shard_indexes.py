@@ -13,12 +13,11 @@ from pal_ds.data.clip_index import ClipIndex
 from pal_ds.data.shard_list import ShardList
 from pal_ds.formats import shardset
 from pal_ds.formats.shardset import ShardIndex, ShardSetError
+from pal_ds.formats.understood import understood
 from pal_ds.storage import ReadCounters, RetryPolicy
 
 #: Shard indexes kept in memory by a worker (bytes): those of 400,000 clips.
 INDEX_BYTES = 16 << 20
-#: Times an index that can't be understood is read before the set is called broken.
-INDEX_READS = 4
 log = logging.getLogger(__name__)
 
 
@@ -99,15 +98,15 @@ class ShardIndexes:
         return dataclasses.replace(index, samples=used)
 
     def _read_index(self, url: str, name: str) -> ShardIndex:
-        """Read an index; one that makes no sense is read again, since a wrong Content-Length cuts it silently."""
         counters = ReadCounters()
+
+        def again(error: ShardSetError) -> None:
+            log.warning("%s; read again", error)
+            counters.retries += 1
+
         try:
-            for _ in range(INDEX_READS - 1):
-                try:
-                    return shardset.load_index(url, name, retry=self._retry, counters=counters)
-                except ShardSetError as error:
-                    log.warning("%s; read again", error)
-                    counters.retries += 1
-            return shardset.load_index(url, name, retry=self._retry, counters=counters)
+            return understood(
+                lambda: shardset.load_index(url, name, retry=self._retry, counters=counters), again=again
+            )
         finally:
             self._count(counters)

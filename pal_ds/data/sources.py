@@ -48,12 +48,22 @@ class OpenSource:
 
 
 def sources_of(
-    shards: str | Sequence[ShardSource], *, split: str = "train", val_split: str | None = None
+    shards: str | Sequence[ShardSource], *, split: str | None = None, val_split: str | None = None
 ) -> tuple[ShardSource, ...]:
-    """Return shard sets as entries of ``data.shards``; a URL is one set, of which a split is named."""
+    """Return shard sets as entries of ``data.shards``; a URL is one set, of which a split is named.
+
+    Raises:
+        ConfigError: a split is named beside entries, which name their own.
+    """
     if not isinstance(shards, str):
+        named = split if split is not None else val_split
+        if named is not None:
+            field = "split" if split is not None else "val_split"
+            raise ConfigError(
+                "split", named, f"has no effect with a list of sets: name the {field} in each ShardSource"
+            )
         return tuple(shards)
-    return (ShardSource(url=shards, split=split, val_split=val_split),) if shards else ()
+    return (ShardSource(url=shards, split=split or "train", val_split=val_split),) if shards else ()
 
 
 def parse_sources(text: str) -> tuple[ShardSource, ...]:

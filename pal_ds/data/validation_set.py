@@ -47,11 +47,12 @@ class ValidationSet:
         seed: int,
         rank: int,
         world_size: int,
-        split: str = "val",
+        split: str | None = None,
         max_groups: int = 0,
         retry: RetryPolicy | None = None,
     ) -> None:
-        entries = sources_of(shards, val_split=split)
+        is_one = isinstance(shards, str)
+        entries = sources_of(shards, val_split="val" if split is None and is_one else split)
         found = narrowed(val_splits(entries, load_manifests(entries)))
         sources = [source for source in found if source.split.clips]
         if not sources:

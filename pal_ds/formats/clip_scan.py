@@ -16,6 +16,7 @@ import fnmatch
 import gc
 import itertools
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -33,15 +34,16 @@ from pal_ds.config.sources import Where
 from pal_ds.formats import shardset
 from pal_ds.formats.record_tails import read_record
 from pal_ds.formats.shardset import SampleEntry, SampleRecord, ShardSetError, SplitEntry
+from pal_ds.formats.understood import understood
 
 #: Splits with fewer shards are read by this process alone.
 FEW_SHARDS = 500
 #: Indexes a process reads at a time.
 _INDEX_READS = 16
+log = logging.getLogger(__name__)
 #: Records a process reads at a time, of one shard.
 _RECORD_READS = 32
 #: Times an index that can't be understood is read before the set is called broken.
-_ATTEMPTS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,14 +198,11 @@ def _scanned(
 
 
 def _rows(url: str, name: str) -> tuple[str, list[dict[str, Any]]]:
-    """Return the tar and the rows of an index; one that makes no sense is read again: a wrong length cuts it."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            return shardset.load_index_rows(url, name)
-        except ShardSetError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError
+    """Return the tar and the rows of an index."""
+    return understood(
+        lambda: shardset.load_index_rows(url, name),
+        again=lambda error: log.warning("%s; read again", error),
+    )
 
 
 def _record(tar: str, entry: SampleEntry) -> SampleRecord:

@@ -17,6 +17,9 @@ REMOVALS_NAME = "removals.jsonl"
 INTENT_NAME = "_removal.json"
 SHARD_NAME = re.compile(r"(?P<split>[A-Za-z0-9_]+)-(?P<number>\d{6})\.tar")
 _HISTORY_NAME = re.compile(r"manifest-(\d{6})\.json")
+#: Keys and endings come to be parts of file names: nothing in them may lead elsewhere.
+_SAFE_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_SAFE_EXTENSION = re.compile(r"[A-Za-z0-9]{1,8}")
 
 
 class ShardSetError(ValueError):
@@ -99,6 +102,27 @@ def checked_shard_name(name: Any) -> str:
     if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
         raise ShardSetError(f"{name!r} is not a shard name (<split>-<6 digits>.tar)")
     return name
+
+
+def checked_key(key: Any) -> str:
+    """Return a sample's key.
+
+    Raises:
+        ShardSetError: it is no plain name.
+    """
+    if not isinstance(key, str) or not _SAFE_KEY.fullmatch(key):
+        raise ShardSetError(f"sample key {_shortened(key)} is not a plain name")
+    return key
+
+
+def is_safe_extension(extension: str) -> bool:
+    """Tell whether a file's ending, without the dot, is a few letters and digits."""
+    return _SAFE_EXTENSION.fullmatch(extension) is not None
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def checked_tar_url(url: Any) -> str | None:

@@ -7,7 +7,15 @@ import json
 from typing import Any
 
 from pal_ds.formats.sample_record import SampleRecord
-from pal_ds.formats.shard_files import ShardSetError, checked_shard_name, checked_tar_url, parse_json, tar_url
+from pal_ds.formats.shard_files import (
+    ShardSetError,
+    checked_key,
+    checked_shard_name,
+    checked_tar_url,
+    is_safe_extension,
+    parse_json,
+    tar_url,
+)
 
 INDEX_FORMAT = "pal-shard-index/1"
 _PLACE = ("key", "offset", "size", "frames", "fps")
@@ -31,8 +39,9 @@ class AdoptedVideo:
 
     @property
     def extension(self) -> str:
-        """The member's ending in lower case."""
-        return self.member.rpartition(".")[2].lower()
+        """The member's ending in lower case; ``video`` where that is more than a few letters and digits."""
+        extension = self.member.rpartition(".")[2].lower()
+        return extension if is_safe_extension(extension) else "video"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +86,9 @@ class SampleEntry:
 
         Raises:
             KeyError, TypeError, ValueError: a field is missing or malformed.
+            ShardSetError: the key is no plain name.
         """
+        key = checked_key(row["key"])
         video = None
         if "member" in row:
             known = {name: row[name] for name in ("key", "frames", "fps", *_RECORD) if name != "label"}
@@ -87,7 +98,7 @@ class SampleEntry:
                 record=SampleRecord(**known, label=row.get("label")),
             )
         return cls(
-            key=str(row["key"]),
+            key=key,
             offset=int(row["offset"]),
             size=int(row["size"]),
             frames=int(row["frames"]),

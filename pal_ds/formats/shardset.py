@@ -267,7 +267,7 @@ def _split_of(split: dict[str, Any]) -> SplitEntry:
                 sha256=str(shard["sha256"]),
                 copied=shard.get("copied"),
                 url=checked_tar_url(shard.get("url")),
-                replaces=shard.get("replaces"),
+                replaces=None if shard.get("replaces") is None else checked_shard_name(shard["replaces"]),
             )
             for shard in split["shards"]
         ),

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import re
 import tarfile
 from collections.abc import Iterator
 
+from pal_ds.formats.shard_files import checked_key, is_safe_extension
 from pal_ds.formats.shard_index import AdoptedVideo
 from pal_ds.formats.shardset import SampleEntry, SampleRecord, ShardSetError
-
-_SAFE_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,14 +100,14 @@ def split_samples(tar_bytes: bytes) -> Iterator[SampleMembers]:
     except ValueError as error:
         raise ShardSetError(f"not a range of whole samples: {error}") from error
     for sample in samples:
-        key = str(sample.pop("__key__"))
-        if not _SAFE_KEY.fullmatch(key):
-            raise ShardSetError(f"sample key {key!r} is not a plain name")
+        key = checked_key(str(sample.pop("__key__")))
         record = sample.pop("json", None)
         videos = {name: data for name, data in sample.items() if not name.startswith("__")}
         if record is None or len(videos) != 1:
             raise ShardSetError(f"sample {key}: expected one video and one json, found {sorted(videos)}")
         extension, video = next(iter(videos.items()))
+        if not is_safe_extension(extension):
+            raise ShardSetError(f"sample {key}: its video's ending {extension[:80]!r} is none of a file")
         yield SampleMembers(
             key=key, video=video, video_extension=extension, record=SampleRecord.from_json(record)
         )

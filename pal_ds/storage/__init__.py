@@ -22,12 +22,13 @@ from pal_ds.storage.objects import (
     read_bytes,
     read_range,
     remove,
+    remove_names,
     size,
     write_bytes,
 )
 from pal_ds.storage.retry import AT_START, DEFAULT_RETRY, ReadCounters, RetryPolicy
 from pal_ds.storage.uploads import abort_uploads, upload_file
-from pal_ds.storage.urls import is_local, join, local_path, redact
+from pal_ds.storage.urls import absolute, is_local, join, local_path, redact, resolved
 
 __all__ = [
     "AT_START",
@@ -40,6 +41,7 @@ __all__ = [
     "StorageError",
     "StorageNotFoundError",
     "abort_uploads",
+    "absolute",
     "check_writable",
     "exists",
     "is_local",
@@ -53,6 +55,8 @@ __all__ = [
     "read_range",
     "redact",
     "remove",
+    "remove_names",
+    "resolved",
     "size",
     "upload_file",
     "write_bytes",

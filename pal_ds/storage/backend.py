@@ -15,7 +15,7 @@ READ_SECONDS = 30
 
 
 #: The extra that brings a store's library, by scheme.
-_EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "hf": "hf"}
+_EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "hf": "hub"}
 _without_keys = False
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fsspec.asyn
@@ -171,7 +172,7 @@ def remove(url: str, *, recursive: bool = False, retry: RetryPolicy = DEFAULT_RE
     """
 
     def attempt(fs: Any, path: str) -> None:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             if is_local(url):
                 fs.rm(path, recursive=recursive)
                 return
@@ -181,19 +182,34 @@ def remove(url: str, *, recursive: bool = False, retry: RetryPolicy = DEFAULT_RE
             )
             for first in range(0, len(names), _BULK):
                 _remove_all(fs, names[first : first + _BULK])
-        except FileNotFoundError:
-            return
 
     retrying(url, attempt, retry, ReadCounters())
 
 
+def remove_names(url: str, names: Iterable[str], *, retry: RetryPolicy = DEFAULT_RETRY) -> None:
+    """Delete objects of one folder by their names, several by a request; those that do not exist are passed over."""
+
+    def attempt(fs: Any, path: str) -> None:
+        paths = [f"{path.rstrip('/')}/{name}" for name in names]
+        for first in range(0, len(paths), _BULK):
+            _remove_all(fs, paths[first : first + _BULK])
+
+    names = list(names)
+    if is_local(url):
+        for name in names:
+            local_path(join(url, name)).unlink(missing_ok=True)
+        return
+    retrying(url, attempt, retry, ReadCounters())
+
+
 def _remove_all(fs: Any, paths: list[str]) -> None:
-    """Delete objects by their exact names, by one request where the store has one for it."""
+    """Delete the objects of exact names that are there, by one request where the store has one for it."""
     if len(paths) > 1 and hasattr(fs, "_bulk_delete"):
         fsspec.asyn.sync(fs.loop, fs._bulk_delete, paths)
         return
     for path in paths:
-        fs.rm_file(path)
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm_file(path)
 
 
 def make_folder(url: str) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+#: Second names of stores' schemes.
+_ONE_STORE = {"s3a": "s3", "gcs": "gs"}
+
 
 def is_local(url: str) -> bool:
     """Tell whether ``url`` is a plain path or ``file://`` URL."""
@@ -32,8 +35,25 @@ def join(url: str, *names: str) -> str:
     return "/".join([url.rstrip("/"), *(name.strip("/") for name in names)])
 
 
+def absolute(url: str) -> str:
+    """Return a place that means the same in every process: local ones as absolute paths, others as they are."""
+    return str(local_path(url).absolute()) if is_local(url) else url
+
+
+def resolved(url: str) -> str:
+    """Return one spelling of a place for all that lead there: links, ``..``, slashes and schemes; to compare only."""
+    if is_local(url):
+        return str(local_path(url).resolve())
+    scheme, _, rest = url.partition("://")
+    parts = [part for part in rest.split("/") if part not in ("", ".")]
+    return "/".join([f"{_ONE_STORE.get(scheme, scheme)}:/", *parts])
+
+
 def redact(url: str) -> str:
     """Return ``url`` without user info, query or fragment: what may stand in a log."""
+    if "::" in url and "://" in url:
+        # fsspec's chains of places: each has its own.
+        return "::".join(redact(part) for part in url.split("::"))
     if "://" not in url:
         return url
     parts = urlsplit(url)

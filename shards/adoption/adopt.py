@@ -13,18 +13,17 @@ from pal_ds.formats.shardset import Manifest
 from pal_ds.storage.scratch import scratch_folder
 
 from ..builder.build import Finish, open_place, prepare, write_begin
-from ..builder.comparing import refuse_difference
 from ..builder.finish import BuildResult, finish
-from ..builder.journal import Journal, PlanRecord
+from ..builder.journal import Journal
 from ..builder.local_executor import ShardWork, run_local
 from ..builder.partial_results import task_result
 from ..builder.shard_plan import PlannedShard
+from ..builder.unfinished import PlanRecord
 from ..encoding.profiles import PROFILES
 from ..errors import UsageError
 from ..foreign_tars.finding import ForeignTar, TarShelf, find_tars
-from ..lifecycle.append import append_result, finish_append, first_numbers, pending
+from ..lifecycle.append import append_result, begin_append, finish_append, place_after, refuse_other_append
 from ..lifecycle.generations import read_indexes
-from ..lifecycle.remove import finish_change
 from ..progress import Progress
 from .adopter import Adopter, name_of
 from .options import AdoptOptions, deal, recipe_of
@@ -56,9 +55,11 @@ def adopt(options: AdoptOptions) -> BuildResult:
 
 def _keep_apart(dest: str, tars: Sequence[ForeignTar]) -> None:
     """Refuse a DEST in which tars lie that are adopted: they might be taken for the set's own."""
-    here = _absolute(dest).rstrip("/")
+    here = storage.resolved(dest)
     for tar in tars:
-        if tar.url.rpartition("/")[0].rstrip("/") == here:
+        # Both where it is listed and where links lead: --overwrite deletes either.
+        places = {storage.resolved(tar.url).rpartition("/")[0], storage.resolved(tar.url.rpartition("/")[0])}
+        if here in places:
             raise UsageError(
                 f"DEST {storage.redact(dest)}: holds SOURCE's {tar.relative!r}: use another folder"
             )
@@ -67,7 +68,6 @@ def _keep_apart(dest: str, tars: Sequence[ForeignTar]) -> None:
 def _append(options: AdoptOptions, tars: Sequence[ForeignTar], scratch: Path) -> BuildResult:
     """Adopt the tars that a set does not point at yet, as its next generation."""
     dest = options.dest
-    finish_change(dest, scratch, quiet=options.quiet)
     manifest = shardset.load_manifest(dest)
     if (manifest.labels is None) != (options.labels is None):
         have = "no labels" if manifest.labels is None else "labels"
@@ -75,23 +75,24 @@ def _append(options: AdoptOptions, tars: Sequence[ForeignTar], scratch: Path) ->
             f"DEST {storage.redact(dest)}: has {have}: --label-member must be given to all or none"
         )
     journal = Journal(dest)
-    begun = pending(journal, manifest)
     new = _unknown(dest, manifest, tars)
+    begun, first = place_after(journal, manifest)
     if begun is None and not new:
         return append_result(dest)
-    first = first_numbers(dest, manifest, begun)
     places = [
         (dataclasses.replace(shard, number=shard.number + first.get(shard.split, 0)), tar)
         for shard, tar in deal(options, new)
     ]
     record = PlanRecord(
-        recipe=recipe_of(options, new), inputs=None, shards=tuple(place for place, _ in places)
+        recipe=recipe_of(options, new),
+        inputs=None,
+        shards=tuple(place for place, _ in places),
+        appended=len(manifest.appended),
     )
     if begun is not None:
-        where = f"DEST {storage.redact(dest)}"
-        refuse_difference(f"{where}: something else is being appended", begun.recipe, record.recipe)
+        refuse_other_append(journal, begun, record)
     else:
-        write_begin(journal, record, (), scratch)
+        begin_append(journal, record, (), scratch)
     return _make(options, journal, record, places, scratch, end=finish_append)
 
 
@@ -113,10 +114,6 @@ def _unknown(dest: str, manifest: Manifest, tars: Sequence[ForeignTar]) -> list[
     return new
 
 
-def _absolute(url: str) -> str:
-    return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
-
-
 def _make(
     options: AdoptOptions,
     journal: Journal,
@@ -129,7 +126,7 @@ def _make(
     done = journal.finished_shards()
     todo = [(shard, tar) for shard, tar in mine if name_of(shard) not in done]
     work = ShardWork(
-        dest=_absolute(options.dest),
+        dest=storage.absolute(options.dest),
         roots=("/",),
         profile=PROFILES["copy"],
         limits=options.limits,

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..shared_arguments import (
+    LENGTHS,
     add_length_arguments,
     add_member_arguments,
     add_output_arguments,
@@ -29,6 +30,10 @@ training reads them there. Run it again after any interruption.
 """
 
 
+#: What holds where neither an argument nor, for ``--append``, the set says otherwise.
+_DEFAULTS = {"seed": 0, **LENGTHS}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``adopt`` understands."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -47,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--val-fraction", type=float, metavar="X", help="share of the tars for 'val', whole tars"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of val (default: 0)")
+    parser.add_argument("--seed", type=int, help="of the choice of val (default: 0)")
     add_length_arguments(parser)
     add_timeout_argument(parser)
     parser.add_argument(
@@ -56,12 +61,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_task_arguments(parser)
     parser.add_argument("--scratch", metavar="DIR", help="for tars under way (default: TMPDIR)")
     parser.add_argument(
-        "--append", action="store_true", help="add tars to the set at DEST, as a new generation of it"
+        "--append",
+        action="store_true",
+        help="add tars to the set at DEST, as a new generation of it; limits, members and splits are the set's "
+        "unless given",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="remove the shard set that lies at DEST first (not the tars)"
     )
     add_output_arguments(parser)
+
+
+def _inherit(arguments: argparse.Namespace) -> None:
+    """Fill in from the set that is added to what was not given."""
+    from pal_ds.formats.shardset import load_manifest
+
+    recipe = load_manifest(arguments.places[-1]).recipe
+    names = [*_DEFAULTS]
+    if recipe.get("profile") == "adopted":
+        names += ["video_member", "label_member"]
+    if arguments.split is None and not arguments.split_by_folder and arguments.val_fraction is None:
+        names += ["split", "val_fraction"]
+        arguments.split_by_folder = bool(recipe.get("split_by_folder"))
+    for name in names:
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, recipe.get(name))
 
 
 def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
@@ -75,7 +99,9 @@ def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
     from ..foreign_tars.video_member import VideoMember
     from .options import AdoptOptions
 
-    *sources, dest = places_of(arguments)
+    if arguments.append and len(arguments.places) > 1:
+        _inherit(arguments)
+    *sources, dest = places_of(arguments, _DEFAULTS)
     labels = arguments.label_member
     return AdoptOptions(
         sources=sources,

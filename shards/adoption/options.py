@@ -99,14 +99,15 @@ def deal(options: AdoptOptions, tars: Sequence[ForeignTar]) -> list[tuple[Planne
 
 
 def _val_tars(options: AdoptOptions, tars: Sequence[ForeignTar]) -> set[str]:
-    """Choose whole tars in the order of their hashes, at least one and never all."""
+    """Choose whole tars in the order of their hashes: never all, and at least one of a new set's."""
     if options.val_fraction is None:
         return set()
-    if len(tars) < 2:
+    least = 0 if options.append else 1
+    if least and len(tars) < 2:
         raise UsageError("--val-fraction holds out whole tars, and there is only one: leave it out")
     key = options.seed.to_bytes(16, "little", signed=True)
     names = sorted((tar.relative for tar in tars), key=lambda name: keyed_hash(key, name, b"val"))
-    return set(names[: min(len(tars) - 1, max(1, round(options.val_fraction * len(tars))))])
+    return set(names[: min(len(tars) - 1, max(least, round(options.val_fraction * len(tars))))])
 
 
 def recipe_of(options: AdoptOptions, tars: Sequence[ForeignTar]) -> dict[str, Any]:

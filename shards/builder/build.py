@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from pal_ds import storage
-from pal_ds.ffmpeg import process
 from pal_ds.formats import shardset
 from pal_ds.storage.scratch import scratch_folder
 
-from ..catalog.dedupe import mark_equal_content
-from ..catalog.gather import Catalog
 from ..catalog.rows import Reject, Row
-from ..encoding import ffmpeg_info
 from ..errors import UsageError
 from ..progress import Progress
-from .build_options import BuildOptions, recipe_of
-from .comparing import begun_append, compared_early, refuse_difference
+from .build_options import BuildOptions
+from .comparing import begun_plan, compared_early, refuse_difference, remove_leftovers
 from .finish import BuildResult, finish, read_stages, reject_line, result_of
-from .journal import FOLDER, Journal, PlanRecord
+from .journal import FOLDER, Journal
 from .local_executor import ShardWork, run_local
-from .measured import measure
 from .partial_results import planned_result, task_result
+from .planning import gathered, plan_of
 from .shard_plan import Plan, PlannedShard
+from .unfinished import PlanRecord
 
-Say: TypeAlias = Callable[[str], None]
 RowsOf: TypeAlias = Callable[[PlannedShard], list[Row]]
 
 
@@ -48,6 +43,7 @@ def build(options: BuildOptions) -> BuildResult:
     """
     journal = Journal(options.dest)
     with gathered(options) as (catalog, recipe, scratch):
+        _keep_apart(options.dest, [*catalog.roots, *sorted(catalog.tar_folders)])
         if options.measures and not options.dry_run:
             open_place(journal, overwrite=options.overwrite, is_task=options.task is not None)
             if (finished := compared_early(journal, recipe)) is not None:
@@ -59,69 +55,14 @@ def build(options: BuildOptions) -> BuildResult:
         return result or make(options, journal, record, plan, scratch)
 
 
-@contextlib.contextmanager
-def planned(
-    options: BuildOptions, screen: Callable[[Catalog, Say], None] | None = None
-) -> Iterator[tuple[Plan, PlanRecord, Path]]:
-    """Gather the inputs and plan the shards; yields plan, record and scratch folder for as long as the work lasts.
-
-    Args:
-        options: what to make.
-        screen: takes inputs out of the catalog before shards are planned; called again where videos were cut.
-    """
-    with gathered(options, screen) as (catalog, recipe, scratch):
-        yield *plan_of(options, catalog, recipe, scratch, screen), scratch
-
-
-@contextlib.contextmanager
-def gathered(
-    options: BuildOptions, screen: Callable[[Catalog, Say], None] | None = None
-) -> Iterator[tuple[Catalog, dict[str, Any], Path]]:
-    """Gather the inputs; yields catalog, recipe without ``inputs`` and scratch folder while the work lasts."""
-    process.allow_again()
-    with scratch_folder(options.scratch) as scratch:
-        say = Progress(0, quiet=options.quiet).note
-        encoder = ffmpeg_info.encoder_identity()
-        catalog = Catalog(scratch / "catalog.sqlite", options.catalog)
-        try:
-            catalog.gather()
-            if options.dedupe_content:
-                mark_equal_content(catalog.database, catalog.roots, scratch)
-            _say_notes(catalog, say)
-            if screen is not None:
-                screen(catalog, say)
-            yield catalog, recipe_of(options, catalog, encoder), scratch
-        finally:
-            catalog.close()
-
-
-def plan_of(
-    options: BuildOptions,
-    catalog: Catalog,
-    recipe: dict[str, Any],
-    scratch: Path,
-    screen: Callable[[Catalog, Say], None] | None = None,
-) -> tuple[Plan, PlanRecord]:
-    """Look into videos where the options ask for it, then deal the clips to shards."""
-    say = Progress(0, quiet=options.quiet).note
-    if options.measures:
-        measure(
-            catalog,
-            options.cut,
-            near=options.dedupe_near,
-            folder=None if options.dry_run else Journal(options.dest).folder,
-            scratch=scratch,
-            limits=options.limits,
-            workers=options.workers,
-            share=(0 if options.task is None else options.task, options.tasks),
-            quiet=options.quiet,
-        )
-        if screen is not None and options.cut.wanted:
-            screen(catalog, say)
-    plan = Plan(catalog, options.plan, options.profile)
-    _warn_about_splits(plan, say)
-    recipe = {**recipe, "inputs": {"count": plan.inputs, "sha256": plan.digest}}
-    return plan, PlanRecord(recipe=recipe, inputs=plan.inputs, shards=tuple(plan.shards))
+def _keep_apart(dest: str, places: Iterable[str]) -> None:
+    """Refuse a DEST from which is read, which --overwrite would delete."""
+    here = storage.resolved(dest)
+    for place in places:
+        if storage.resolved(place) == here:
+            raise UsageError(
+                f"DEST {storage.redact(dest)}: sources lie there ({storage.redact(place)}): use another folder"
+            )
 
 
 def _prepare(
@@ -151,10 +92,9 @@ def prepare(journal: Journal, record: PlanRecord, *, begin: Callable[[], None]) 
     if shardset.MANIFEST_NAME in names:
         manifest = shardset.load_manifest(journal.dest)
         refuse_difference(f"{where} is finished with another recipe", manifest.recipe, record.recipe)
-        if begun_append(journal, manifest) is None:
-            journal.remove()
+        remove_leftovers(journal, manifest)
         return result_of(journal.dest, manifest, read_stages(journal.dest, manifest))
-    begun = journal.read_plan()
+    begun = begun_plan(journal)
     if begun is not None:
         refuse_difference(f"{where} was begun with another recipe", begun.recipe, record.recipe)
         return None
@@ -229,8 +169,8 @@ def make(
     done = journal.finished_shards()
     todo = [shard for shard in mine if shardset.shard_name(shard.split, shard.number) not in done]
     work = ShardWork(
-        dest=_absolute(options.dest),
-        roots=tuple(_absolute(root) for root in plan.catalog.roots),
+        dest=storage.absolute(options.dest),
+        roots=tuple(storage.absolute(root) for root in plan.catalog.roots),
         profile=options.profile,
         limits=options.limits,
         with_labels=options.catalog.with_labels,
@@ -250,30 +190,6 @@ def make(
     return end(journal, record, scratch, redone=len(todo))
 
 
-def _absolute(url: str) -> str:
-    """Return a place that means the same in every process."""
-    return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
-
-
-def _say_notes(catalog: Catalog, say: Any) -> None:
-    notes = catalog.notes
-    if notes.others:
-        say(f"passed over {notes.others} files that are no videos by their ending")
-    if notes.loops:
-        say(f"passed over {notes.loops} links that lead back to a folder they lie in")
-
-
-def _warn_about_splits(plan: Plan, say: Any) -> None:
-    options = plan.options
-    if options.split_column or options.val_fraction is not None:
-        return
-    values = plan.split_values()
-    target = options.split or "train"
-    if values and set(values) != {target}:
-        listed = ", ".join(f"{name} {count}" for name, count in sorted(values.items()))
-        say(f"warning: the inputs name splits ({listed}), all go to {target!r}: --split-column follows them")
-
-
 def finish_tasks(dest: str) -> BuildResult:
     """Finish a set whose shards were made by several tasks.
 
@@ -284,8 +200,7 @@ def finish_tasks(dest: str) -> BuildResult:
     journal = Journal(dest)
     if shardset.MANIFEST_NAME in journal.names():
         manifest = shardset.load_manifest(dest)
-        if begun_append(journal, manifest) is None:
-            journal.remove()
+        remove_leftovers(journal, manifest)
         return result_of(dest, manifest, read_stages(dest, manifest))
     record = journal.read_plan()
     if record is None:

@@ -68,8 +68,9 @@ class BuildOptions:
             raise UsageError(
                 f"--task-index {self.task}: give an index from 0 to {self.tasks - 1} (--num-tasks)"
             )
+        dest = storage.resolved(self.dest)
         for source in self.catalog.sources:
-            if storage.redact(source).rstrip("/") == storage.redact(self.dest).rstrip("/"):
+            if storage.resolved(source) == dest:
                 raise UsageError(f"SOURCE and DEST are the same folder: {storage.redact(source)}")
 
 

@@ -18,7 +18,8 @@ from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry, sample_key
 from ..catalog.database import decode, encode
 from ..catalog.rows import Reject
 from ..errors import BuildError
-from .journal import Journal, Part, PlanRecord
+from .journal import Journal
+from .unfinished import Part, PlanRecord
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

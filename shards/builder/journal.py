@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pal_ds import storage
 from pal_ds.formats import shardset
-from pal_ds.formats.shardset import ShardEntry
 
-from ..catalog.rows import Reject
-from ..errors import BuildError, UsageError
-from .shard_plan import PlannedShard
+from ..catalog.rows import BEFORE_CUT, Reject
+from ..errors import UsageError
+from .unfinished import Part, PlanRecord
 
 log = logging.getLogger(__name__)
 
@@ -28,72 +26,6 @@ _FILE = r"(?:[A-Za-z0-9_]+-\d{6}\.(?:tar|index\.json)|(?:manifest(?:-\d{6})?|_re
 )
 _OURS = re.compile(rf"{_FILE}|_unfinished")
 _TEMPORARY = re.compile(rf"\.{_FILE}\..+")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
-    """What one finished shard adds to the set.
-
-    Attributes:
-        shard: the planned name.
-        entry: the shard, or None where every clip of it was rejected.
-        frames: decodable frames in it.
-        seconds: of video in it.
-        labels: class names in it.
-        rejects: its clips that are in no shard.
-        contents: (key, first 16 digits of the clip's SHA-256), to find equal content under different names.
-    """
-
-    shard: str
-    entry: ShardEntry | None
-    frames: int
-    seconds: float
-    labels: tuple[str, ...]
-    rejects: tuple[Reject, ...]
-    contents: tuple[tuple[str, str], ...]
-
-    def to_json(self) -> bytes:
-        """Return the part's bytes."""
-        return shardset.dump_json(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Part:
-        """Parse a part.
-
-        Raises:
-            BuildError: it is damaged.
-        """
-        try:
-            document = json.loads(data)
-            entry = document["entry"]
-            return cls(
-                shard=document["shard"],
-                entry=None if entry is None else ShardEntry(**entry),
-                frames=document["frames"],
-                seconds=document["seconds"],
-                labels=tuple(document["labels"]),
-                rejects=tuple(Reject(**reject) for reject in document["rejects"]),
-                contents=tuple((key, digest) for key, digest in document["contents"]),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise BuildError(
-                f"a part of the unfinished build is damaged: {error}: use --overwrite"
-            ) from error
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlanRecord:
-    """The plan as it lies at DEST: what must be equal for a build to go on.
-
-    Attributes:
-        recipe: everything that decides the bytes of the set.
-        inputs: their number; None where only the shards will tell.
-        shards: the shards to be made.
-    """
-
-    recipe: dict[str, Any]
-    inputs: int | None
-    shards: tuple[PlannedShard, ...]
 
 
 class Journal:
@@ -140,33 +72,38 @@ class Journal:
         return [name for name in self.names() if not _OURS.fullmatch(name)]
 
     def read_plan(self) -> PlanRecord | None:
-        """Return the plan of the build under way, or None."""
+        """Return the plan of the build or append under way, or None.
+
+        Raises:
+            BuildError: it is damaged.
+        """
         try:
             data = storage.read_bytes(storage.join(self.folder, _PLAN), retry=storage.AT_START)
         except storage.StorageNotFoundError:
             return None
-        document = json.loads(data)
-        return PlanRecord(
-            recipe=document["recipe"],
-            inputs=document["inputs"],
-            shards=tuple(PlannedShard(*shard) for shard in document["shards"]),
-        )
+        return PlanRecord.from_json(data)
 
     def write_plan(self, plan: PlanRecord, rejects: Path) -> None:
         """Publish the plan, after what the catalog rejected."""
         storage.make_folder(self.folder)
         storage.upload_file(rejects, storage.join(self.folder, _REJECTS), retry=storage.AT_START)
-        document = {
-            "recipe": plan.recipe,
-            "inputs": plan.inputs,
-            "shards": [dataclasses.astuple(shard) for shard in plan.shards],
-        }
-        data = (json.dumps(document, separators=(",", ":")) + "\n").encode()
-        storage.write_bytes(storage.join(self.folder, _PLAN), data, retry=storage.AT_START)
+        storage.write_bytes(storage.join(self.folder, _PLAN), plan.to_json(), retry=storage.AT_START)
 
     def fetch_catalog_rejects(self, path: Path) -> None:
         """Copy what the catalog rejected to a local file."""
         path.write_bytes(storage.read_bytes(storage.join(self.folder, _REJECTS)))
+
+    def settled(self) -> dict[str, tuple[str, str]]:
+        """Return stage and error of the videos that the plan at DEST rejects because they could not be looked into.
+
+        Raises:
+            StorageError: DEST can't be read.
+        """
+        if self.read_plan() is None:
+            return {}
+        data = storage.read_bytes(storage.join(self.folder, _REJECTS), retry=storage.AT_START)
+        rejects = (Reject(**json.loads(line)) for line in data.splitlines())
+        return settled_of(rejects)
 
     def write_part(self, part: Part) -> None:
         """Publish a part: from here on its shard is finished."""
@@ -211,6 +148,8 @@ class Journal:
     def remove(self) -> None:
         """Remove the unfinished state and what interrupted writes left behind."""
         self.try_to_abort_uploads()
+        # The plan last: parts without one, after a kill, would be nobody's.
+        storage.remove_names(self.folder, set(storage.list_names(self.folder)) - {_PLAN})
         storage.remove(self.folder, recursive=True)
         self.remove_temporaries()
 
@@ -221,7 +160,7 @@ class Journal:
                 storage.remove(storage.join(self.dest, name))
 
     def clear(self) -> None:
-        """Remove a whole shard set, finished or not, the manifest first.
+        """Remove a whole shard set, finished or not: the manifest first, then what is unfinished, then the rest.
 
         Raises:
             UsageError: something else lies at DEST too.
@@ -231,11 +170,15 @@ class Journal:
             raise UsageError(
                 f"DEST {storage.redact(self.dest)}: holds {_few(foreign)}, which is no part of a shard set"
             )
-        names = self.names()
-        for name in sorted(names, key=lambda name: name != shardset.MANIFEST_NAME):
-            if name != FOLDER:
-                storage.remove(storage.join(self.dest, name))
+        storage.remove(storage.join(self.dest, shardset.MANIFEST_NAME))
+        # Before the tars: after a kill no plan may say that they are there.
         self.remove()
+        storage.remove_names(self.dest, set(self.names()) - {FOLDER})
+
+
+def settled_of(rejects: Iterable[Reject]) -> dict[str, tuple[str, str]]:
+    """Return stage and error, by source, of the rejects that could not be looked into before they were cut."""
+    return {each.source: (each.stage, each.error) for each in rejects if each.error.startswith(BEFORE_CUT)}
 
 
 def clean(dest: str, *, unfinished: bool) -> list[str]:

@@ -25,9 +25,10 @@ from ..catalog.rows import Reject, Row
 from ..encoding.profiles import Profile
 from ..encoding.transcode import Clip, ClipLimits, Transcoder
 from ..progress import Progress
-from .journal import Journal, Part
+from .journal import Journal
 from .pack import write_shard
 from .shard_plan import PlannedShard
+from .unfinished import Part
 
 #: Clips of one job: few enough to spread, enough to decode the results of a job in one process.
 CLIPS_PER_JOB = 24

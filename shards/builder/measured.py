@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..catalog.gather import Catalog
 from ..encoding.transcode import ClipLimits
-from ..measuring.cut_videos import cut_videos, cutting_recipe, digest_of
+from ..measuring.cut_videos import Settled, cut_videos, cutting_recipe, digest_of
 from ..measuring.cuts import CutOptions
 from ..measuring.measurements import Measurements
 from ..measuring.near_duplicates import mark_near_duplicates, near_recipe
@@ -17,11 +19,11 @@ def measured_recipe(catalog: Catalog, cut: CutOptions, *, near: bool) -> dict[st
     """Return what decides cuts and near duplicates; empty where neither is wanted.
 
     Raises:
-        UsageError: there is nothing to cut, or a library is missing.
+        UsageError: a library is missing.
     """
     recipe: dict[str, Any] = {}
     if cut.wanted:
-        recipe["cutting"] = cutting_recipe(catalog, cut)
+        recipe["cutting"] = cutting_recipe(cut)
     if near:
         recipe["near"] = near_recipe()
     # What was there before it was looked into: known without looking, so that a finished set is known again.
@@ -39,6 +41,8 @@ def measure(
     workers: int,
     share: tuple[int, int],
     quiet: bool,
+    screen: Callable[[], None] | None = None,
+    settled: Settled = MappingProxyType({}),
 ) -> None:
     """Cut videos and mark near duplicates, as far as the options ask for it.
 
@@ -52,6 +56,8 @@ def measure(
         workers: videos at a time.
         share: this task's number and the number of tasks.
         quiet: no progress on stderr.
+        screen: called when videos are cut: takes pieces out that are no inputs, before any is compared with another.
+        settled: stage and error of the sources that are rejects in any case, as a plan that was published has them.
 
     Raises:
         StorageError: a store fails beyond its budget.
@@ -60,7 +66,9 @@ def measure(
     common: dict[str, Any] = {"timeout": limits.timeout, "workers": workers, "share": share, "quiet": quiet}
     try:
         if cut.wanted:
-            cut_videos(catalog, cut, store, scratch, **common)
+            cut_videos(catalog, cut, store, scratch, settled=settled, **common)
+            if screen is not None:
+                screen()
         if near:
             mark_near_duplicates(catalog, store, scratch, filters=limits.filters, **common)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from pal_ds import storage
@@ -48,22 +49,35 @@ def task_result(journal: Journal, mine: Sequence[PlannedShard], redone: int) -> 
 
 def planned_result(dest: str, plan: Plan) -> BuildResult:
     """Describe what a dry run would make."""
+    shards = planned_shards(dest, plan.shards)
     stages: dict[str, int] = {}
     for reject in plan.catalog.rejects():
         stages[reject.stage] = stages.get(reject.stage, 0) + 1
-    splits: dict[str, dict[str, float]] = {}
-    for shard in plan.shards:
-        totals = splits.setdefault(shard.split, {"clips": 0, "shards": 0, "bytes": 0})
-        totals["clips"] += shard.clips
-        totals["shards"] += 1
-        totals["bytes"] += shard.expected_bytes
     rejected = sum(stages.values())
-    return BuildResult(
-        dest=storage.redact(dest),
-        state="planned",
+    return dataclasses.replace(
+        shards,
         inputs=plan.inputs,
         clips=plan.inputs - rejected,
         rejected=rejected,
         rejects=dict(sorted(stages.items())),
+    )
+
+
+def planned_shards(dest: str, shards: Sequence[PlannedShard]) -> BuildResult:
+    """Describe shards that a dry run would make."""
+    splits: dict[str, dict[str, float]] = {}
+    for shard in shards:
+        totals = splits.setdefault(shard.split, {"clips": 0, "shards": 0, "bytes": 0})
+        totals["clips"] += shard.clips
+        totals["shards"] += 1
+        totals["bytes"] += shard.expected_bytes
+    clips = sum(shard.clips for shard in shards)
+    return BuildResult(
+        dest=storage.redact(dest),
+        state="planned",
+        inputs=clips,
+        clips=clips,
+        rejected=0,
+        rejects={},
         splits=splits,
     )

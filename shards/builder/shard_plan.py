@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from ..catalog.database import ROW_COLUMNS, decode, encode, keyed_hash, rows_from
+from ..catalog.database import ROW_COLUMNS, TOGETHER_BY_LABEL, decode, encode, keyed_hash, rows_from
 from ..catalog.gather import Catalog
 from ..catalog.rows import Row
 from ..encoding.profiles import Profile
@@ -83,7 +83,11 @@ class Plan:
                                    PRIMARY KEY (target, shard, position)) WITHOUT ROWID"""
         )
         self._apply_limit()
-        self.shards = self._deal(profile, self._target())
+        target = self._target()
+        if catalog.options.keep_labels:
+            # Last: of four clips that are together none is taken out any more.
+            self._database.execute(TOGETHER_BY_LABEL.format(split=target))
+        self.shards = self._deal(profile, target)
         self._database.execute("COMMIT")
         self.inputs = catalog.count()
         self.digest = self._digest()

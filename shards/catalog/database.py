@@ -20,16 +20,18 @@ CREATE TABLE files (root INTEGER, stem BLOB, relative BLOB, size INTEGER, error 
 CREATE TABLE inputs (id INTEGER PRIMARY KEY, key TEXT, source BLOB, root INTEGER, location BLOB, size INTEGER,
                      start REAL, "end" REAL, span TEXT, label TEXT, grp BLOB, offset INTEGER, split TEXT,
                      member BLOB, stage TEXT, error TEXT, shuffle BLOB);
+CREATE TABLE cut (source BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 INSERT = "INSERT INTO inputs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 ROW_COLUMNS = 'source, root, location, size, start, "end", span, label, grp, offset, split, member'
 
-#: Gives every four clips of a label, in the order of the shuffle, the shuffle's key of the first of them.
+#: Gives every four clips of a split and label, in the order of the shuffle, the shuffle's key of the first of them;
+#: ``{split}`` is the expression of the split.
 TOGETHER_BY_LABEL = """
 UPDATE inputs SET shuffle = run.shuffle FROM (
-    SELECT id, first_value(shuffle) OVER (PARTITION BY split, label, place / 4 ORDER BY place) AS shuffle FROM (
-        SELECT id, split, label, shuffle,
-               row_number() OVER (PARTITION BY split, label ORDER BY shuffle, source, id) - 1 AS place
+    SELECT id, first_value(shuffle) OVER (PARTITION BY target, label, place / 4 ORDER BY place) AS shuffle FROM (
+        SELECT id, {split} AS target, label, shuffle,
+               row_number() OVER (PARTITION BY {split}, label ORDER BY shuffle, source, id) - 1 AS place
         FROM inputs WHERE stage IS NULL AND label IS NOT NULL
     )
 ) AS run WHERE inputs.id = run.id

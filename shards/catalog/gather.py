@@ -21,7 +21,7 @@ from ..foreign_tars.label_member import LabelMember
 from ..foreign_tars.video_member import VideoMember
 from ..tar_members import read_sample
 from .csv_tables import Table, TableRow, clip_name, is_table, open_table
-from .database import INSERT, SCHEMA, TOGETHER_BY_LABEL, decode, encode, values_of, with_large_cache
+from .database import INSERT, SCHEMA, decode, encode, values_of, with_large_cache
 from .listing import ListingNotes, list_videos
 from .rows import AUTO, CUT, WHOLE, Reject, Row, stem_of
 from .tar_rows import tar_rows
@@ -75,6 +75,7 @@ class Catalog:
         database: connection to the tables ``inputs`` and ``files``.
         roots: the roots that rows refer to by number.
         notes: what the listings passed over.
+        tar_folders: where adopted tars lie that SOURCES which are shard sets point at.
     """
 
     def __init__(self, path: Path, options: CatalogOptions) -> None:
@@ -83,6 +84,7 @@ class Catalog:
         self.options = options
         self.roots: list[str] = []
         self.notes = ListingNotes()
+        self.tar_folders: set[str] = set()
         self._listed: set[int] = set()
         self._recent: dict[tuple[int, str, str], _Found | None] = {}
 
@@ -113,13 +115,16 @@ class Catalog:
             before = now
         self.database.execute("CREATE INDEX by_key ON inputs (key)")
         self.mark_duplicates()
-        if self.options.keep_labels:
-            self.database.execute(TOGETHER_BY_LABEL)
         self.database.execute("COMMIT")
 
     def count(self) -> int:
         """Return the number of inputs, usable or not."""
         return int(self.database.execute("SELECT count(*) FROM inputs").fetchone()[0])
+
+    def was_cut(self, source: str) -> bool:
+        """Tell whether a video was an input and is several now."""
+        query = "SELECT EXISTS (SELECT 1 FROM cut WHERE source = ?)"
+        return bool(self.database.execute(query, (encode(source),)).fetchone()[0])
 
     def rejects(self) -> Iterator[Reject]:
         """Yield the inputs that the catalog itself rejects, sorted by source."""
@@ -269,6 +274,8 @@ class Catalog:
             )
         for split, entry in sorted(manifest.splits.items()):
             for shard in entry.shards:
+                if shard.is_adopted:
+                    self.tar_folders.add(str(shard.url).rpartition("/")[0])
                 index = shardset.load_index(url, shard.name)
                 for sample in index.samples:
                     row = Row(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from pal_ds.formats.shardset import sample_key
+from pal_ds.formats.shard_files import is_safe_extension, sample_key
 
-_EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 WHOLE, CUT, AUTO = "whole", "cut", "auto"
+_TRANSIENT = re.compile(r"timed out|killed by signal|gone since the catalog|the store refuses")
+#: Stages that the catalog finds out: the plan itself would have to change.
+_OF_CATALOG = ("catalog", "duplicate", "label")
+#: Begins the error of a video that could not be looked into to cut it: no plan has clips of it.
+BEFORE_CUT = "before it was cut: "
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Row:
         if self.member is None:
             return extension_of(self.location)
         extension = extension_of(self.member)
-        return extension if _EXTENSION.fullmatch(extension) else "video"
+        return extension if is_safe_extension(extension) else "video"
 
     @property
     def key(self) -> str:
@@ -77,6 +81,18 @@ class Reject:
     source: str
     stage: str
     error: str
+
+    @property
+    def is_of_plan(self) -> bool:
+        """Whether it was found before shards were planned, so that none of them has a place for it."""
+        return self.stage in _OF_CATALOG or self.error.startswith(BEFORE_CUT)
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether it may be none when tried again: a timeout, a killed tool, a source out of reach."""
+        return self.stage in ("transcode", "verify", "read", "probe", "missing") and bool(
+            _TRANSIENT.search(self.error)
+        )
 
 
 def extension_of(name: str) -> str:

@@ -61,7 +61,8 @@ def find_tars(sources: Sequence[str]) -> list[ForeignTar]:
         sources: folders, URL prefixes or single tars; ``{0000..0099}`` and ``{a,b}`` are expanded.
 
     Raises:
-        UsageError: a SOURCE holds none, is a shard set, carries credentials, or two tars have one relative path.
+        UsageError: a SOURCE holds none, is a shard set, carries credentials or has open braces; or two tars have one
+            relative path.
         StorageAccessError: a store refuses.
     """
     from braceexpand import braceexpand
@@ -70,7 +71,14 @@ def find_tars(sources: Sequence[str]) -> list[ForeignTar]:
     for source in sources:
         _refuse_credentials(source)
         before = len(found)
-        for url in braceexpand(source):
+        try:
+            urls = list(braceexpand(source))
+        except ValueError as error:
+            raise UsageError(
+                f"SOURCE {storage.redact(source)}: its braces can't be expanded ({error}): write "
+                "{0000..0099} or {a,b}, or \\{ for a brace in a name"
+            ) from error
+        for url in urls:
             for tar in _tars_of(url):
                 if tar.relative in found and found[tar.relative].url != tar.url:
                     raise UsageError(
@@ -92,7 +100,7 @@ def _tars_of(url: str) -> Iterator[ForeignTar]:
             size = storage.size(url, retry=storage.AT_START)
         except storage.StorageNotFoundError as error:
             raise UsageError(f"SOURCE {storage.redact(url)}: there is no such tar") from error
-        yield ForeignTar(_absolute(url), url.rpartition("/")[2], size)
+        yield ForeignTar(storage.absolute(url), url.rpartition("/")[2], size)
         return
     try:
         for file in storage.iter_files(url, retry=storage.AT_START):
@@ -101,7 +109,7 @@ def _tars_of(url: str) -> Iterator[ForeignTar]:
                     f"SOURCE {storage.redact(url)}: is a shard set already: train on it, or use pal-shard reshard"
                 )
             if file.relative.endswith(".tar"):
-                yield ForeignTar(_absolute(file.url), file.relative, file.size)
+                yield ForeignTar(storage.absolute(file.url), file.relative, file.size)
     except storage.StorageNotFoundError as error:
         raise UsageError(f"SOURCE {storage.redact(url)}: nothing lies there") from error
 
@@ -109,16 +117,14 @@ def _tars_of(url: str) -> Iterator[ForeignTar]:
 def _refuse_credentials(url: str) -> None:
     if "://" not in url:
         return
+    if "::" in url:
+        raise UsageError(f"SOURCE {storage.redact(url)}: is a chain of places (::): give the place itself")
     parts = urlsplit(url)
     if parts.query or parts.fragment or ":" in parts.netloc.rpartition("@")[0]:
         raise UsageError(
             f"SOURCE {storage.redact(url)}: has credentials or a query in its URL, which the manifest would tell "
             "everyone: give them by the environment"
         )
-
-
-def _absolute(url: str) -> str:
-    return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
 
 
 class TarShelf:

@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pal_ds import storage
 from pal_ds.formats import shardset
-from pal_ds.formats.shard_files import rejects_name
+from pal_ds.formats.shard_files import rejects_name, shard_name
 from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry
 from pal_ds.storage.scratch import scratch_folder
 
-from ..builder.build import Say, finish_tasks, make, planned, write_begin
+from ..builder.build import finish_tasks, make, write_begin
 from ..builder.build_options import BuildOptions
-from ..builder.comparing import refuse_difference
+from ..builder.comparing import begun_append, begun_plan, refuse_difference, remove_leftovers
 from ..builder.finish import BuildResult, merged, read_rejects
-from ..builder.journal import Journal, PlanRecord
+from ..builder.journal import Journal
 from ..builder.partial_results import planned_result
+from ..builder.planning import Say, planned
 from ..builder.shard_plan import PlannedShard
+from ..builder.unfinished import PlanRecord
 from ..catalog.gather import Catalog
-from ..catalog.rows import Row
-from ..encoding.profiles import PROFILES
+from ..catalog.rows import Reject, Row
 from ..errors import BuildError, UsageError
 from .audit import read_removals
 from .generations import commit, following, next_numbers, read_indexes
-from .remove import finish_change
-
-_ENCODING = ("short_side", "fps", "gop", "crf")
-
-
-def inherit(arguments: argparse.Namespace, manifest: Manifest) -> None:
-    """Fill in what ``append`` does unless told otherwise: encode, label and split as the set was built.
-
-    Raises:
-        UsageError: labels are asked for in a set without any.
-    """
-    recipe = manifest.recipe
-    chosen = [arguments.profile, *(getattr(arguments, name) for name in _ENCODING)]
-    unchosen = set(chosen) == {None} and not arguments.copy and not arguments.copy_if_conforming
-    if unchosen and recipe.get("profile") in PROFILES:
-        arguments.profile = recipe["profile"]
-        arguments.copy_if_conforming = bool(recipe.get("copy_if_conforming"))
-        for name in _ENCODING if not PROFILES[arguments.profile].copy else ():
-            setattr(arguments, name, recipe.get(name))
-    if manifest.labels is None and arguments.with_labels:
-        raise UsageError("--with-labels: the set was made without labels: leave it out, or build it anew")
-    arguments.with_labels = manifest.labels is not None
-    if arguments.split is None and not arguments.split_column and arguments.val_fraction is None:
-        arguments.split = recipe.get("split")
-        arguments.split_column = bool(recipe.get("split_column"))
-        arguments.val_fraction = recipe.get("val_fraction")
+from .intent import read_intent
 
 
 def append(options: BuildOptions) -> BuildResult:
@@ -69,30 +44,33 @@ def append(options: BuildOptions) -> BuildResult:
     if options.overwrite:
         raise UsageError("append adds to a set and --overwrite removes it: leave one out")
     journal = Journal(options.dest)
-    with scratch_folder(options.scratch) as scratch:
-        finish_change(options.dest, scratch, quiet=options.quiet)
     manifest = shardset.load_manifest(options.dest)
-    begun = pending(journal, manifest)
+    pending(journal, manifest)
     with planned(options, _screen(options.dest, manifest)) as (plan, bare, scratch):
         if options.dry_run:
             return planned_result(options.dest, plan)
+        begun, first = place_after(journal, manifest)
         if begun is None and not plan.inputs:
             if options.measures:
                 journal.remove()
             return append_result(options.dest)
-        first = first_numbers(options.dest, manifest, begun)
         record = dataclasses.replace(
             bare,
             shards=tuple(
                 dataclasses.replace(shard, number=shard.number + first.get(shard.split, 0))
                 for shard in bare.shards
             ),
+            appended=len(manifest.appended),
+            retried=tuple(
+                reject.source
+                for reject in read_rejects(options.dest, manifest)
+                if reject.is_of_plan and plan.catalog.was_cut(reject.source)
+            ),
         )
-        where = f"DEST {storage.redact(options.dest)}"
         if begun is not None:
-            refuse_difference(f"{where}: something else is being appended", begun.recipe, record.recipe)
+            refuse_other_append(journal, begun, record)
         else:
-            write_begin(journal, record, plan.catalog.rejects(), scratch)
+            begin_append(journal, record, plan.catalog.rejects(), scratch)
 
         def rows_of(shard: PlannedShard) -> list[Row]:
             return plan.rows(dataclasses.replace(shard, number=shard.number - first.get(shard.split, 0)))
@@ -117,12 +95,64 @@ def finish(dest: str) -> BuildResult:
 
 
 def pending(journal: Journal, manifest: Manifest) -> PlanRecord | None:
-    """Return the plan of an append under way; what a finished one left behind is removed."""
-    begun = journal.read_plan()
-    if begun is not None and (begun.recipe == manifest.recipe or begun.recipe in manifest.appended):
+    """Return the plan of an append under way; what a finished one left behind is removed.
+
+    Raises:
+        UsageError: shards are said to be finished of which no plan tells.
+    """
+    if begun_plan(journal) is not None:
+        remove_leftovers(journal, manifest)
+    return begun_append(journal, manifest)
+
+
+def place_after(journal: Journal, manifest: Manifest) -> tuple[PlanRecord | None, dict[str, int]]:
+    """Return the plan of the append under way, and by how much each split's new shard numbers are moved.
+
+    Called when the inputs are known: several tasks gather them at the same time, and the first of them to get there
+    publishes the plan that holds for all.
+
+    Raises:
+        BuildError: another append has ended since ``manifest`` was read.
+    """
+    # Numbers before the plan: where there is no plan after them, no task had made a shard when they were looked up,
+    # so that all tasks that come to publish a plan publish the same.
+    first = first_numbers(journal.dest, manifest)
+    if len(shardset.load_manifest(journal.dest).appended) != len(manifest.appended):
+        raise BuildError(
+            f"DEST {storage.redact(journal.dest)}: another append has ended meanwhile: run the same command again"
+        )
+    begun = pending(journal, manifest)
+    return begun, first if begun is None else _numbers_of(begun)
+
+
+def begin_append(journal: Journal, record: PlanRecord, rejects: Iterable[Reject], scratch: Path) -> None:
+    """Publish the plan of an append.
+
+    Raises:
+        BuildError: a removal has taken the same shard numbers at the same moment.
+    """
+    write_begin(journal, record, rejects, scratch)
+    # The removal looks at plans after its own names are published: one of the two sees the other.
+    intent = read_intent(journal.dest)
+    if intent is not None and intent.names & {shard_name(each.split, each.number) for each in record.shards}:
         journal.remove()
-        return None
-    return begun
+        raise BuildError(
+            f"DEST {storage.redact(journal.dest)}: a removal has begun meanwhile: run the same command again"
+        )
+
+
+def refuse_other_append(journal: Journal, begun: PlanRecord, wanted: PlanRecord) -> None:
+    """Refuse to append something else than what was begun.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    refuse_difference(
+        f"DEST {storage.redact(journal.dest)}: something else is being appended",
+        begun.recipe,
+        wanted.recipe,
+        fix="end that append first, or give it up with pal-shard clean --unfinished",
+    )
 
 
 def finish_append(journal: Journal, plan: PlanRecord, scratch: Path, *, redone: int = 0) -> BuildResult:
@@ -142,10 +172,16 @@ def finish_append(journal: Journal, plan: PlanRecord, scratch: Path, *, redone: 
             f"{plan.inputs} inputs, but {clips} clips and {added} rejects: give it up with pal-shard clean "
             "--unfinished and append again"
         )
-    merger.add_untried(read_rejects(dest, manifest))
+    retried = set(plan.retried)
+    merger.add_untried(reject for reject in read_rejects(dest, manifest) if reject.source not in retried)
     generation = manifest.generation + 1
     path = scratch / shardset.REJECTS_NAME
     merger.write_rejects(path)
+    if not new and path.read_bytes() == storage.read_bytes(storage.join(dest, manifest.rejects_file)):
+        # The same inputs were rejected for the same reasons as before.
+        merger.close()
+        journal.remove()
+        return append_result(dest, added, stages)
     storage.upload_file(path, storage.join(dest, rejects_name(generation)))
     labels = None if manifest.labels is None else tuple(sorted({*manifest.labels, *merger.labels}))
     splits = {name: _joined(manifest.splits.get(name), new.get(name)) for name in {**manifest.splits, **new}}
@@ -188,10 +224,15 @@ def _screen(dest: str, manifest: Manifest) -> Callable[[Catalog, Say], None]:
     return screen
 
 
-def first_numbers(dest: str, manifest: Manifest, begun: PlanRecord | None) -> dict[str, int]:
-    """Return by how much each split's shard numbers are moved: behind all that were ever used."""
-    if begun is None:
-        return next_numbers(dest, (entry.name for entry in manifest.shards()))
+def first_numbers(dest: str, manifest: Manifest) -> dict[str, int]:
+    """Return by how much each split's shard numbers are moved: behind all that were ever used or are reserved."""
+    intent = read_intent(dest)
+    reserved = intent.names if intent is not None else set()
+    return next_numbers(dest, [*reserved, *(entry.name for entry in manifest.shards())])
+
+
+def _numbers_of(begun: PlanRecord) -> dict[str, int]:
+    """Return by how much the numbers of a plan that was published are moved."""
     first: dict[str, int] = {}
     for shard in begun.shards:
         first[shard.split] = min(first.get(shard.split, shard.number), shard.number)

@@ -42,9 +42,11 @@ def read_removals(dest: str) -> dict[str, Removal]:
 
 
 def add_removals(dest: str, removals: Iterable[Removal]) -> None:
-    """Write removals into the audit, each key once."""
+    """Write removals into the audit, each key once; where all are there nothing is written."""
     known = read_removals(dest)
-    for removal in removals:
-        known.setdefault(removal.key, removal)
+    new = {removal.key: removal for removal in removals if removal.key not in known}
+    if not new:
+        return
+    known |= new
     lines = (json.dumps(dataclasses.asdict(removal), ensure_ascii=True) for removal in known.values())
     storage.write_bytes(storage.join(dest, REMOVALS_NAME), ("\n".join(lines) + "\n").encode())

@@ -20,6 +20,10 @@ from pal_ds.formats.shardset import Manifest, ShardEntry, ShardSetError, SplitEn
 _READERS = 16
 
 
+class OvertakenError(ShardSetError):
+    """Another generation came first."""
+
+
 def following(manifest: Manifest, splits: dict[str, SplitEntry]) -> Manifest:
     """Return the generation after ``manifest``, with other shards."""
     return dataclasses.replace(
@@ -31,12 +35,12 @@ def commit(dest: str, manifest: Manifest) -> None:
     """Make a generation the newest.
 
     Raises:
-        ShardSetError: the newest is not the one it follows.
+        OvertakenError: the newest is not the one it follows.
         StorageError: DEST can't be written.
     """
     newest = shardset.load_manifest(dest)
     if newest.digest != manifest.previous:
-        raise ShardSetError(
+        raise OvertakenError(
             f"{storage.redact(dest)}: somebody else changed the set meanwhile: run the same command again"
         )
     storage.write_bytes(storage.join(dest, history_name(newest.generation)), newest.to_json())

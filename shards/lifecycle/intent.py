@@ -7,8 +7,7 @@ import json
 from typing import Any
 
 from pal_ds import storage
-from pal_ds.formats.shard_files import INTENT_NAME
-from pal_ds.formats.shardset import ShardSetError
+from pal_ds.formats.shard_files import INTENT_NAME, ShardSetError, checked_shard_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +50,11 @@ class Intent:
         """Clips that are taken down."""
         return [key for change in self.changes for key in change.keys]
 
+    @property
+    def names(self) -> set[str]:
+        """Names of the shards that are to be made."""
+        return {change.new for change in self.changes if change.new is not None}
+
 
 def write_intent(dest: str, intent: Intent) -> None:
     """Publish an intent: from here on the change will be made."""
@@ -71,15 +75,20 @@ def read_intent(dest: str) -> Intent | None:
     try:
         document: dict[str, Any] = json.loads(data)
         return Intent(
-            changes=tuple(
-                ShardChange(**{**change, "keys": tuple(change["keys"])}) for change in document["changes"]
-            ),
+            changes=tuple(_change_of(change) for change in document["changes"]),
             time=document["time"],
             reason=document["reason"],
             purge=document["purge"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ShardSetError(f"{INTENT_NAME}: damaged: {error}") from error
+
+
+def _change_of(row: dict[str, Any]) -> ShardChange:
+    checked_shard_name(row["old"])
+    if row["new"] is not None:
+        checked_shard_name(row["new"])
+    return ShardChange(**{**row, "keys": tuple(row["keys"])})
 
 
 def drop_intent(dest: str) -> None:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pal_ds import storage
 from pal_ds.formats import shardset
-from pal_ds.formats.shard_index import taken_down
-from pal_ds.formats.shardset import Manifest, ShardEntry, SplitEntry, sample_key
+from pal_ds.formats.shardset import Manifest, sample_key
 from pal_ds.storage.scratch import scratch_folder
 
-from ..builder.journal import FOLDER, Journal
-from ..errors import UsageError
-from ..progress import Progress
-from .audit import Removal, add_removals, read_removals
-from .generations import Lineage, commit, following, next_numbers, read_indexes
+from ..builder.journal import Journal
+from ..errors import BuildError, UsageError
+from .audit import read_removals
+from .finish_change import finish_change
+from .generations import Lineage, next_numbers, read_indexes
 from .intent import Intent, ShardChange, drop_intent, read_intent, write_intent
 from .purge import purge
-from .rewriting import Rewritten, rewrite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,8 +107,7 @@ def remove(options: RemoveOptions) -> ChangeResult:
         deleted: list[str] = []
         if found:
             changes = _changes(dest, manifest, found, is_rewritten=not options.now)
-            intent = Intent(changes=changes, time=_now(), reason=options.reason, purge=options.purge)
-            write_intent(dest, intent)
+            _begin(dest, Intent(changes=changes, time=_now(), reason=options.reason, purge=options.purge))
             deleted = finish_change(dest, scratch, workers=options.workers, quiet=options.quiet)
         elif options.purge:
             deleted = purge(dest)
@@ -139,43 +134,27 @@ def compact(dest: str, *, workers: int = 1, quiet: bool = False) -> ChangeResult
         holey = {entry.name: () for entry in manifest.shards() if entry.url and not entry.is_adopted}
         if holey:
             changes = _changes(dest, manifest, holey, is_rewritten=True)
-            write_intent(dest, Intent(changes=changes, time=_now(), reason="", purge=True))
+            _begin(dest, Intent(changes=changes, time=_now(), reason="", purge=True))
             deleted = finish_change(dest, scratch, workers=workers, quiet=quiet)
         else:
             deleted = purge(dest)
         return dataclasses.replace(_result(dest), shards=len(holey), deleted=len(deleted))
 
 
-def finish_change(dest: str, scratch: Path, *, workers: int = 1, quiet: bool = False) -> list[str]:
-    """Do what the intent at DEST says, wherever it was interrupted; nothing where there is none.
-
-    Returns:
-        The names of the tars that were deleted.
+def _begin(dest: str, intent: Intent) -> None:
+    """Publish an intent.
 
     Raises:
-        ShardSetError: the set can't be understood.
-        StorageError: DEST can't be read or written.
+        BuildError: another removal, or an append that takes the same shard numbers, has begun at the same moment.
     """
-    intent = read_intent(dest)
-    if intent is None:
-        return []
-    manifest = shardset.load_manifest(dest)
-    present = {entry.name for entry in manifest.shards()}
-    if any(change.old in present for change in intent.changes):
-        made = _rewrite_all(dest, manifest, intent, scratch, workers=workers, quiet=quiet)
-        # Read again: rewriting takes its time, and an append may have ended meanwhile.
-        manifest = shardset.load_manifest(dest)
-        commit(dest, _without(manifest, intent, made))
-    _leave_tombstones(dest, intent)
-    if intent.keys:
-        add_removals(dest, [Removal(key, intent.time, intent.reason) for key in intent.keys])
-    deleted = purge(dest) if intent.purge else []
-    journal = Journal(dest)
-    if FOLDER not in journal.names():
-        # An append under way writes, too, and removes them at its end.
-        journal.remove_temporaries()
-    drop_intent(dest)
-    return deleted
+    where = f"DEST {storage.redact(dest)}"
+    if read_intent(dest) is not None:
+        raise BuildError(f"{where}: another removal has begun meanwhile: run the same command again")
+    write_intent(dest, intent)
+    # The append looks at intents after its plan is published: one of the two sees the other.
+    if intent.names & _planned_names(dest):
+        drop_intent(dest)
+        raise BuildError(f"{where}: an append has begun meanwhile: run the same command again")
 
 
 def _locate(
@@ -200,9 +179,7 @@ def _changes(
     dest: str, manifest: Manifest, found: Mapping[str, tuple[str, ...]], *, is_rewritten: bool
 ) -> tuple[ShardChange, ...]:
     """Give the shards that are touched the numbers after all that were ever used."""
-    begun = Journal(dest).read_plan()
-    reserved = [shardset.shard_name(shard.split, shard.number) for shard in begun.shards] if begun else []
-    numbers = next_numbers(dest, [*reserved, *(entry.name for entry in manifest.shards())])
+    numbers = next_numbers(dest, [*_planned_names(dest), *(entry.name for entry in manifest.shards())])
     changes = []
     for split, listed in sorted(manifest.splits.items()):
         for entry in listed.shards:
@@ -224,61 +201,10 @@ def _changes(
     return tuple(changes)
 
 
-def _rewrite_all(
-    dest: str, manifest: Manifest, intent: Intent, scratch: Path, *, workers: int, quiet: bool
-) -> dict[str, Rewritten]:
-    entries = {entry.name: entry for entry in manifest.shards()}
-    made: dict[str, Rewritten] = {}
-    Journal(dest).try_to_abort_uploads({change.new for change in intent.changes if change.new is not None})
-    with (
-        Progress(len(intent.changes), label="shards", quiet=quiet) as progress,
-        ThreadPoolExecutor(workers, "rewrite") as pool,
-    ):
-
-        def one(change: ShardChange) -> None:
-            made[change.old] = rewrite(dest, entries[change.old], change, scratch)
-            progress.clip(entries[change.old].bytes if change.is_rewritten else 0)
-
-        list(pool.map(one, intent.changes))
-    return made
-
-
-def _without(manifest: Manifest, intent: Intent, made: dict[str, Rewritten]) -> Manifest:
-    """Return the next generation: each touched shard's successor in its place."""
-    splits: dict[str, SplitEntry] = {}
-    for name, split in manifest.splits.items():
-        mine = [made[entry.name] for entry in split.shards if entry.name in made]
-        shards = _replaced(split.shards, made)
-        if shards:
-            splits[name] = SplitEntry(
-                clips=sum(entry.clips for entry in shards),
-                frames=split.frames - sum(each.frames for each in mine),
-                seconds=round(split.seconds - sum(each.seconds for each in mine), 6),
-                bytes=sum(entry.bytes for entry in shards),
-                shards=shards,
-            )
-    after = following(manifest, splits)
-    return dataclasses.replace(after, removed=manifest.removed + len(intent.keys))
-
-
-def _replaced(shards: Sequence[ShardEntry], made: dict[str, Rewritten]) -> tuple[ShardEntry, ...]:
-    kept = (made[entry.name].entry if entry.name in made else entry for entry in shards)
-    return tuple(entry for entry in kept if entry is not None)
-
-
-def _leave_tombstones(dest: str, intent: Intent) -> None:
-    """Take the clips out of the indexes of older generations; the others keep their places, on which runs rely."""
-    lineage = Lineage.of(dest, shardset.load_manifest(dest))
-    for change in intent.changes:
-        gone = set(change.keys)
-        for name in lineage.ancestors(change.old) if gone else ():
-            index = shardset.load_index(dest, name)
-            samples = tuple(
-                taken_down(sample.key) if sample.key in gone else sample for sample in index.samples
-            )
-            if samples != index.samples:
-                data = dataclasses.replace(index, samples=samples).to_json()
-                storage.write_bytes(storage.join(dest, shardset.index_name(name)), data)
+def _planned_names(dest: str) -> set[str]:
+    """Return the names of the shards of an append under way."""
+    begun = Journal(dest).read_plan()
+    return {shardset.shard_name(shard.split, shard.number) for shard in begun.shards} if begun else set()
 
 
 def _result(dest: str) -> ChangeResult:

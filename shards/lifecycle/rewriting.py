@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 from pal_ds import storage
@@ -33,8 +34,17 @@ class Rewritten:
     seconds: float
 
 
-def rewrite(dest: str, old: ShardEntry, change: ShardChange, scratch: Path) -> Rewritten:
+def rewrite(
+    dest: str, old: ShardEntry, change: ShardChange, scratch: Path, check: Callable[[], None]
+) -> Rewritten:
     """Write the shard that takes another's place; nobody knows of it until a generation lists it.
+
+    Args:
+        dest: the set.
+        old: the shard.
+        change: what of it stays.
+        scratch: folder for a tar under way.
+        check: called before anything is written to DEST; raises where it may not be any more.
 
     Raises:
         ShardSetError: the old index can't be understood.
@@ -49,7 +59,7 @@ def rewrite(dest: str, old: ShardEntry, change: ShardChange, scratch: Path) -> R
         copied = None if old.copied is None else old.copied - _copied(index.tar(dest), left_out)
         make = _with_tar if change.is_rewritten else _index_alone
         entry = dataclasses.replace(
-            make(dest, old, index, kept, change.new, scratch),
+            make(dest, old, index, kept, change.new, scratch, check),
             clips=len(kept),
             copied=copied,
             replaces=old.name,
@@ -62,16 +72,29 @@ def rewrite(dest: str, old: ShardEntry, change: ShardChange, scratch: Path) -> R
 
 
 def _index_alone(
-    dest: str, old: ShardEntry, index: ShardIndex, kept: list[SampleEntry], name: str, scratch: Path
+    dest: str,
+    old: ShardEntry,
+    index: ShardIndex,
+    kept: list[SampleEntry],
+    name: str,
+    scratch: Path,
+    check: Callable[[], None],
 ) -> ShardEntry:
     url = old.url or old.name
     new = ShardIndex(shard=name, samples=tuple(kept), url=url, tar_bytes=index.tar_bytes)
+    check()
     storage.write_bytes(storage.join(dest, shardset.index_name(name)), new.to_json())
     return dataclasses.replace(old, name=name, url=url)
 
 
 def _with_tar(
-    dest: str, old: ShardEntry, index: ShardIndex, kept: list[SampleEntry], name: str, scratch: Path
+    dest: str,
+    old: ShardEntry,
+    index: ShardIndex,
+    kept: list[SampleEntry],
+    name: str,
+    scratch: Path,
+    check: Callable[[], None],
 ) -> ShardEntry:
     """Copy the samples that stay, byte by byte, into a tar as ``pal-shard build`` would have packed them."""
     samples: list[SampleEntry] = []
@@ -89,9 +112,11 @@ def _with_tar(
         file.write(padding)
         hasher.update(padding)
         size = file.tell()
+    check()
     storage.upload_file(path, storage.join(dest, name))
     path.unlink()
     new = ShardIndex(shard=name, samples=tuple(samples))
+    check()
     storage.write_bytes(storage.join(dest, shardset.index_name(name)), new.to_json())
     return dataclasses.replace(old, name=name, url=None, bytes=size, sha256=hasher.hexdigest())
 

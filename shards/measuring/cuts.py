@@ -22,12 +22,14 @@ class CutOptions:
         shots: cut where the picture changes as a whole, too.
         shot_threshold: how much more a frame must differ from the one before than its neighbours do.
         max_seconds: shots above this are cut in equal parts, where there is no ``chunk``.
+        is_inherited: these are the rules of the set that is appended to, for what whole videos there may be.
     """
 
     chunk: float | None = None
     shots: bool = False
     shot_threshold: float = 3.0
     max_seconds: float = 600.0
+    is_inherited: bool = False
 
     def __post_init__(self) -> None:
         if self.chunk is not None and not 0.1 <= self.chunk < math.inf:

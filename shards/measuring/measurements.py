@@ -17,7 +17,7 @@ from pal_ds.ffmpeg import process
 
 from ..catalog.database import ROW_COLUMNS, encode, rows_from
 from ..catalog.gather import Catalog
-from ..catalog.rows import Row
+from ..catalog.rows import Reject, Row
 from ..errors import Rejected
 from ..progress import Progress
 
@@ -47,6 +47,7 @@ class Measurements:
         self._folder = folder
         self._seen: set[str] = set()
         self._unsaved: list[str] = []
+        self._passing: dict[tuple[str, str], Any] = {}
         self._saved_at = time.monotonic()
         self._refresh()
 
@@ -54,10 +55,14 @@ class Measurements:
         """Return a value, or None where it was not measured."""
         query = "SELECT value FROM measured WHERE kind = ? AND name = ?"
         row = self._database.execute(query, (kind, encode(name))).fetchone()
-        return None if row is None else json.loads(row[0])
+        # What another run has found is worth more than a failure that may pass.
+        return self._passing.get((kind, name)) if row is None else json.loads(row[0])
 
-    def put(self, kind: str, name: str, value: Any) -> None:
-        """Keep a value; it is saved with others, at the latest by :meth:`save`."""
+    def put(self, kind: str, name: str, value: Any, *, for_this_run: bool = False) -> None:
+        """Keep a value; it is saved with others, at the latest by :meth:`save`, unless it is for this run alone."""
+        if for_this_run:
+            self._passing[kind, name] = value
+            return
         line = json.dumps([kind, name, value], separators=(",", ":"))
         self._insert([line])
         self._unsaved.append(line)
@@ -140,6 +145,7 @@ def measure_rows(
     workers: int,
     share: tuple[int, int],
     progress: Progress,
+    keep_transient: bool = True,
 ) -> None:
     """Measure the rows that have not been measured, a few at a time; a rejection is a value too.
 
@@ -152,16 +158,22 @@ def measure_rows(
         workers: rows at a time.
         share: this task's number and the number of tasks: each begins elsewhere and takes over what others found.
         progress: told of every row.
+        keep_transient: keep failures that may pass for the next run, too.
 
     Raises:
         StorageError: a source's store or DEST fails beyond its budget.
     """
 
-    def attempt(row: Row) -> Any:
-        try:
-            return measure(row)
-        except Rejected as rejected:
-            return {"stage": rejected.stage, "error": rejected.error}
+    def attempt(row: Row) -> tuple[Any, bool]:
+        for is_last in (False, True):
+            try:
+                return measure(row), False
+            except Rejected as rejected:
+                # A tool that was killed by someone else (out of memory, say) gets a second chance.
+                if is_last or "killed by signal" not in rejected.error:
+                    value = {"stage": rejected.stage, "error": rejected.error}
+                    return value, Reject(row.source, **value).is_transient
+        raise AssertionError("unreachable")
 
     end = int(catalog.database.execute("SELECT ifnull(max(id), 0) + 1 FROM inputs").fetchone()[0])
     first = end * share[0] // share[1]
@@ -171,8 +183,8 @@ def measure_rows(
                 for batch in rows_of(catalog, condition, start=span[0], end=span[1]):
                     rows = {name_of(catalog, row): row for _, row in batch}
                     todo = {name: row for name, row in rows.items() if store.get(kind, name) is None}
-                    for name, value in zip(todo, pool.map(attempt, todo.values()), strict=True):
-                        store.put(kind, name, value)
+                    for name, (value, may_pass) in zip(todo, pool.map(attempt, todo.values()), strict=True):
+                        store.put(kind, name, value, for_this_run=may_pass and not keep_transient)
                     for _ in batch:
                         progress.clip(0)
         except BaseException:

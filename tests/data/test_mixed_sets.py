@@ -6,8 +6,10 @@ import itertools
 
 import pytest
 
+from pal_ds.config.base import ConfigError
 from pal_ds.config.data import DataConfig
 from pal_ds.config.sources import ShardSource, Where
+from pal_ds.data.loader import GroupLoader
 from pal_ds.data.validation_set import ValidationSet
 from pal_ds.formats import shardset
 from tests.support.loading import AUGMENT, GEOMETRY, SYNTHESIS, global_batches, group_print, loader_of
@@ -197,6 +199,17 @@ def test_validation_goes_through_the_val_splits_of_all_sets(mix):
     assert [parts[number % 2][number // 2] for number in range(len(whole))] == whole
     left_out = (mix[0], dataclasses.replace(mix[1], val_split=""), mix[2])
     assert [row[0] for row in seen(left_out)] == [row[0] for row in seen(mix[:1])]
+
+
+def test_a_split_beside_a_list_of_sets_has_no_effect(mix):
+    for split in ("train", "extra"):
+        with pytest.raises(ConfigError, match=rf"split = '{split}': has no effect with a list of sets"):
+            GroupLoader(
+                mix, data=DataConfig(shards=mix, workers=0, **GEOMETRY), synthesis=SYNTHESIS, augment=AUGMENT,
+                seed=5, rank=0, world_size=1, split=split,
+            )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"split = 'test': has no effect with a list of sets"):
+        validation(mix, split="test")
 
 
 def test_a_split_that_is_named_must_be_there(mix):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from collections.abc import Callable
 
 import pytest
 
 from pal_ds.formats.shardset import SampleRecord, ShardSetError
-from pal_ds.formats.tar_samples import split_samples
+from pal_ds.formats.tar_samples import SampleMembers, split_samples
+from shards.tar_members import read_sample
 
 
 def record(key: str, video: bytes) -> SampleRecord:
@@ -43,10 +45,27 @@ def test_whole_samples_come_back_byte_for_byte() -> None:
     assert [sample.record for sample in found] == [record(key, video) for key, video in videos.items()]
 
 
+def with_tarfile(data: bytes) -> list[SampleMembers]:
+    return [read_sample(data)]
+
+
+READERS = pytest.mark.parametrize("read", [lambda data: list(split_samples(data)), with_tarfile])
+
+
+@READERS
 @pytest.mark.parametrize("name", ["../aa", "/etc/aa", "a b", "x" * 129, "sub/aa"])
-def test_a_key_that_is_no_plain_name_is_refused(name: str) -> None:
-    with pytest.raises(ShardSetError, match="not a plain name"):
-        list(split_samples(tar_of(*members_of(name, b"v"))))
+def test_a_key_that_is_no_plain_name_is_refused(name: str, read: Callable[[bytes], object]) -> None:
+    # What stands before the first dot is the key: that of "../aa" is empty.
+    with pytest.raises(ShardSetError, match=r"not a plain name|one video and one json"):
+        read(tar_of(*members_of(name, b"v")))
+
+
+@READERS
+@pytest.mark.parametrize("ending", ["mp4.x/../../aa", "m p4", "x" * 9])
+def test_an_ending_that_is_none_of_a_file_is_refused(ending: str, read: Callable[[bytes], object]) -> None:
+    (_, video), row = members_of("aa", b"v")
+    with pytest.raises(ShardSetError):
+        read(tar_of((f"aa.{ending}", video), row))
 
 
 def test_links_in_a_tar_are_no_members() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shards.cli import main as shard_command
 from tests.support.clips import make_folder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -41,3 +43,22 @@ def pal_shard(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def grown_from(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``few``: eight of the corpus' twelve videos; ``set``: a set of them, packed as they are, two a shard."""
+    folder = tmp_path_factory.mktemp("grown")
+    for path in sorted(corpus.rglob("*.mp4"))[:8]:
+        target = folder / "few" / path.relative_to(corpus)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    arguments = ["build", str(folder / "few"), str(folder / "set"), "--copy", "--shard-bytes", "120KB"]
+    assert shard_command([*arguments, "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def dest(grown_from: Path, tmp_path: Path) -> Path:
+    """A copy of the set that a test may change."""
+    return Path(shutil.copytree(grown_from / "set", tmp_path / "set"))

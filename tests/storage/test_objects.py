@@ -205,12 +205,24 @@ def test_symbolic_link_loops_end(tmp_path: Path) -> None:
     ("url", "shown"),
     [
         ("s3://key:secret@bucket/path?token=1#x", "s3://bucket/path"),
+        ("simplecache::s3://key:secret@bucket/path?token=1", "simplecache::s3://bucket/path"),
+        ("zip://a.mp4::s3://key:secret@bucket/x.zip", "zip://a.mp4::s3://bucket/x.zip"),
         ("/plain/path", "/plain/path"),
         ("file:///a/b", "file:///a/b"),
     ],
 )
 def test_redact(url: str, shown: str) -> None:
     assert storage.redact(url) == shown
+
+
+def test_one_place_has_one_resolved_spelling(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    spellings = [tmp_path / "real", tmp_path / "link", f"{tmp_path}//x/../real/", f"file://{tmp_path}/link"]
+    assert {storage.resolved(str(each)) for each in spellings} == {str(tmp_path / "real")}
+    spellings = ["s3://b/a/c", "s3a://b/a/c/", "s3://b//a/./c"]
+    assert {storage.resolved(each) for each in spellings} == {"s3://b/a/c"}
+    assert storage.resolved("s3://b/a") != storage.resolved("gs://b/a")
 
 
 def test_errors_survive_a_process_boundary() -> None:

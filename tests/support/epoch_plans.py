@@ -64,3 +64,8 @@ def mix_of(
         window_slices=window_slices,
         block_clips=block_clips,
     )
+
+
+def source_of(plan: MixPlan, shard: int) -> int:
+    """Return the number of the source that a shard belongs to."""
+    return max(number for number, each in enumerate(plan.sources) if each.first_shard <= shard)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.data import check_blocks
 from pal_ds.data.order.slices import IntArray, SlicePermutation
 from pal_ds.data.rng import Draws
 from pal_ds.formats.shardset import SplitEntry
@@ -122,10 +123,7 @@ class EpochPlan:
             ConfigError: the batch is no multiple of the group size, or larger than the split; the group size is no
                 multiple of the block size.
         """
-        if block_clips < 1 or group_size % block_clips:
-            raise ConfigError(
-                "data.block_clips", block_clips, f"use a divisor of data.group_size = {group_size}"
-            )
+        check_blocks(block_clips, group_size)
         k = groups_per_step(global_batch, group_size)
         clips = sum(shard.clips for shard in split.shards)
         steps = clips // global_batch

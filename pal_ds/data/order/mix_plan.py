@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pal_ds.config.base import ConfigError
+from pal_ds.config.data import check_blocks
 from pal_ds.data.order.epoch_order import EpochPlan, groups_per_step
 from pal_ds.data.order.mix_lanes import LaneParts, SourcePlan, clips_before, parts_of, runs_of
 from pal_ds.data.order.quotas import Dealing, apportion
@@ -65,10 +66,7 @@ class MixPlan(EpochPlan):
         Raises:
             ConfigError: the batch does not divide, an epoch has no step, or a source is too small for its share.
         """
-        if block_clips < 1 or group_size % block_clips:
-            raise ConfigError(
-                "data.block_clips", block_clips, f"use a divisor of data.group_size = {group_size}"
-            )
+        check_blocks(block_clips, group_size)
         k = groups_per_step(global_batch, group_size)
         unit = group_size if by_group else block_clips
         counts = [sum(shard.clips for shard in split.shards) for split in splits]
@@ -152,10 +150,6 @@ class MixPlan(EpochPlan):
             epochs * source.epoch_clips + int(units) * self.unit
             for source, units in zip(self.sources, now, strict=True)
         ]
-
-    def source_of(self, shard: int) -> int:
-        """Return the number of the source that a shard belongs to."""
-        return max(number for number, each in enumerate(self.sources) if each.first_shard <= shard)
 
     def lane_counts(self, lane: int) -> IntArray:
         """Return the clips that each group of a lane takes from each source, int64 [sources, groups]."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pal_ds.config.base import ConfigError
 from pal_ds.data.order.group_schedule import ATTEMPTS_PER_SCOPE, TrainSchedule, order_of
 from pal_ds.data.order.mix_plan import MixPlan
-from tests.support.epoch_plans import mix_of, plan_of, split_of
+from tests.support.epoch_plans import mix_of, plan_of, source_of, split_of
 
 geometries = st.fixed_dictionaries(
     {
@@ -74,7 +74,7 @@ def test_an_epoch_holds_each_source_by_its_weight_and_each_clip_once_a_pass(mix,
         assert task.epoch == epoch
         assert len(set(task.clips)) == len(task.clips) == plan.group_size
         for source, pass_number, clip in by_source(task):
-            assert plan.source_of(clip.shard) == source
+            assert source_of(plan, clip.shard) == source
             drawn[source] += 1
             passes.setdefault((source, pass_number), []).append(clip)
     weights = [weight for _, weight in mix[0]]
@@ -230,7 +230,7 @@ def test_a_stand_in_comes_from_the_same_source():
                 found = schedule.stand_in(task, place, attempt)
                 if found is None:
                     continue
-                assert plan.source_of(found.shard) == part.source
+                assert source_of(plan, found.shard) == part.source
                 assert found not in task.clips
                 assert attempt >= ATTEMPTS_PER_SCOPE or found in window
 

@@ -139,6 +139,8 @@ def test_labels_come_from_a_member(videos: list[Path], tmp_path: Path) -> None:
     [
         (["s3://key:secret@bucket/x"], "has credentials or a query"),
         (["https://host/x.tar?X-Amz-Signature=1"], "has credentials or a query"),
+        (["simplecache::s3://key:secret@bucket/x"], "is a chain of places"),
+        (["{tars}/a{{.tar"], "its braces can't be expanded"),
         (["{videos}"], "no .tar in it"),
         (["{tars}", "{copy}"], "two tars are called '00000.tar'"),
         (["{adopted}"], "is a shard set already"),

@@ -18,7 +18,14 @@ from shards.errors import UsageError
 PUBLISHED = Path(__file__).parents[4] / "shared" / "data" / "annotations" / "kinetics-400_val.csv"
 
 
-def plan_of(
+def plan_of(scratch: Path, sources: list[Path], **options) -> Plan:
+    names = ("video_root", "labels", "keep_recordings", "keep_labels")
+    mine = {name: options.pop(name) for name in names if name in options}
+    catalog = catalog_of(scratch, sources, seed=options.get("seed", 0), **mine)
+    return Plan(catalog, PlanOptions(**options), PROFILES["fast"])
+
+
+def catalog_of(
     scratch: Path,
     sources: list[Path],
     *,
@@ -26,8 +33,8 @@ def plan_of(
     labels: bool = False,
     keep_recordings: bool = False,
     keep_labels: bool = False,
-    **options,
-) -> Plan:
+    seed: int = 0,
+) -> Catalog:
     scratch.mkdir(parents=True, exist_ok=True)
     database = scratch / "catalog.sqlite"
     database.unlink(missing_ok=True)
@@ -37,13 +44,13 @@ def plan_of(
             sources=[str(source) for source in sources],
             video_root=str(video_root) if video_root else None,
             with_labels=labels,
-            seed=options.get("seed", 0),
+            seed=seed,
             keep_recordings=keep_recordings,
             keep_labels=keep_labels,
         ),
     )
     catalog.gather()
-    return Plan(catalog, PlanOptions(**options), PROFILES["fast"])
+    return catalog
 
 
 def rows_of(plan: Plan) -> list:
@@ -194,6 +201,30 @@ def test_clips_of_one_label_can_be_kept_side_by_side_four_at_a_time(tmp_path: Pa
     assert kept != labels(keep_labels=True, seed=1)
     assert sorted(labels()) == sorted(kept)
     assert labels() != kept
+
+
+def test_fours_of_a_label_are_formed_of_what_stays(tmp_path: Path) -> None:
+    """Inputs that are duplicates, held out or beyond the limit leave no gap in a four."""
+    for label in "abc":
+        for number in range(24):
+            touch(tmp_path / "v" / label / f"{number}.mp4")
+
+    def fours(*, rejected: bool, **options) -> None:
+        catalog = catalog_of(tmp_path / "db", [tmp_path / "v"], labels=True, keep_labels=True)
+        if rejected:
+            third = "UPDATE inputs SET stage = 'duplicate', error = '' WHERE id % 3 = 0"
+            catalog.database.execute(third)
+        plan = Plan(catalog, PlanOptions(**options), PROFILES["fast"])
+        for split in {shard.split for shard in plan.shards}:
+            labels = [row.label for shard in plan.shards if shard.split == split for row in plan.rows(shard)]
+            counts = {label: labels.count(label) for label in labels}
+            runs = [(label, len(list(group))) for label, group in itertools.groupby(labels)]
+            rest = sum(count % 4 > 0 for count in counts.values())
+            assert sum(length % 4 > 0 for _, length in runs) <= 2 * rest
+
+    fours(rejected=True)
+    fours(rejected=True, limit=31)
+    fours(rejected=False, val_fraction=0.3)
 
 
 def test_clips_of_one_recording_can_be_kept_side_by_side_while_recordings_are_shuffled(

@@ -1,6 +1,7 @@
 """kill -9 of append, remove and compact: the old generation or the new, and a rerun ends in the bytes it should.
 
-Eight kills each, 20 with ``PAL_TEST_FULL=1``; ``PAL_TEST_KILLS=200`` makes the loops longer.
+Six kills each, 20 with ``PAL_TEST_FULL=1``, half of them before the moment of change and half after it;
+``PAL_TEST_KILLS=200`` makes the loops longer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 from tests.support.full import FULL
 from tests.support.reading_sets import clips_of
 
-KILLS = os.environ.get("PAL_TEST_KILLS", "20" if FULL else "8")
+KILLS = os.environ.get("PAL_TEST_KILLS", "20" if FULL else "6")
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.slow
 
@@ -47,8 +48,9 @@ def test_append_killed_anywhere(corpus: Path, dest: Path, tmp_path: Path) -> Non
         shutil.copy(path, more)
     words = ("append", str(more), "DEST", "--shard-bytes", "60KB", "--quiet", "--workers", "2")
     found = kill_loop(dest, tmp_path / "loop", *words)
-    assert found["kills"] == int(KILLS)
-    assert min(found["old"], found["new"]) > 0
+    assert found["kills"] == found["old"] + found["new"] == int(KILLS)
+    # Of kills at any time nobody knows what they leave.
+    assert min(found["old"], found["new"]) >= int(KILLS) // (2 if int(KILLS) <= 20 else 4)
 
 
 @pytest.mark.parametrize("how", [("--now",), ("--purge",)], ids=["now", "purge"])
@@ -57,5 +59,6 @@ def test_remove_killed_anywhere(how: tuple[str, ...], dest: Path, tmp_path: Path
     (tmp_path / "keys").write_text("\n".join(clips[:3]))
     words = ("remove", "DEST", "--keys", str(tmp_path / "keys"), *how, "--quiet")
     found = kill_loop(dest, tmp_path / "loop", *words)
-    assert found["kills"] == int(KILLS)
-    assert min(found["old"], found["new"]) > 0
+    assert found["kills"] == found["old"] + found["new"] == int(KILLS)
+    # Of kills at any time nobody knows what they leave.
+    assert min(found["old"], found["new"]) >= int(KILLS) // (2 if int(KILLS) <= 20 else 4)

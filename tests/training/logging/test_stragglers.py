@@ -49,6 +49,14 @@ def test_nobody_is_slower_than_the_slowest_nor_the_median(seconds: list[float]) 
     assert 2 * below >= len(seconds)
 
 
+def test_rows_without_a_factor_have_no_effect() -> None:
+    assert LogConfig(straggler_factor=0).straggler_factor == 0
+    with pytest.raises(
+        ConfigError, match=r"log\.straggler_rows = 5: has no effect with log\.straggler_factor=0"
+    ):
+        LogConfig(straggler_factor=0, straggler_rows=5)
+
+
 @pytest.mark.parametrize(("name", "value"), [("straggler_factor", 1.0), ("straggler_rows", 0)])
 def test_settings_that_mean_nothing_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"log\.{name}"):
