@@ -8,6 +8,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from pal_ds.command_line.parser import CommandParser
+
 from .encoding.profiles import PROFILES, Profile
 from .errors import UsageError
 
@@ -16,6 +18,23 @@ if TYPE_CHECKING:
     from .measuring.cuts import CutOptions
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+
+#: Options whose explanation --help leaves to --help-all.
+_RARE = (
+    *("--limit", "--dedupe", "--video-member", "--label-member"),
+    *("--split", "--seed", "--keep-recordings", "--keep-labels"),
+    *(
+        "--shot-threshold",
+        "--min-side",
+        "--min-seconds",
+        "--max-seconds",
+        "--min-frames",
+        "--min-motion",
+        "--max-black",
+    ),
+    *("--copy", "--copy-if-conforming", "--fps", "--gop", "--crf", "--timeout"),
+    *("--executor", "--scratch", "--overwrite", "--json", "--quiet"),
+)
 
 
 def parse_size(text: str) -> int:
@@ -33,8 +52,9 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+def add_build_arguments(parser: CommandParser) -> None:
     """Declare what ``build`` understands."""
+    parser.usage = "%(prog)s [options] SOURCE… DEST"
     parser.add_argument(
         "places",
         nargs="+",
@@ -87,6 +107,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_encoding_arguments(parser)
     _add_running_arguments(parser)
+    parser.set_rare(*_RARE)
 
 
 def add_member_arguments(parser: argparse._ActionsContainer) -> None:
@@ -148,6 +169,7 @@ def _add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
     encoding.add_argument(
         "--profile",
         choices=sorted(PROFILES),
+        metavar="NAME",
         help="fast: cheapest to decode (default); compact: a third smaller; paper-256: short side 256; copy: as is",
     )
     encoding.add_argument(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from pal_ds.command_line.parser import CommandParser
+
 from ..errors import UsageError
 from ..options import add_member_arguments, default_workers
 
@@ -15,17 +17,12 @@ DESCRIPTION = """\
 Makes a shard set of tars that other tools wrote (video2dataset, webdataset's ShardWriter, tar itself): every clip is
 probed and decoded once, and DEST gets a manifest and an index for each tar. The tars stay where and as they are;
 training reads them there. Run it again after any interruption.
-
-  pal-shard adopt s3://old/kinetics/ s3://bucket/set --val-fraction 0.02
-  pal-shard adopt 's3://old/{00000..00099}.tar' s3://bucket/set --label-member json:label
-  pal-shard adopt tars/ set/ --video-member '{key}/video.mp4'
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare what ``adopt`` understands."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = DESCRIPTION
+    parser.usage = "%(prog)s [options] SOURCE… DEST"
     parser.add_argument(
         "places",
         nargs="+",
@@ -70,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.set_rare(
+        "--seed", "--max-seconds", "--min-frames", "--timeout", "--scratch", "--overwrite", "--quiet"
+    )
 
 
 def adopt_options(arguments: argparse.Namespace) -> AdoptOptions:
