@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import subprocess
@@ -104,3 +105,15 @@ def test_zsh_loads_its_script(tmp_path: Path):
     code = f"fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -D; print $_comps[pal-shard]"
     done = subprocess.run(["zsh", "-f", "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("_pal-shard", "")
+
+
+def test_fish_completes(tmp_path: Path):
+    if shutil.which("fish") is None:
+        pytest.skip("no fish on this machine (Debian: apt-get install fish)")
+    (tmp_path / "pal-shard.fish").write_text(script("pal-shard", "fish"))
+    code = f"source {tmp_path}/pal-shard.fish; complete -C 'pal-shard re'"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run(["fish", "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["remove", "reshard", "retry"], (
+        done.stderr
+    )
