@@ -19,7 +19,9 @@ FURTHER = re.compile(
 
 
 def test_two_ranks_print_a_plan_and_a_line_a_row(tiny_set: Path, launcher: Launcher, tmp_path: Path) -> None:
-    command = launcher.command(2, words(tiny_set, tmp_path / "run", "run.max_steps=8", "log.every_steps=2"))
+    # Groups of 8: smaller ones are warned of.
+    more = ["run.max_steps=8", "log.every_steps=2", "data.group_size=8", "data.global_batch=16"]
+    command = launcher.command(2, words(tiny_set, tmp_path / "run", *more))
     done = subprocess.run(
         [command[0], "--quiet", *command[1:]],
         cwd=ROOT,
