@@ -12,10 +12,13 @@ import logging
 import os
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pal_ds.cli.pretrain_arguments import build_parser, export_parser
 from pal_ds.formats.closed_pipe import listing
+
+if TYPE_CHECKING:
+    from pal_ds.formats.backbone_file import BackboneSpec
 
 
 def main(words: list[str] | None = None) -> int:
@@ -105,10 +108,10 @@ def _export(words: list[str]) -> int:
     license_id = args.license or "unknown"
     try:
         if args.out:
-            sys.stdout.write(f"{args.out}: {export_backbone(args.run, args.out)}\n")
+            sys.stdout.write(f"{args.out}: {_described(export_backbone(args.run, args.out))}\n")
         if args.hub:
             spec = export_hub(args.run, args.hub, license_id=license_id, name=args.name)
-            sys.stdout.write(f"{args.hub}: {spec}\n")
+            sys.stdout.write(f"{args.hub}: {_described(spec)}\n")
         if args.opentad:
             sys.stdout.write(
                 f"{args.opentad}: {export_opentad(args.run, args.opentad, license_id=license_id)}\n"
@@ -117,6 +120,13 @@ def _export(words: list[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
+
+
+def _described(spec: BackboneSpec) -> str:
+    return (
+        f"{spec.backbone} at width {spec.width:g}, {spec.feature_dim} features for {spec.clip_frames} frames of "
+        f"{spec.size} px, from {spec.source}"
+    )
 
 
 def _options() -> int:
