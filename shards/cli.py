@@ -10,37 +10,20 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from pal_ds import __version__
+from pal_ds.command_line.parser import CommandParser
 from pal_ds.ffmpeg.process import ToolError
 from pal_ds.formats import closed_pipe
 
+from . import examples
 from .adoption import command as adopt_command
 from .errors import BuildError, UsageError
 from .lifecycle import command as change_command
 from .options import add_build_arguments, as_reshard, build_options
 from .shared_arguments import workers_of
 
-_EPILOG = """\
-examples:
-  pal-shard build videos/ shards/                              a folder of videos, one split 'train'
-  pal-shard build videos/ s3://bucket/set --val-fraction 0.1   hold out a tenth, by whole source videos
-  pal-shard build kinetics-400_train.csv s3://bucket/k400 --video-root s3://bucket/videos --with-labels
-  pal-shard build clips.csv shards/ --dry-run    what would be made (columns: path[,start,end,split,label])
-  pal-shard build films/ shards/ --shots --chunk 10 --min-seconds 2 --min-motion 0.1 --dedupe near
-  pal-shard build videos/ shards/ --num-tasks 8 --task-index $SLURM_ARRAY_TASK_ID, then: pal-shard finish shards/
-  pal-shard verify shards/ --decode                            read all of it again
-  pal-shard reshard shards/ smaller/ --shard-bytes 32MiB       deal the same clips anew, bytes unchanged
-  pal-shard adopt s3://old/tars/ s3://bucket/set               point at tars that exist, nothing is copied
-  pal-shard append more/ shards/                               new clips, as a new generation
-  pal-shard remove shards/ --keys takedown.txt --now           take clips down; 'compact' frees their bytes
-  pal-shard preview shards/ --out sheet.html
-  pal-shard retry videos/ shards/ --timeout 1800 --only transcode     try rejects again, of one stage or error
-  pal-shard stats shards/ ; pal-shard ls shards/ --shard train-000000.tar
-  pal-shard ls shards/ --where 'min_seconds: 4, min_side: 112'    what a run with these conditions would use
-
+_CLOSING = """\
 Run the same 'build' again after any interruption: finished shards are kept, and the result is the same to the byte.
-Places are paths or URLs (s3://, gs://, az://, file://; hf:// is only read); S3 takes AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL from the environment.
+Places are paths or URLs (s3://, gs://, az://, file://; hf:// is only read); docs/places.md says how to log in.
 
 exit status: 0 all inputs are in shards; 3 finished, some inputs are listed in rejects.jsonl; 2 bad usage; 1 failed
 """
@@ -48,8 +31,7 @@ exit status: 0 all inputs are in shards; 3 finished, some inputs are listed in r
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; never raises for what users can cause."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -82,24 +64,41 @@ def _failed(arguments: argparse.Namespace, error: Exception, status: int) -> int
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def build_parser() -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
         prog="pal-shard",
         description="Turns a video corpus into a shard set for training, and looks after shard sets.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=examples.TOP,
+        closing=_CLOSING,
+        top=True,
     )
-    parser.add_argument("--version", action="version", version=f"pal-shard {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    build = _command(commands, "build", "make a shard set, or finish one that was begun", _build)
-    add_build_arguments(build)
-    reshard = _command(
-        commands, "reshard", "make a shard set from another: new shard size, split, subset or profile", _build
+
+    def command(
+        name: str, about: str, run: Callable[[argparse.Namespace], int], text: str = ""
+    ) -> CommandParser:
+        made: CommandParser = commands.add_parser(
+            name,
+            help=about,
+            description=text or f"{about[0].upper()}{about[1:]}.",
+            examples=examples.COMMANDS[name],
+        )
+        made.set_defaults(run=run)
+        return made
+
+    _add_builders(command)
+    _add_changers(command)
+    _add_readers(command)
+    return parser
+
+
+def _add_builders(command: Callable[..., CommandParser]) -> None:
+    add_build_arguments(command("build", "make a shard set, or finish one that was begun", _build))
+    add_build_arguments(
+        command("reshard", "make a shard set from another: new shard size, split, subset or profile", _build)
     )
-    add_build_arguments(reshard)
-    retry = _command(
-        commands, "retry", "try rejects of a passing cause again (give the build's arguments)", _retry
-    )
+    retry = command("retry", "try rejects of a passing cause again (give the build's arguments)", _retry)
     add_build_arguments(retry)
     retry.add_argument(
         "--only",
@@ -108,25 +107,38 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="retry the rejects of this stage, or with this in their error, whatever the cause (repeatable)",
     )
-    adopt_command.add_arguments(
-        _command(commands, "adopt", "make a set of tars that exist, where they lie", _adopt)
+    adopt = command(
+        "adopt", "make a set of tars that exist, where they lie", _adopt, adopt_command.DESCRIPTION
     )
-    append = _command(commands, "append", "put new clips into a finished set", _append)
-    append.description = change_command.APPEND
-    add_build_arguments(append)
-    remove = _command(commands, "remove", "take clips down", _remove)
+    adopt_command.add_arguments(adopt)
+    add_build_arguments(
+        command("append", "put new clips into a finished set", _append, change_command.APPEND)
+    )
+
+
+def _add_changers(command: Callable[..., CommandParser]) -> None:
+    remove = command("remove", "take clips down", _remove, change_command.REMOVE)
     change_command.add_remove_arguments(remove)
-    compact = _command(
-        commands, "compact", "move the clips that stay out of tars with removed ones, delete those", _compact
+    compact = command(
+        "compact", "move the clips that stay out of tars with removed ones, delete those", _compact
     )
-    for command in (remove, compact):
-        change_command.add_change_arguments(command)
-    finish = _command(commands, "finish", "check that all tasks are done and write the manifest", _finish)
-    verify = _command(commands, "verify", "read a set again: checksums, indexes, counts", _verify)
+    for parser in (remove, compact):
+        change_command.add_change_arguments(parser)
+    finish = command("finish", "check that all tasks are done and write the manifest", _finish)
+    clean = command("clean", "remove what interrupted builds left behind, unfinished uploads too", _clean)
+    clean.add_argument("--unfinished", action="store_true", help="remove an unfinished build as a whole")
+    for parser in (remove, compact, finish, clean):
+        _add_dest(parser)
+    for parser in (remove, compact, finish):
+        _add_quiet(parser)
+
+
+def _add_readers(command: Callable[..., CommandParser]) -> None:
+    verify = command("verify", "read a set again: checksums, indexes, counts", _verify)
     verify.add_argument("--decode", action="store_true", help="decode every clip too")
     verify.add_argument("--workers", type=int, default=None, help="shards at a time (default: cores)")
-    stats = _command(commands, "stats", "totals, histograms and a table of rejects", _stats)
-    ls = _command(commands, "ls", "list the shards, or the samples of one", _ls)
+    stats = command("stats", "totals, histograms and a table of rejects", _stats)
+    ls = command("ls", "list the shards, or the samples of one", _ls)
     ls.add_argument("--shard", metavar="NAME", help="list this shard's samples")
     ls.add_argument(
         "--where",
@@ -135,30 +147,22 @@ def _parser() -> argparse.ArgumentParser:
         "'min_seconds: 4, labels: [run, jump]'; others are max_seconds, min_frames, min_fps, max_fps, min_side, "
         "source and exclude_source (patterns), keys and exclude_keys (files of keys)",
     )
-    preview = _command(commands, "preview", "draw a contact sheet of random clips", _preview)
+    preview = command("preview", "draw a contact sheet of random clips", _preview)
     preview.add_argument("--out", required=True, metavar="FILE", help="where to, ending in .html or .png")
     preview.add_argument("--clips", type=int, default=24, metavar="N", help="how many (default: 24)")
     preview.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
-    clean = _command(
-        commands, "clean", "remove what interrupted builds left behind, unfinished uploads too", _clean
-    )
-    clean.add_argument("--unfinished", action="store_true", help="remove an unfinished build as a whole")
-    for command in (finish, verify, stats, ls, preview, clean, remove, compact):
-        command.add_argument("dest", metavar="DEST", help="the shard set's folder")
-        command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    for command in (finish, verify, remove, compact):
-        command.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    return parser
+    for parser in (verify, stats, ls, preview):
+        _add_dest(parser)
+    _add_quiet(verify)
 
 
-def _command(
-    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + "."
-    )
-    command.set_defaults(run=run)
-    return command
+def _add_dest(parser: CommandParser) -> None:
+    parser.add_argument("dest", metavar="DEST", help="the shard set's folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def _add_quiet(parser: CommandParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 
 def _build(arguments: argparse.Namespace) -> int:

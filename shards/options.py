@@ -7,6 +7,8 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from pal_ds.command_line.parser import CommandParser
+
 from .encoding.profiles import PROFILES, Profile
 from .errors import UsageError
 from .shared_arguments import (
@@ -26,6 +28,23 @@ if TYPE_CHECKING:
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
+#: Options whose explanation --help leaves to --help-all.
+_RARE = (
+    *("--limit", "--dedupe", "--video-member", "--label-member"),
+    *("--split", "--seed", "--keep-recordings", "--keep-labels"),
+    *(
+        "--shot-threshold",
+        "--min-side",
+        "--min-seconds",
+        "--max-seconds",
+        "--min-frames",
+        "--min-motion",
+        "--max-black",
+    ),
+    *("--copy", "--copy-if-conforming", "--fps", "--gop", "--crf", "--timeout"),
+    *("--executor", "--scratch", "--overwrite", "--json", "--quiet"),
+)
+
 
 def parse_size(text: str) -> int:
     """Return the bytes of ``400KB`` (thousands), ``64MiB`` (1024s) or a plain number."""
@@ -41,8 +60,9 @@ def parse_size(text: str) -> int:
 _DEFAULTS = {"dedupe": "identity", "shard_bytes": 64 << 20, "seed": 0, **LENGTHS}
 
 
-def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+def add_build_arguments(parser: CommandParser) -> None:
     """Declare what ``build`` understands."""
+    parser.usage = "%(prog)s [options] SOURCE… DEST"
     parser.add_argument(
         "places",
         nargs="+",
@@ -91,6 +111,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_encoding_arguments(parser)
     _add_running_arguments(parser)
+    parser.set_rare(*_RARE)
 
 
 def _add_clip_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +153,7 @@ def _add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
     encoding.add_argument(
         "--profile",
         choices=sorted(PROFILES),
+        metavar="NAME",
         help="fast: cheapest to decode (default); compact: a third smaller; paper-256: short side 256; copy: as is",
     )
     encoding.add_argument(

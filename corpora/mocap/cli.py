@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from corpora.mocap.build import CorpusError, Progress, build
 from corpora.mocap.corpus_plan import SIZES
@@ -43,7 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(summary | {"out": options.out}))
     else:
-        print(f"{options.out}: {summary['counts']} in {time.monotonic() - began:.0f} s")
+        found: Any = summary["counts"]
+        counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in found.items())
+        print(f"{options.out}: {counts}, in {time.monotonic() - began:.0f} s")
     return 0
 
 

@@ -47,7 +47,8 @@ def main() -> int:
         findings.append(judge(run))
         sections = () if args.fast else _localize(console, folder, run, findings)
         report = _report(console, folder, run, build, recordings, sections)
-    console.say("\nWhat it has shown")
+    console.say("")
+    console.say("What it has shown, each figure beside its control:")
     for finding in findings:
         console.say(finding)
     print(f"report: {report}")
@@ -107,17 +108,21 @@ def _build_shards(console: Console, folder: Path, shards: str) -> dict[str, Any]
 
 
 def _localize(console: Console, folder: Path, run: str, findings: list[str]) -> tuple[Section, ...]:
-    with console.stage("probe frozen features for actions"):
-        localize.extract(folder, {localize.TRAINED: run, localize.UNTRAINED: f"{run}/untrained.safetensors"})
+    encoders = {localize.TRAINED: run, localize.UNTRAINED: f"{run}/untrained.safetensors"}
+    with console.stage("probe frozen features for actions") as stage:
+        localize.extract(folder, encoders, progress=console.progress)
         probed, lines = localize.describe_probe(localize.probe(folder))
+        stage.detail = lines[-1]
     findings.append("\n".join(("AUC of action against background within unseen videos, percent:", *lines)))
-    with console.stage("detect actions with G-TAD heads"):
+    with console.stage("detect actions with G-TAD heads") as stage:
         results = localize.detect(folder, epochs=HEAD_EPOCHS, progress=console.progress)
         detected, lines = localize.describe_detection(results)
+        stage.detail = lines[-1]
     findings.append("\n".join(("Detection on videos that the heads haven't seen, percent:", *lines)))
-    with console.stage("localize an unseen video with pal-localize"):
+    with console.stage("localize an unseen video with pal-localize") as stage:
         head = localize.run_of(folder, localize.TRAINED, localize.SEEDS[0])
         localized, line = one_video.localize_one(console, folder, encoder=run, head=head)
+        stage.detail = line.splitlines()[0].removesuffix(" Its page:")
     findings.append(line)
     return probed, detected, localized
 

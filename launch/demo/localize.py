@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,16 @@ def annotate(folder: Path) -> int:
     return len(moments)
 
 
-def extract(folder: Path, checkpoints: Mapping[str, str]) -> None:
-    """Extract features of the untrimmed videos, one folder an encoder."""
+def extract(folder: Path, checkpoints: Mapping[str, str], *, progress: Callable[[int, int], None]) -> None:
+    """Extract features of the untrimmed videos, one folder an encoder.
+
+    Args:
+        folder: of the demonstration.
+        checkpoints: run or file of each encoder.
+        progress: called now and then with the number of videos that have features, over all encoders, and of all.
+    """
+    places = [features_of(folder, name) for name in checkpoints]
+    total = len(places) * len(list((folder / "mocap/untrimmed/videos").iterdir()))
 
     def one(name: str) -> None:
         features = features_of(folder, name)
@@ -46,7 +54,11 @@ def extract(folder: Path, checkpoints: Mapping[str, str]) -> None:
         _run([sys.executable, "launch/extract.py", *words])
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(one, checkpoints))
+        futures = [pool.submit(one, name) for name in checkpoints]
+        while wait(futures, timeout=1.0).not_done:
+            progress(sum(len(list(place.glob("v_*.npy"))) for place in places), total)
+        for future in futures:
+            future.result()
 
 
 def features_of(folder: Path, name: str) -> Path:

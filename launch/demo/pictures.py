@@ -29,7 +29,7 @@ def similarity_picture(video: Path, checkpoint: str, *, action: tuple[float, flo
         alteration=MIRRORED,
     )
     return Picture(
-        data=draw(figure, title=title),
+        data=draw(figure, title=title, kind="webp"),
         alt="similarity matrices of a video against rearranged versions of itself",
         see="Each square compares the moments of a held-out video (up) with those of a rearranged version (across): "
         "the marked action plays faster and earlier, or slower and later, and every frame is mirrored and paler. "

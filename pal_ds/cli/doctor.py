@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from pal_ds.doctor.checkup import doctor
+from pal_ds.doctor.checkup import build_parser, doctor
+
+__all__ = ["build_parser", "main"]
 
 
 def main(words: list[str] | None = None) -> int:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pal_ds import __version__
 from pal_ds.cli import untrimmed_lists
+from pal_ds.command_line.parser import CommandParser, Example
 from pal_ds.config.datasets import DATASETS
 
 if TYPE_CHECKING:
@@ -18,25 +18,77 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "Score temporal action localization, grounding and classification as the official evaluators do."
 )
-EPILOG = """\
-examples:
-  ActivityNet v1.3 detection, official files (tIoU 0.5:0.95:0.05, subset validation):
-    pal-eval detection --ground-truth activity_net.v1-3.min.json --predictions detections.json
-  THUMOS'14 detection:
-    pal-eval detection --ground-truth thumos14.json --subset Test --tiou 0.3:0.7:0.1 --predictions PRED.json
-  proposals, AR@1/5/10/100 and AUC, as one JSON object:
-    pal-eval proposals --ground-truth activity_net.v1-3.min.json --predictions proposals.json --json
-  Charades-STA grounding, R@1 at 0.3/0.5/0.7 and mIoU:
-    pal-eval grounding --ground-truth charades_sta_test.txt --predictions spans.json
-  EPIC-KITCHENS-100, verbs, a submission in the challenge's form:
-    pal-eval detection --dataset epic_kitchens_verb --ground-truth EPIC_100_validation.csv --predictions PRED.json
-  Ego4D Moment Queries, Recall@kx:
-    pal-eval retrieval --dataset ego4d_mq --ground-truth moments_val.json --predictions PRED.json
-  which videos have no features (exit status 3 where something is missing):
-    pal-eval missing --annotations HACS_segments_v1.1.1.json --dataset hacs --features features/hacs
-  a page with per-class table, reliability and error breakdown (--html goes with every task):
-    pal-eval detection --ground-truth GT.json --predictions PRED.json --html report.html
-
+_EXAMPLES = {
+    "detection": (
+        Example(
+            "ActivityNet v1.3, official files (tIoU 0.5:0.95:0.05, subset validation)",
+            "pal-eval detection --ground-truth activity_net.v1-3.min.json --predictions detections.json",
+        ),
+        Example(
+            "THUMOS'14, with a page of classes, reliability and kinds of error",
+            "pal-eval detection --ground-truth thumos14.json --subset Test --tiou 0.3:0.7:0.1 "
+            "--predictions detections.json --html report.html",
+        ),
+        Example(
+            "EPIC-KITCHENS-100, verbs, a submission in the challenge's form",
+            "pal-eval detection --dataset epic_kitchens_verb --ground-truth EPIC_100_validation.csv "
+            "--predictions submission.json",
+        ),
+    ),
+    "proposals": (
+        Example(
+            "ActivityNet, AR@1/5/10/100 and AUC",
+            "pal-eval proposals --ground-truth activity_net.v1-3.min.json --predictions proposals.json",
+        ),
+        Example(
+            "as one JSON object",
+            "pal-eval proposals --ground-truth activity_net.v1-3.min.json --predictions proposals.json --json",
+        ),
+    ),
+    "retrieval": (
+        Example(
+            "Ego4D Moment Queries",
+            "pal-eval retrieval --dataset ego4d_mq --ground-truth moments_val.json --predictions detections.json",
+        ),
+        Example(
+            "other thresholds",
+            "pal-eval retrieval --dataset ego4d_mq --ground-truth moments_val.json --predictions detections.json "
+            "--tiou 0.5:0.5:0.1",
+        ),
+    ),
+    "grounding": (
+        Example(
+            "Charades-STA, R@1 at 0.3/0.5/0.7 and mIoU",
+            "pal-eval grounding --ground-truth charades_sta_test.txt --predictions spans.json",
+        ),
+        Example(
+            "as a page",
+            "pal-eval grounding --ground-truth charades_sta_test.txt --predictions spans.json --html report.html",
+        ),
+    ),
+    "classification": (
+        Example(
+            "labels of whole videos",
+            "pal-eval classification --ground-truth activity_net.v1-3.min.json --predictions labels.json",
+        ),
+        Example(
+            "all subsets, as one JSON object",
+            "pal-eval classification --ground-truth labels.json --subset all --predictions labels.json --json",
+        ),
+    ),
+    "missing": (
+        Example(
+            "HACS as distributed",
+            "pal-eval missing --annotations HACS_segments_v1.1.1.json --dataset hacs --features features/hacs",
+        ),
+        Example(
+            "one subset, in a bucket, every id as JSON",
+            "pal-eval missing --annotations thumos14.json --features s3://bucket/features/thumos "
+            "--subset Test --json",
+        ),
+    ),
+}
+_FORMS = """
 predictions, all tasks:
   {"results": {"VIDEO": [{"segment": [START, END], "score": 0.9, "label": "Long jump"}, ...], ...}}
   seconds; proposals need no label; grounding names its query by "sentence" (or "query_id") in place of a
@@ -45,8 +97,11 @@ predictions, all tasks:
 ground truth: with --dataset the benchmark's own files, as distributed; else ActivityNet's official JSON
 ({"database": {"VIDEO": {"subset", "annotations": [{"segment", "label"}]}}}; THUMOS'14 goes round in the
 same form), a TSP list (*.csv) or Charades-STA (*.txt).
+"""
+_CLOSING = """
+All figures are in percent.
 
-All figures are in percent. Exit status: 0 scored, nothing missing; 2 wrong usage or malformed file; 3 missing.
+exit status: 0 scored, nothing missing; 2 wrong usage or malformed file; 3 something is missing
 """
 EXIT_MISSING = 3
 TASKS = {
@@ -58,23 +113,23 @@ TASKS = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Build the command line: one sub-command per task, with examples in the help."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pal-eval",
         description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=(_EXAMPLES["detection"][0], _EXAMPLES["grounding"][0], _EXAMPLES["missing"][0]),
+        closing=f"{_FORMS}\n{_CLOSING.strip()}",
+        top=True,
     )
-    parser.add_argument("--version", action="version", version=f"pal-eval {__version__}")
     tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
     for name, text in TASKS.items():
         task = tasks.add_parser(
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
-            epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            examples=_EXAMPLES[name],
+            closing=f"{_FORMS}\n{_CLOSING.strip()}",
         )
         task.add_argument("--ground-truth", required=True, metavar="GT", help="annotations: path or URL")
         task.add_argument("--predictions", required=True, metavar="PRED", help="predictions: path or URL")
@@ -99,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_dataset(parser: argparse.ArgumentParser) -> None:
+def _add_dataset(parser: CommandParser) -> None:
     parser.add_argument(
         "--dataset",
         default="",
@@ -114,6 +169,7 @@ def _add_missing(tasks: Any) -> None:
         help="annotated videos without features, and features without annotations",
         description="List annotated videos without features, and features without annotations. "
         "Exit status 3 where there are any.",
+        examples=_EXAMPLES["missing"],
     )
     missing.add_argument("--annotations", required=True, metavar="GT", help="annotations: path or URL")
     missing.add_argument(

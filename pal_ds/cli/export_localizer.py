@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 
 from pal_ds import __version__, storage
+from pal_ds.command_line.parser import CommandParser, Example
 from pal_ds.formats import exit_status
 
-_EXAMPLES = """
-examples
-  The head of a run, with the encoder that made its features:
-    pal-transfer export runs/tad --encoder runs/pal-k400 --out models/anet
-
-  Features and annotations have moved since; a threshold of one's own:
-    pal-transfer export s3://bucket/runs/tad --encoder backbone.safetensors --out models/anet \\
-      --features /data/features/anet --annotations activity_net.v1-3.min.json --threshold 0.2
-
-  Then:
-    pal-localize holiday.mp4 --model models/anet
-
-what is written
+_EXAMPLES = (
+    Example(
+        "the head of a run, with the encoder that made its features; then: pal-localize VIDEO --model models/anet",
+        "pal-transfer export runs/tad --encoder runs/pal-k400 --out models/anet",
+    ),
+    Example(
+        "features and annotations have moved since; a threshold of one's own",
+        "pal-transfer export s3://bucket/runs/tad --encoder backbone.safetensors --out models/anet "
+        "--features /data/features/anet --annotations activity_net.v1-3.min.json --threshold 0.2",
+    ),
+)
+_DETAILS = """
+what is written:
   MODEL/encoder.safetensors  the frozen backbone
   MODEL/head.safetensors     the head, and the classifier of segments where the head tells no classes apart
   MODEL/model.json           classes, sampling, NMS, threshold, versions; written last
-
-exit status: 0 done; 2 no such run, or head and encoder don't fit; 1 failed
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     import torch
 
     from pal_ds.config.base import ConfigError
@@ -85,13 +83,14 @@ def _say(error: object, status: int) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def build_parser() -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
         prog="pal-transfer export",
         description="Export a trained head and the encoder of its features as one folder for pal-localize.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=_EXAMPLES,
+        details=_DETAILS,
+        closing="exit status: 0 done; 2 no such run, or head and encoder don't fit; 1 failed",
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="run folder of pal-transfer --task tad or apg; path or URL")

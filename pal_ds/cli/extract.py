@@ -13,7 +13,7 @@ import torch
 
 from pal_ds import storage
 from pal_ds.cli import import_features
-from pal_ds.cli.extract_arguments import extract_parser
+from pal_ds.cli.extract_arguments import build_parser
 from pal_ds.config.base import ConfigError
 from pal_ds.distributed.launcher import Place, meeting_point, read_place
 from pal_ds.distributed.peers import Peers, pick_device
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Launchers put --local_rank before everything else.
     if [word for word in words if not word.startswith("--local")][:1] == ["import"]:
         return import_features.main(words[words.index("import") + 1 :])
-    arguments = extract_parser().parse_args(words)
+    arguments = build_parser().parse_args(words)
     try:
         return _run(arguments)
     except (ConfigError, BackboneError, VideoSourceError, ShardSetError, FeatureError) as error:

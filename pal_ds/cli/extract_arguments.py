@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import argparse
 
-from pal_ds import __version__
+from pal_ds.cli import import_features
+from pal_ds.command_line.parser import CommandParser, Example, Word
 from pal_ds.transfer.extraction.frozen_encoder import CROPS, PRECISIONS
 from pal_ds.transfer.extraction.options import DTYPES
 from pal_ds.transfer.extraction.readouts import HELP as READOUTS
 from pal_ds.transfer.feature_formats import FORMATS
 
-_EXAMPLES = """
-examples
-  A run's newest checkpoint over a folder of videos, on this machine:
-    pal-extract --checkpoint runs/pal-1 --videos videos/ --out features/
-
-  ActivityNet as in the paper's tables: constant rate, clips that don't overlap, files for G-TAD and BMN:
-    deepspeed --module pal_ds.cli.extract --checkpoint s3://bucket/runs/pal-1 --videos s3://bucket/anet/ \\
-      --out s3://bucket/features/anet --fps 15 --format anet-hdf5 --format bmn-csv \\
-      --annotations activity_net.v1-3.json
-
-  THUMOS'14: dense features, every frame, a stride of 4, files for OpenTAD and ActionFormer:
-    deepspeed --module pal_ds.cli.extract --checkpoint backbone.safetensors --videos thumos/ --out features/thumos \\
-      --stride 4 --format opentad --format actionformer --annotations thumos14.json
-
-  A transformer's last layers, pooled and as tokens, four times a second, in half precision:
-    pal-extract --checkpoint backbone.safetensors --videos videos/ --out features/ --stride-seconds 0.25 \
-      --layers output,layer:-3,last4 --keep-tokens --precision bf16 --dtype float16 --batch 64
-
-  Two processes without a GPU; a shard set's val split:
-    deepspeed --num_accelerators 2 --module pal_ds.cli.extract --checkpoint runs/pal-1 \\
-      --videos s3://bucket/k400-shards --split val --out features/val --device cpu
-
-  Features made elsewhere into the same form:
-    pal-extract import --help
-
-what is written
-  DEST/v_<id>.npy    [T, C], float32 or what --dtype says; <id> is the file's stem, or the sample's key in a shard
-                     set
+_EXAMPLES = (
+    Example(
+        "a run's newest checkpoint over a folder of videos, on this machine",
+        "pal-extract --checkpoint runs/pal-1 --videos videos/ --out features/",
+    ),
+    Example(
+        "ActivityNet as in the paper's tables, on all GPUs: constant rate, files for G-TAD and BMN",
+        "deepspeed --module pal_ds.cli.extract --checkpoint s3://bucket/runs/pal-1 --videos s3://bucket/anet/ "
+        "--out s3://bucket/features/anet --fps 15 --format anet-hdf5 --format bmn-csv "
+        "--annotations activity_net.v1-3.json",
+    ),
+    Example(
+        "THUMOS'14: every frame, a stride of 4, files for OpenTAD and ActionFormer",
+        "pal-extract --checkpoint backbone.safetensors --videos thumos/ --out features/thumos --stride 4 "
+        "--format opentad --format actionformer --annotations thumos14.json",
+    ),
+    Example(
+        "a transformer's last layers, pooled and as tokens, four times a second, in half precision",
+        "pal-extract --checkpoint backbone.safetensors --videos videos/ --out features/ --stride-seconds 0.25 "
+        "--layers output,layer:-3,last4 --keep-tokens --precision bf16 --dtype float16 --batch 64",
+    ),
+)
+_DETAILS = """
+what is written:
+  DEST/v_<id>.npy    [T, C], float32 or what --dtype says; <id> is the file's stem, or the sample's key in a shard set
   DEST/v_<id>.json   fps, clip_frames, stride, offset, duration, frames, checkpoint digest, …
                      feature t is centred at (t * stride + clip_frames / 2) / fps seconds
   DEST/extract.json  the settings all files share; other settings need another folder or --overwrite
@@ -45,27 +43,34 @@ what is written
   DEST/<format>/     what --format adds
   DEST/<layer>/      with --layers all of this but errors.jsonl for each, in place of DEST itself
 
-  Frames after the last whole clip are left out. A video shorter than one clip gives one feature, its last
-  frame repeated. Stop it when you like: finished videos are never done twice.
-
-exit status: 0 all videos have features; 3 some failed, see errors.jsonl; 2 bad usage; 1 failed
+Frames after the last whole clip are left out. A video shorter than one clip gives one feature, its last frame
+repeated. Stop it when you like: finished videos are never done twice.
 """
+_CLOSING = "exit status: 0 all videos have features; 3 some failed, see errors.jsonl; 2 bad usage; 1 failed"
+#: Options whose explanation --help leaves to --help-all.
+_RARE = (
+    *("--split", "--clip-frames", "--size", "--short-side", "--crop", "--stride-seconds", "--layers"),
+    *("--keep-tokens", "--precision", "--dtype", "--workers", "--threads", "--overwrite", "--json"),
+)
 
 
-def extract_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Return the parser of the command."""
     formats = "\n".join(
         f"  {name:<13} {entry.readers}: {entry.files}" for name, entry in sorted(FORMATS.items())
     )
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pal-extract",
         description="Turn untrimmed videos into feature sequences with a frozen, pre-trained backbone.",
-        epilog=f"formats besides npy\n{formats}\n{_EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=_EXAMPLES,
+        details=f"formats besides npy:\n{formats}\n{_DETAILS}",
+        closing=_CLOSING,
+        words={
+            "import": Word("features of other code bases into the same form", import_features.build_parser)
+        },
+        top=True,
     )
     add = parser.add_argument
-    add("--version", action="version", version=f"pal-extract {__version__}")
     add(
         "--checkpoint",
         required=True,
@@ -131,13 +136,15 @@ def extract_parser() -> argparse.ArgumentParser:
         "--format",
         action="append",
         choices=["npy", *FORMATS],
+        metavar="NAME",
         default=[],
-        help="write this too, below DEST/<format>/; may be given several times",
+        help=f"write this too, below DEST/<format>/: {', '.join(sorted(FORMATS))}; repeatable",
     )
     add("--annotations", help="ActivityNet-style JSON whose subsets and segments the formats carry along")
     add("--overwrite", action="store_true", help="replace features made with other settings")
     add("--json", action="store_true", help="one JSON object on stdout, no progress")
     add("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.set_rare(*_RARE)
     return parser
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
-from pal_ds import __version__, storage
+from pal_ds import storage
+from pal_ds.command_line.parser import CommandParser, Example
 from pal_ds.config.base import ConfigError
 from pal_ds.distributed.launcher import meeting_point, read_place
 from pal_ds.distributed.peers import Peers, pick_device
@@ -27,33 +28,42 @@ from pal_ds.transfer.localize.progress import LocalizeProgress
 from pal_ds.transfer.localize.sampling import encoder_of, options_of
 
 _INTERRUPTED = 130
-_EXAMPLES = """
-examples
-  One video, results in ./localized; open localized/index.html:
-    pal-localize holiday.mp4 --model models/anet
-
-  A folder and a bucket, only what is rather sure, at most ten actions a video:
-    pal-localize videos/ s3://bucket/talks/ --model s3://bucket/models/anet --out found/ --threshold 0.4 --top 10
-
-  A page that can be mailed: the video is inside (up to 16 MiB):
-    pal-localize holiday.mp4 --model models/anet --embed
-
-  Many videos without pages, on every GPU of a machine:
-    deepspeed --module pal_ds.cli.localize s3://bucket/videos/ --model models/anet --out s3://bucket/found --no-page
-
-  A model is made from a trained head by: pal-transfer export RUN --encoder E --out MODEL
-
-what is written
+_EXAMPLES = (
+    Example(
+        "one video, results in ./localized; open localized/index.html",
+        "pal-localize holiday.mp4 --model models/anet",
+    ),
+    Example(
+        "a folder and a bucket, only what is rather sure, at most ten actions a video",
+        "pal-localize videos/ s3://bucket/talks/ --model s3://bucket/models/anet --out found/ "
+        "--threshold 0.4 --top 10",
+    ),
+    Example(
+        "a page that can be mailed: the video is inside (up to 16 MiB)",
+        "pal-localize holiday.mp4 --model models/anet --embed",
+    ),
+    Example(
+        "many videos without pages, on every GPU of a machine",
+        "deepspeed --module pal_ds.cli.localize s3://bucket/videos/ --model models/anet "
+        "--out s3://bucket/found --no-page",
+    ),
+)
+_DETAILS = """
+what is written:
   DIR/index.html          all videos
-  DIR/results.json        all actions in ActivityNet's form, as pal-eval reads it; DIR/actions.csv the same as a table
+  DIR/results.json        all actions in ActivityNet's form, as pal-eval reads it
+  DIR/actions.csv         the same as a table
   DIR/actions/<id>.html   a page: player, timeline, list; a click on an action seeks to it
   DIR/actions/<id>.vtt    subtitles: actions from the threshold on
-  DIR/actions/<id>.json, <id>.csv   all actions of a video
+  DIR/actions/<id>.json   all actions of a video; <id>.csv the same as a table
   DIR/errors.jsonl        a line for every video that failed (absent if there is none)
 
-  Pages work offline. They link to local videos; of others, and of those that browsers don't play, a copy is made
-  beside the page. JSON and CSV hold all actions, subtitles and pages begin at the model's own threshold; with
-  --threshold everything does. Stop it when you like: finished videos are never done twice.
+Pages work offline. They link to local videos; of others, and of those that browsers don't play, a copy is made
+beside the page. JSON and CSV hold all actions, subtitles and pages begin at the model's own threshold; with
+--threshold everything does. Stop it when you like: finished videos are never done twice.
+"""
+_CLOSING = """
+A model is made from a trained head by: pal-transfer export RUN --encoder E --out MODEL
 
 exit status: 0 all videos are localized; 3 some failed, see errors.jsonl; 2 bad usage or model; 1 failed
 """
@@ -61,7 +71,7 @@ exit status: 0 all videos are localized; 3 some failed, see errors.jsonl; 2 bad 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
         return _run(arguments)
     except (ConfigError, BackboneError, ModelError) as error:
@@ -162,16 +172,18 @@ def _say(error: object, status: int) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def build_parser() -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
         prog="pal-localize",
         description="Find the actions of videos with a trained model: JSON, subtitles, CSV, and pages to look at.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=_EXAMPLES,
+        details=_DETAILS,
+        closing=_CLOSING,
+        top=True,
     )
+    parser.usage = "%(prog)s --model MODEL [options] VIDEO..."
     add = parser.add_argument
-    add("--version", action="version", version=f"pal-localize {__version__}")
     add(
         "videos", nargs="+", metavar="VIDEO", help="video file, folder, URL, URL prefix or shard set; several"
     )
@@ -195,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="do all videos of DIR anew")
     add("--json", action="store_true", help="one JSON object on stdout, no progress")
     add("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.set_rare("--thumbnails", "--batch", "--workers", "--threads", "--overwrite", "--json")
     return parser
 
 

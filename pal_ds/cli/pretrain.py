@@ -8,37 +8,17 @@ Works under `deepspeed --module`, `torchrun -m`, `srun`, or as plain `pal-pretra
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pal_ds import __version__
+from pal_ds.cli.pretrain_arguments import build_parser, export_parser
 from pal_ds.formats.closed_pipe import listing
 
-EPILOG = """
-settings:
-  Any option of the config file can be given as section.key=value, for example
-    data.shards=s3://bucket/k400  run.dir=s3://bucket/runs/1  data.global_batch=256  precision=bf16
-
-how to start it:
-  pal-pretrain …                                       one process
-  deepspeed --module pal_ds.cli.pretrain …             all GPUs of this machine
-  torchrun --nproc-per-node=8 -m pal_ds.cli.pretrain …    the same by torch's launcher
-
-other words instead of a run:
-  pal-pretrain options                                 every option, its default, its meaning
-  pal-pretrain configs                                 the configs that ship with the package, and their files
-  pal-pretrain doctor [--shards URL] [--run-dir URL]   is this machine ready? says the fix where not (pal-doctor)
-  pal-pretrain export RUN --out backbone.safetensors   the bare backbone of a run or checkpoint
-  pal-pretrain export RUN --hub DIR | --opentad DIR    the same for model hubs, for OpenTAD
-
-exit status:
-  0 done    75 preempted: run the same command again    2 the settings or places are wrong    1 failed
-  (STATUS.json in run.dir says the same; a launcher may replace the status by its own)
-"""
+if TYPE_CHECKING:
+    from pal_ds.formats.backbone_file import BackboneSpec
 
 
 def main(words: list[str] | None = None) -> int:
@@ -59,42 +39,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _pretrain(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="pal-pretrain",
-        description=__doc__.split("\n\n")[0] if __doc__ else None,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"pal-pretrain {__version__}")
-    parser.add_argument(
-        "--config", required=True, metavar="FILE", help="YAML file, or a shipped config's name, e.g. demo"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop; nothing is written")
-    parser.add_argument("--json", action="store_true", help="with --dry-run: print one JSON object")
-    parser.add_argument("--restart", action="store_true", help="begin anew; run.dir must be empty")
-    parser.add_argument("--overwrite", action="store_true", help="with --restart: delete what is in run.dir")
-    parser.add_argument("--ranks", type=int, default=None, help="with --dry-run: plan for so many ranks")
-    parser.add_argument(
-        "--gpu", metavar="NAME", help="with --dry-run: estimate memory, time and price on it, e.g. h100"
-    )
-    parser.add_argument(
-        "--price", type=float, metavar="X", help="with --gpu: money per GPU and hour (default: 3)"
-    )
-    parser.add_argument(
-        "--cluster",
-        metavar="nodes=N,gpus=N,...",
-        help="with --dry-run: simulate the run on such machines and name the bottleneck; also cores, decode_rate, "
-        "train_rate (videos/s of a core, a GPU), first_byte_ms, connection_mbs, network_gbits",
-    )
-    parser.add_argument(
-        "--profile",
-        type=int,
-        nargs="?",
-        const=5,
-        metavar="STEPS",
-        help="write a Chrome trace of so many steps (5) of every rank to run.dir/profile",
-    )
-    parser.add_argument("settings", nargs="*", metavar="section.key=value", help="settings over the file's")
+    parser = build_parser()
     args = parser.parse_intermixed_args(words)
     for flag, needs in (
         ("json", "dry_run"),
@@ -145,27 +90,7 @@ def _pretrain(words: list[str]) -> int:
 
 
 def _export(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="pal-pretrain export",
-        description="Write the bare backbone of a run for other code: one file, a folder for model hubs, or a "
-        "backbone for OpenTAD. Several may be given at once.",
-    )
-    parser.add_argument(
-        "run", metavar="RUN", help="run, one checkpoint, or what was exported before; path or URL"
-    )
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        help="safetensors: plain keys, metadata to rebuild it, e.g. backbone.safetensors",
-    )
-    parser.add_argument(
-        "--hub", metavar="DIR", help="config.json, model.safetensors, and a model card filled from the run"
-    )
-    parser.add_argument(
-        "--opentad", metavar="DIR", help="a file to drop into OpenTAD, the encoder, and its part of a config"
-    )
-    parser.add_argument("--license", metavar="ID", help="SPDX id for the model card (default: unknown)")
-    parser.add_argument("--name", help="heading of --hub's model card (default: backbone and objective)")
+    parser = export_parser()
     args = parser.parse_args(words)
     if not (args.out or args.hub or args.opentad):
         parser.error("say what to write: --out FILE, --hub DIR or --opentad DIR")
@@ -183,10 +108,10 @@ def _export(words: list[str]) -> int:
     license_id = args.license or "unknown"
     try:
         if args.out:
-            sys.stdout.write(f"{args.out}: {export_backbone(args.run, args.out)}\n")
+            sys.stdout.write(f"{args.out}: {_described(export_backbone(args.run, args.out))}\n")
         if args.hub:
             spec = export_hub(args.run, args.hub, license_id=license_id, name=args.name)
-            sys.stdout.write(f"{args.hub}: {spec}\n")
+            sys.stdout.write(f"{args.hub}: {_described(spec)}\n")
         if args.opentad:
             sys.stdout.write(
                 f"{args.opentad}: {export_opentad(args.run, args.opentad, license_id=license_id)}\n"
@@ -195,6 +120,13 @@ def _export(words: list[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
+
+
+def _described(spec: BackboneSpec) -> str:
+    return (
+        f"{spec.backbone} at width {spec.width:g}, {spec.feature_dim} features for {spec.clip_frames} frames of "
+        f"{spec.size} px, from {spec.source}"
+    )
 
 
 def _options() -> int:

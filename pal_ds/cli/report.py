@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
 
-from pal_ds import __version__, storage
+from pal_ds import storage
+from pal_ds.command_line.parser import CommandParser, Example
 
-EPILOG = """
-examples:
-  pal-report s3://bucket/runs/pal-1 --out report.html    the run as it is now
-  pal-report runs/pal-1 --watch                          again every 30 s until it ends; leave the page open
-  pal-report runs/pal-1 --strips 4                       with four pairs of the latest step as the network sees them
+_EXAMPLES = (
+    Example("the run as it is now", "pal-report s3://bucket/runs/pal-1 --out report.html"),
+    Example("again every 30 s until it ends; leave the page open", "pal-report runs/pal-1 --watch"),
+    Example(
+        "with four pairs of the latest step as the network sees them", "pal-report runs/pal-1 --strips 4"
+    ),
+)
+_CLOSING = (
+    "exit status: 0 written; 2 no run there, or the place can't be read or written; 130 stopped by Ctrl-C"
+)
 
-exit status: 0 written    2 no run there, or the place can't be read or written    130 stopped by Ctrl-C
-"""
 
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; see the module's text."""
-    parser = argparse.ArgumentParser(
+def build_parser() -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
         prog="pal-report",
         description="Write one self-contained HTML page about a pre-training run, finished or not.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
+        closing=_CLOSING,
+        top=True,
     )
-    parser.add_argument("--version", action="version", version=f"pal-report {__version__}")
     parser.add_argument("run", metavar="RUN", help="run folder: path or URL")
     parser.add_argument(
         "--out",
@@ -50,6 +52,12 @@ def main(words: Sequence[str] | None = None) -> int:
         default=0,
         help="add film strips of N training pairs of the latest step, read from the run's shard set (default: 0)",
     )
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see the module's text."""
+    parser = build_parser()
     args = parser.parse_args(words)
     if args.watch is not None and args.watch < 1:
         parser.error(f"--watch {args.watch:g}: use at least 1 second")

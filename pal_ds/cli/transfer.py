@@ -6,15 +6,14 @@ words ``section.key=value`` are laid over it. Run the same command again to go o
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pal_ds import __version__
 from pal_ds.cli import export_localizer
+from pal_ds.command_line.parser import CommandParser, Example, Word
 
 TASKS = {
     "tad": "temporal action detection: G-TAD or BMN with classes; mAP",
@@ -23,25 +22,59 @@ TASKS = {
     "e2e": "LoFi: encoder and G-TAD or BMN trained together on low-resolution video; AUC, or mAP with class scores",
     "tac": "trimmed action classification: the backbone fine-tuned on a labelled shard set; top-1, top-5",
 }
-EPILOG = """\
-examples:
-  pal-transfer --task tad --config tad_activitynet_gtad \\
-      data.features=s3://bucket/features/anet data.annotations=activity_net.v1-3.min.json run.dir=runs/tad
-  pal-transfer --task vg --config vg_charades_lgi \\
-      data.features=features/charades data.annotations=charades_sta_train.txt \\
-      data.evaluate_annotations=charades_sta_test.txt run.dir=runs/vg
-  pal-transfer --task tac --config tac_ucf101 \\
-      model.backbone=backbone.safetensors data.shards=s3://bucket/ucf101 run.dir=runs/tac
-  pal-transfer --task e2e --config e2e_activitynet_gtad \\
-      encoder.backbone=RUN data.videos=s3://bucket/anet data.annotations=activity_net.v1-3.min.json run.dir=runs/lofi
-  pal-transfer --options          every option, its default and meaning
-  pal-transfer export --help      a trained head with its encoder as one folder, for pal-localize
-
+_EXAMPLES = (
+    Example(
+        "detection on ActivityNet",
+        "pal-transfer --task tad --config tad_activitynet_gtad data.features=s3://bucket/features/anet "
+        "data.annotations=activity_net.v1-3.min.json run.dir=runs/tad",
+    ),
+    Example(
+        "grounding on Charades-STA",
+        "pal-transfer --task vg --config vg_charades_lgi data.features=features/charades run.dir=runs/vg "
+        "data.annotations=charades_sta_train.txt data.evaluate_annotations=charades_sta_test.txt",
+    ),
+    Example(
+        "classification of trimmed clips, the backbone fine-tuned",
+        "pal-transfer --task tac --config tac_ucf101 model.backbone=backbone.safetensors "
+        "data.shards=s3://bucket/ucf101 run.dir=runs/tac",
+    ),
+    Example(
+        "encoder and head trained together on low-resolution video",
+        "pal-transfer --task e2e --config e2e_activitynet_gtad encoder.backbone=RUN run.dir=runs/lofi "
+        "data.videos=s3://bucket/anet data.annotations=activity_net.v1-3.min.json",
+    ),
+)
+_CLOSING = """
 The run folder gets config.yaml, metrics.jsonl, checkpoints/epoch-<n>/, predictions.json (official form),
 result.json and, for tad, report.html.
 
-Exit status: 0 done; 75 stopped by a signal, run it again; 2 bad config or malformed file; 1 failed.
+exit status: 0 done; 75 stopped by a signal, run it again; 2 bad config or malformed file; 1 failed
 """
+
+
+def build_parser() -> CommandParser:
+    """Return the parser of the command."""
+    tasks = "\n".join(f"  {name:<5} {text}" for name, text in TASKS.items())
+    parser = CommandParser(
+        prog="pal-transfer",
+        description=f"Train and score a localization head on frozen features. Tasks:\n\n{tasks}",
+        examples=_EXAMPLES,
+        closing=_CLOSING,
+        words={
+            "export": Word("a trained head and its encoder for pal-localize", export_localizer.build_parser)
+        },
+        top=True,
+    )
+    parser.usage = "%(prog)s --task TASK --config FILE [section.key=value ...]"
+    parser.add_argument("--task", choices=TASKS, metavar="TASK", help=f"one of {', '.join(TASKS)}")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file, or a shipped config's name, e.g. tad_demo_gtad"
+    )
+    parser.add_argument(
+        "--options", action="store_true", help="list every option, its default and its meaning, and leave"
+    )
+    parser.add_argument("override", nargs="*", metavar="section.key=value", help="laid over the config")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,21 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["export"]:
         return export_localizer.main(words[1:])
-    parser = argparse.ArgumentParser(
-        prog="pal-transfer",
-        description="Train and score a localization head on frozen features.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"pal-transfer {__version__}")
-    parser.add_argument(
-        "--task", choices=TASKS, help="; ".join(f"{name}: {text}" for name, text in TASKS.items())
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", help="YAML file, or a shipped config's name, e.g. tad_demo_gtad"
-    )
-    parser.add_argument("--options", action="store_true", help="list every option and leave")
-    parser.add_argument("override", nargs="*", metavar="section.key=value", help="laid over the config")
+    parser = build_parser()
     options = parser.parse_intermixed_args(words)
     if options.options:
         return _list_options()

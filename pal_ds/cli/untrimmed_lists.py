@@ -8,18 +8,27 @@ import sys
 from collections import Counter
 from typing import Any
 
+from pal_ds.command_line.parser import Example
+
 COMMANDS = ("spans", "gvf")
-_SPANS = """\
-example, ActivityNet at 15 frames a second:
-  pal-eval spans --ground-truth activity_net.v1-3.min.json --out spans.csv --name 'v_{id}.mp4'
-  pal-shard build spans.csv SHARDS --video-root VIDEOS --with-labels --split-column --fps 15
-"""
-_GVF = """\
-example:
-  pal-extract --checkpoint RUN --videos VIDEOS --out FEATURES
-  pal-eval gvf --features FEATURES --spans spans.csv --out gvf.safetensors
-  deepspeed launch/pretrain.py --config configs/pretrain/tsp_r2plus1d34_anet.yaml objective.gvf=gvf.safetensors ...
-"""
+_SPANS = (
+    Example(
+        "ActivityNet at 15 frames a second",
+        "pal-eval spans --ground-truth activity_net.v1-3.min.json --out spans.csv --name 'v_{id}.mp4'",
+    ),
+    Example(
+        "then pack them",
+        "pal-shard build spans.csv SHARDS --video-root VIDEOS --with-labels --split-column --fps 15",
+    ),
+)
+_GVF = (
+    Example("features first", "pal-extract --checkpoint RUN --videos VIDEOS --out FEATURES"),
+    Example("pool them", "pal-eval gvf --features FEATURES --spans spans.csv --out gvf.safetensors"),
+    Example(
+        "then train on them",
+        "pal-pretrain --config tsp_r2plus1d34_anet objective.gvf=gvf.safetensors data.shards=SHARDS run.dir=runs/tsp",
+    ),
+)
 
 
 def add_commands(tasks: Any) -> None:
@@ -27,8 +36,8 @@ def add_commands(tasks: Any) -> None:
     spans = tasks.add_parser(
         "spans",
         help="list the actions of untrimmed videos, and what lies between them, for pal-shard build",
-        epilog=_SPANS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="List the actions of untrimmed videos, and what lies between them, for pal-shard build.",
+        examples=_SPANS,
     )
     spans.add_argument("--ground-truth", required=True, metavar="GT", help="annotations (JSON): path or URL")
     spans.add_argument("--out", required=True, metavar="CSV", help="list to write: path or URL")
@@ -55,8 +64,8 @@ def add_commands(tasks: Any) -> None:
     gvf = tasks.add_parser(
         "gvf",
         help="pool features of untrimmed videos into global video features, for objective.gvf of tsp",
-        epilog=_GVF,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Pool features of untrimmed videos into global video features, for objective.gvf of tsp.",
+        examples=_GVF,
     )
     gvf.add_argument(
         "--features", required=True, metavar="DIR", help="folder that pal-extract wrote: path or URL"

@@ -219,6 +219,10 @@ class LogConfig:
     wandb: str = option(
         "", "Weights & Biases project for the same rows (needs pip install wandb); empty is off"
     )
+    mlflow: str = option(
+        "",
+        "MLflow experiment for the same rows (needs mlflow-skinny and MLFLOW_TRACKING_URI); empty is off",
+    )
     prometheus: str = option(
         "",
         "local file NAME.prom, or folder for pal_<run>.prom, in which the latest row is kept as Prometheus text, "

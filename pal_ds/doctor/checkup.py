@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -12,9 +11,15 @@ from collections.abc import Sequence
 
 import yaml
 
-from pal_ds import __version__
+from pal_ds.command_line.parser import CommandParser, Example
 from pal_ds.doctor.finding import FAIL, WARN, Check, Finding, fail
 
+_EXAMPLES = (
+    Example("this machine", "pal-doctor"),
+    Example(
+        "the places of a run, too", "pal-doctor --shards s3://bucket/k400 --run-dir s3://bucket/runs/pal-1"
+    ),
+)
 EXIT_HEALTHY = 0
 EXIT_SICK = 1
 
@@ -37,6 +42,25 @@ def examine(checks: Sequence[tuple[str, Check]]) -> list[Finding]:
     return findings
 
 
+def build_parser() -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
+        prog="pal-doctor",
+        description="Check versions, decoding, GPU, limits and storage; say the fix for what is wrong.",
+        examples=_EXAMPLES,
+        closing="Run it where the ranks run, with their variables.\n\nexit status: 0 nothing failed; 1 something did",
+        top=True,
+    )
+    parser.add_argument(
+        "--shards",
+        metavar="URL|LIST",
+        help="shard set that the run will read, or the list of sets in data.shards: '[{url: ..., weight: 2}, ...]'",
+    )
+    parser.add_argument("--run-dir", metavar="URL", help="run folder: a small object is written and deleted")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
 def doctor(words: list[str]) -> int:
     """Run the command line ``pal-doctor [--shards URL] [--run-dir URL] [--json]``.
 
@@ -46,20 +70,7 @@ def doctor(words: list[str]) -> int:
     Returns:
         0 where nothing failed (warnings allowed), else 1.
     """
-    parser = argparse.ArgumentParser(
-        prog="pal-doctor",
-        description="Check versions, decoding, GPU, limits and storage; say the fix for what is wrong.",
-        epilog="Exit status: 0 nothing failed, 1 something did. Run it where the ranks run, with their variables.",
-    )
-    parser.add_argument("--version", action="version", version=f"pal-doctor {__version__}")
-    parser.add_argument(
-        "--shards",
-        metavar="URL|LIST",
-        help="shard set that the run will read, or the list of sets in data.shards: '[{url: ..., weight: 2}, ...]'",
-    )
-    parser.add_argument("--run-dir", metavar="URL", help="run folder: a small object is written and deleted")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args(words)
+    args = build_parser().parse_args(words)
     # Libraries that greet on stdout must not stand in front of the report.
     with contextlib.redirect_stdout(sys.stderr):
         findings = examine(_checks(args.shards, args.run_dir))

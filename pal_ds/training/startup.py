@@ -22,6 +22,7 @@ from pal_ds.formats.clip_selection import forget_conditions
 from pal_ds.formats.shardset import Manifest
 from pal_ds.models import WeightsError
 from pal_ds.planning.run_plan import RunPlan, check_fit, plan_run
+from pal_ds.training.logging.mlflow_log import check_mlflow
 from pal_ds.training.logging.run_log import STATUS
 from pal_ds.training.logging.webhook import webhook_url
 from pal_ds.training.run_identity import IdentityError
@@ -132,6 +133,7 @@ def prepare_folder(config: Config, *, restart: bool, overwrite: bool) -> None:
     url = config.run.dir
     if config.log.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError("log.wandb", config.log.wandb, "needs a package: pip install wandb")
+    check_mlflow(config.log.mlflow)
     webhook_url(config.log.webhook)
     if config.log.webhook and not config.log.webhook.startswith("env:"):
         log.warning(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pal_ds.viz.style import ACCENT, ACTION, BACKGROUND, GOOD, SECOND, new_figure, to_bytes
 
 #: More logged steps than this are averaged in equal bins before drawing, so that a long run stays a small file.
-MOST_POINTS = 1500
+MOST_POINTS = 400
 _INK = {"light": "#33414e", "dark": "#c6d0da"}
 _BRIGHT = {ACCENT: "#6db3dd", ACTION: "#ee7d8b", GOOD: "#7cc58a", SECOND: "#f0bd6b", BACKGROUND: "#93a1ae"}
 
@@ -117,7 +117,7 @@ def draw_lines(
 ) -> bytes:
     """Draw lines over steps as SVG in the colours of ``theme`` (``light`` or ``dark``)."""
     ink = _INK[theme]
-    figure = new_figure(6.4, 3.0)
+    figure = new_figure(5.4, 3.1)
     axes = figure.add_subplot()
     for line in lines:
         colour = _BRIGHT[line.colour] if theme == "dark" else line.colour

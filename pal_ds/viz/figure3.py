@@ -181,7 +181,7 @@ def _picture(figure: SimilarityFigure, video: str) -> Picture:
     from pal_ds.viz.similarity_plot import draw
 
     return Picture(
-        data=draw(figure, title=video),
+        data=draw(figure, title=video, kind="webp"),
         alt=f"similarity matrices of video {video} against rearranged versions of itself, a row for each encoder",
         see="Each square compares the moments of a video (down) with those of a rearranged version (across). "
         "The dashed line is where equal moments meet, the frame is the action.",

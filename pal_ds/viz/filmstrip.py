@@ -56,7 +56,7 @@ def film_strips(
     Args:
         pairs: query and key of each sample.
         frames_per_clip: frames shown of every clip, evenly spaced, first and last included.
-        kind: ``png`` or ``svg``.
+        kind: ``png``, ``svg`` or ``webp``.
         title: above everything.
 
     Returns:

@@ -19,7 +19,7 @@ from pal_ds.viz.style import data_uri
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture with what one sees and what would be good or bad; ``data`` is PNG or SVG.
+    """A picture with what one sees and what would be good or bad; ``data`` is PNG, SVG or WebP.
 
     ``alt`` says in a sentence what it shows, for readers who can't see it.
     """

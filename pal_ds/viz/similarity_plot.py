@@ -17,7 +17,7 @@ def draw(figure: SimilarityFigure, *, title: str = "", kind: str = "png") -> byt
     Args:
         figure: from :func:`pal_ds.viz.similarity.similarity_figure`.
         title: above everything.
-        kind: ``png`` or ``svg``.
+        kind: ``png``, ``svg`` or ``webp``.
     """
     columns, rows = len(figure.versions), len(figure.comparisons)
     canvas = new_figure(5.4 * columns + 1.6, 4.7 * rows + 1.2)

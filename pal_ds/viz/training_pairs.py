@@ -57,7 +57,7 @@ def training_pairs(config: Config, *, step: int = 0, count: int = 4) -> Picture 
         for video in range(min(count, len(group)))
     ]
     return Picture(
-        data=film_strips(pairs, title="Synthetic training pairs, as the network sees them"),
+        data=film_strips(pairs, title="Synthetic training pairs, as the network sees them", kind="webp"),
         alt=f"{len(pairs)} pairs of film strips of step {step + 1}, the pasted action marked in each",
         see=f"Step {step + 1}. Each pair holds one action, cut from a real video and pasted into two other videos, "
         "at another place, length and speed; colours and crops differ on purpose. The frame marks the pasted region.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from pal_ds.command_line.parser import CommandParser
+
 from ..shared_arguments import (
     LENGTHS,
     add_length_arguments,
@@ -23,10 +25,6 @@ DESCRIPTION = """\
 Makes a shard set of tars that other tools wrote (video2dataset, webdataset's ShardWriter, tar itself): every clip is
 probed and decoded once, and DEST gets a manifest and an index for each tar. The tars stay where and as they are;
 training reads them there. Run it again after any interruption.
-
-  pal-shard adopt s3://old/kinetics/ s3://bucket/set --val-fraction 0.02
-  pal-shard adopt 's3://old/{00000..00099}.tar' s3://bucket/set --label-member json:label
-  pal-shard adopt tars/ set/ --video-member '{key}/video.mp4'
 """
 
 
@@ -34,10 +32,9 @@ training reads them there. Run it again after any interruption.
 _DEFAULTS = {"seed": 0, **LENGTHS}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare what ``adopt`` understands."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = DESCRIPTION
+    parser.usage = "%(prog)s [options] SOURCE… DEST"
     parser.add_argument(
         "places",
         nargs="+",
@@ -70,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="remove the shard set that lies at DEST first (not the tars)"
     )
     add_output_arguments(parser)
+    parser.set_rare(
+        "--seed", "--max-seconds", "--min-frames", "--timeout", "--scratch", "--overwrite", "--quiet"
+    )
 
 
 def _inherit(arguments: argparse.Namespace) -> None:

@@ -20,17 +20,11 @@ set was built, unless told otherwise. Run it again after any interruption.
 REMOVE = """\
 Takes clips down. Their shards are written anew without them, under new names, and a new generation is published; in
 older generations the clips are marked as removed, so that runs on them replace them. removals.jsonl gets a line each.
-
-  pal-shard remove s3://bucket/set --keys takedown.txt --now       at once, no tar is moved; then, when there is time:
-  pal-shard compact s3://bucket/set                                the bytes go too
-  pal-shard remove s3://bucket/set --keys takedown.txt --purge     both in one
 """
 
 
 def add_remove_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``remove`` understands."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = REMOVE
     parser.add_argument(
         "--keys",
         required=True,

@@ -15,6 +15,7 @@ TOPS = ("pal_ds", "shards", "launch", "corpora", "benchmarks")
 ARROWS: dict[str, set[str]] = {
     "pal_ds": set(),
     "pal_ds.config": set(),
+    "pal_ds.command_line": {"pal_ds"},
     "pal_ds.pages": set(),
     "pal_ds.storage": set(),
     "pal_ds.formats": {"pal_ds.config", "pal_ds.storage"},
@@ -24,7 +25,8 @@ ARROWS: dict[str, set[str]] = {
     "pal_ds.models": {"pal_ds.config", "pal_ds.distributed"},
     "pal_ds.planning": {"pal_ds.config", "pal_ds.data", "pal_ds.formats", "pal_ds.models", "pal_ds.storage"},
     "pal_ds.doctor": {
-        *("pal_ds", "pal_ds.data", "pal_ds.formats", "pal_ds.models", "pal_ds.planning", "pal_ds.storage"),
+        *("pal_ds.command_line", "pal_ds.data", "pal_ds.formats", "pal_ds.models"),
+        *("pal_ds.planning", "pal_ds.storage"),
     },
     "pal_ds.training": {
         *("pal_ds", "pal_ds.config", "pal_ds.data", "pal_ds.distributed", "pal_ds.formats"),
@@ -45,10 +47,13 @@ ARROWS: dict[str, set[str]] = {
         *("pal_ds.pages", "pal_ds.storage", "pal_ds.transfer"),
     },
     "pal_ds.cli": {
-        *("pal_ds", "pal_ds.config", "pal_ds.distributed", "pal_ds.doctor", "pal_ds.formats"),
+        *("pal_ds", "pal_ds.command_line", "pal_ds.config", "pal_ds.distributed", "pal_ds.doctor"),
+        "pal_ds.formats",
         *("pal_ds.planning", "pal_ds.storage", "pal_ds.training", "pal_ds.transfer", "pal_ds.viz"),
     },
-    "shards": {"pal_ds", "pal_ds.ffmpeg", "pal_ds.formats", "pal_ds.pages", "pal_ds.storage"},
+    "shards": {
+        *("pal_ds.command_line", "pal_ds.ffmpeg", "pal_ds.formats", "pal_ds.pages", "pal_ds.storage"),
+    },
     "corpora": {"pal_ds.pages", "pal_ds.storage"},
     "launch": {
         *("corpora", "pal_ds.cli", "pal_ds.formats"),

@@ -21,6 +21,7 @@ from typing import Any
 from pal_ds import storage
 from pal_ds.config import LogConfig
 from pal_ds.storage import RetryPolicy
+from pal_ds.training.logging.mlflow_log import MlflowLog
 from pal_ds.training.logging.prometheus import PrometheusFile
 from pal_ds.training.logging.wandb_log import WandbLog
 from pal_ds.training.logging.webhook import Webhook
@@ -78,6 +79,7 @@ class RunLog:
         self._wandb: WandbLog | None = None
         if config.wandb:
             self._wandb = WandbLog(config.wandb, run_url, self._folder, settings or {})
+        self._mlflow = MlflowLog(config.mlflow, run_url, settings or {}) if config.mlflow else None
         self._prometheus = PrometheusFile(config.prometheus, run_url) if config.prometheus else None
         self._webhook = Webhook(config.webhook, run_url) if config.webhook else None
         self._stop = threading.Event()
@@ -93,6 +95,8 @@ class RunLog:
             self._scalars(row)
         if self._wandb is not None:
             self._wandb.row(row)
+        if self._mlflow is not None:
+            self._mlflow.row(row)
         if self._prometheus is not None:
             self._prometheus.row(row)
 
@@ -109,6 +113,8 @@ class RunLog:
             self._write_status({"state": state, "step": step, **details})
         if self._prometheus is not None:
             self._prometheus.state(state, step)
+        if self._mlflow is not None:
+            self._mlflow.state(state)
         if self._webhook is not None:
             self._webhook.state(state, step, error=str(details.get("error", "")))
 
@@ -154,6 +160,8 @@ class RunLog:
         self._writer = None
         if self._wandb is not None:
             self._wandb.close()
+        if self._mlflow is not None:
+            self._mlflow.close()
         self.upload()
         if not self._local:
             shutil.rmtree(self._folder, ignore_errors=True)
