@@ -84,10 +84,18 @@ def corpus_stage(profile: Profile, *, development: bool) -> Stage:
 
 def shards_stage(corpus: Stage, *, spans: bool) -> Stage:
     """Pack the trimmed clips as they are, or the labelled spans of the untrimmed videos."""
-    build = ("{python}", "-m", "shards.cli", "build")
-    packed = ("--split-column", "--with-labels", "--shard-bytes", "16MB", "--workers", "{cores}", "--json")
+    build: tuple[str, ...] = ("{python}", "-m", "shards.cli", "build")
+    packed: tuple[str, ...] = (
+        "--split-column",
+        "--with-labels",
+        "--shard-bytes",
+        "16MB",
+        "--workers",
+        "{cores}",
+        "--json",
+    )
     if not spans:
-        words = (
+        words: tuple[str, ...] = (
             *build,
             "{0}/trimmed/all.csv",
             "{out}",

@@ -60,9 +60,9 @@ def segment_figures(train: Segments, val: Segments, videos: int, classes: int) -
     unit_nc = unit(val.values_nc - train.values_nc.mean(axis=0))
     similarity_nn = np.where(val.video_n[:, None] == val.video_n, -np.inf, unit_nc @ unit_nc.T)
     first_n = val.label_n[similarity_nn.argmax(axis=1)] == val.label_n
-    count_v = np.bincount(val.video_n, minlength=videos)
+    count_v = np.bincount(val.video_n, minlength=videos).astype(float)
     return {
-        name: Share(np.bincount(val.video_n, weights=hits, minlength=videos), count_v)
+        name: Share(np.bincount(val.video_n, weights=hits, minlength=videos).astype(float), count_v)
         for name, hits in (("segment_knn", hit_n), ("segment_r1", first_n))
     }
 

@@ -66,8 +66,10 @@ class Backdrop:
         v = np.where(on_wall, y, z)
         slant = np.abs(np.where(sideways, rays[0], np.where(on_wall, rays[2], rays[1])))
         scale = self._scale_k.take(kind)
-        texel = _column(np.float32(SIDE) / view.pixels_f[part])
-        footprint = reach / np.maximum(np.sqrt(slant), np.float32(0.1)) * texel * scale
+        texel = _column(SIDE / view.pixels_f[part])
+        footprint = np.asarray(
+            reach / np.maximum(np.sqrt(slant), np.float32(0.1)) * texel * scale, np.float32
+        )
         fade = np.float32(1.0) - np.float32(0.25) * np.minimum(reach / (half * 2), np.float32(1.0))
         fade *= self._shade_k.take(kind)
         self._look_up(u * scale, v * scale, footprint, kind, fade, into)

@@ -118,7 +118,8 @@ def capsules(view: View, scene: Scene, solids: Capsules, frames: slice) -> tuple
             dx, dy = (b[:, number, i] - a[:, number, i] for i in (0, 1))
             length = np.maximum(np.hypot(dx, dy), 1e-3)
             side_x, side_y = ((part / length).astype(np.float32).take(frame) for part in (-dy, dx))
-            odd = _odd(material, hits.along[front], (ox * side_x + oy * side_y) / radius)
+            across = np.asarray((ox * side_x + oy * side_y) / radius, dtype=np.float32)
+            odd = _odd(material, hits.along[front], across)
         for channel in range(3):
             first, second = (np.float32(each[channel]) for each in (material.first, material.second))
             colour = shade * first if odd is None else shade * np.where(odd, second, first)
