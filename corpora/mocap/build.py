@@ -23,7 +23,7 @@ from corpora.mocap.motion.actions import ACTIONS
 from corpora.mocap.motion.motions import motion_folder
 from corpora.mocap.video import Labels, make
 
-FORMAT = "pal-mocap/1"
+FORMAT = "pal-mocap/2"
 Progress = Callable[[int, int], None]
 
 
@@ -101,6 +101,7 @@ def _recipe(size: str, seed: int) -> dict[str, object]:
         "seed": seed,
         "pybullet": importlib.metadata.version("pybullet"),
         "numpy": np.__version__,
+        "torchcodec": importlib.metadata.version("torchcodec"),
         "ffmpeg": said.split(" Copyright")[0].removeprefix("ffmpeg version "),
     }
 

@@ -37,6 +37,12 @@ SIZES = {
     "tiny": Size(train=2, val=1, long_train=6, long_val=4, longest=45.0, fps=8, short_side=64),
     "demo": Size(train=1, val=1, long_train=48, long_val=24, longest=36.0, fps=8, short_side=64),
     "small": Size(train=29, val=7, long_train=100, long_val=50, longest=100.0, fps=12, short_side=112),
+    "probe": Size(train=2, val=1, long_train=8, long_val=6, longest=32.0, fps=8, short_side=40),
+    "development": Size(train=56, val=8, long_train=100, long_val=60, longest=60.0, fps=12, short_side=64),
+    "evidence": Size(train=280, val=28, long_train=420, long_val=200, longest=60.0, fps=12, short_side=64),
+    "evidence-large": Size(
+        train=280, val=28, long_train=420, long_val=200, longest=60.0, fps=12, short_side=128
+    ),
     "full": Size(train=390, val=60, long_train=1400, long_val=500, longest=110.0, fps=25, short_side=256),
 }
 

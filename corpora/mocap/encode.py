@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torchcodec.encoders import Encoder
 
-from corpora.mocap.rendering.raster import Picture
+from corpora.mocap.rendering.backdrop import Picture
 
 
 class EncodeError(RuntimeError):
-    """ffmpeg failed or isn't installed."""
+    """FFmpeg's libraries could not write a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,73 +53,82 @@ class Developer:
     def __init__(self, film: Film, width: int, height: int, rng: np.random.Generator) -> None:
         self._film, self._rng = film, rng
         y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
-        self._gain = ((1 - np.float32(film.vignette) * (x * x + y * y) / 2) * np.float32(film.gain))[
-            ..., None
-        ]
-        self._grain = rng.standard_normal((2 * height, 2 * width, 1), dtype=np.float32) * np.float32(
-            film.grain
-        )
+        self._gain = (1 - np.float32(film.vignette) * (x * x + y * y) / 2) * np.float32(film.gain)
+        grain = rng.standard_normal((2 * height, 2 * width), dtype=np.float32)
+        self._grain = grain * np.float32(film.grain)
 
     def __call__(self, light: Picture) -> NDArray[np.uint8]:
-        """Develop one frame: float32 [H, W, 3] of light to uint8."""
+        """Develop a strip: float32 [3, F, H, W] of light to uint8 [F, 3, H, W]."""
         film = self._film
-        picture = light * (self._gain * np.float32(1.0 + film.flicker * self._rng.standard_normal()))
-        grey = picture.mean(axis=-1, keepdims=True)
-        picture = grey + (picture - grey) * np.float32(film.saturation)
-        picture = (picture - np.float32(110)) * np.float32(film.contrast) + np.float32(110)
-        if film.grain:
-            top, left = (int(self._rng.integers(side)) for side in light.shape[:2])
-            picture += self._grain[top : top + light.shape[0], left : left + light.shape[1]]
-        return np.asarray(np.clip(picture + 0.5, 0, 255), dtype=np.uint8)
+        flicker, places = self._drawn(light.shape[1:])
+        picture = light * (self._gain * flicker[:, None, None])
+        grey = picture.mean(axis=0) * np.float32(1 - film.saturation)
+        picture *= np.float32(film.saturation)
+        picture += grey
+        picture *= np.float32(film.contrast)
+        picture += np.float32(110 * (1 - film.contrast) + 0.5)
+        for number, (top, left) in enumerate(places):
+            height, width = light.shape[2:]
+            picture[:, number] += self._grain[top : top + height, left : left + width]
+        np.clip(picture, 0, 255, out=picture)
+        return np.ascontiguousarray(picture.astype(np.uint8).swapaxes(0, 1))
+
+    def _drawn(self, shape: tuple[int, ...]) -> tuple[Picture, list[tuple[int, int]]]:
+        """Draw each frame's flicker and, with grain, where it lies; frame by frame, so that strips don't matter."""
+        flicker, places = [], []
+        for _ in range(shape[0]):
+            flicker.append(1.0 + self._film.flicker * self._rng.standard_normal())
+            if self._film.grain:
+                places.append((int(self._rng.integers(shape[1])), int(self._rng.integers(shape[2]))))
+        return np.array(flicker, dtype=np.float32), places
 
 
 def encode(
-    frames: Iterable[NDArray[np.uint8]], path: Path, *, width: int, height: int, fps: int, film: Film
+    strips: Iterable[NDArray[np.uint8]], path: Path, *, width: int, height: int, fps: int, film: Film
 ) -> None:
-    """Encode frames [H, W, 3] into ``path``.
+    """Encode strips of frames, uint8 [F, 3, H, W], into ``path``.
 
-    One thread and bit-exact flags: equal frames and an equal ffmpeg build give equal bytes. The file appears
-    under its name only when it is complete.
+    In this process: for a short, small video a start of ffmpeg costs more than all its frames. One thread: equal
+    frames and an equal build of FFmpeg give equal bytes. The file appears under its name only when it is complete.
 
     Raises:
-        EncodeError: ffmpeg is missing, or says so.
+        EncodeError: FFmpeg can't write it, and says why.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-    command += ["-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0", "-an", "-map_metadata", "-1"]
-    command += ["-c:v", "libx264", "-preset", "veryfast", "-threads", "1", "-crf", str(film.crf)]
-    command += [
-        "-g",
-        str(film.keyframes),
-        "-pix_fmt",
-        "yuv420p",
-        "-fflags",
-        "+bitexact",
-        "-flags:v",
-        "+bitexact",
-    ]
-    command += ["-movflags", "+faststart", "-f", "mp4", str(part)]
+    encoder = Encoder()
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    except FileNotFoundError as error:
-        raise EncodeError("ffmpeg is not installed") from error
-    assert process.stdin is not None
-    assert process.stderr is not None
-    try:
-        for frame in frames:
-            process.stdin.write(frame.tobytes())
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # ffmpeg's own message, below, says why it stopped reading
+        stream = _asked(
+            path,
+            encoder.add_video,
+            height=height,
+            width=width,
+            frame_rate=float(fps),
+            codec="libx264",
+            pixel_format="yuv420p",
+            crf=film.crf,
+            preset="veryfast",
+            # With its macroblock tree x264 gives other bytes now and then for the same small frames.
+            extra_options={
+                "g": film.keyframes,
+                "tune": "fastdecode",
+                "threads": 1,
+                "x264-params": "mbtree=0",
+            },
+        )
+        with part.open("wb") as file, _asked(path, encoder.open_file_like, file, format="mp4"):
+            for strip in strips:
+                # Torch's memory is aligned; how FFmpeg rounds colours depends on where the pixels lie.
+                _asked(path, stream.add_frames, torch.from_numpy(strip).clone())
     except BaseException:
-        process.kill()
-        process.wait()
         part.unlink(missing_ok=True)
         raise
-    message = process.stderr.read().decode(errors="replace").strip()
-    process.stderr.close()
-    if process.wait() != 0:
-        part.unlink(missing_ok=True)
-        raise EncodeError(f"{path.name}: ffmpeg: {message}")
     part.replace(path)
+
+
+def _asked(path: Path, call: Callable[..., Any], *values: Any, **settings: Any) -> Any:
+    """Call the encoder; what it can't do is an error of this video, apart from errors of who draws it."""
+    try:
+        return call(*values, **settings)
+    except RuntimeError as error:
+        raise EncodeError(f"{path.name}: {str(error).strip().splitlines()[0]}") from error

@@ -75,7 +75,7 @@ def _activitynet(part: Made, names: list[str]) -> dict[str, object]:
         {"nodeId": number, "nodeName": name, "parentId": 0, "parentName": "Root"}
         for number, name in enumerate(names, 1)
     ]
-    return {"version": "pal-mocap/1", "taxonomy": taxonomy, "database": database}
+    return {"version": "pal-mocap/2", "taxonomy": taxonomy, "database": database}
 
 
 def _thumos(part: Made, names: list[str]) -> dict[str, object]:
@@ -96,7 +96,7 @@ def _thumos(part: Made, names: list[str]) -> dict[str, object]:
                 for one in labels.instances
             ],
         }
-    return {"version": "pal-mocap/1", "database": database}
+    return {"version": "pal-mocap/2", "database": database}
 
 
 def _thumos_text(part: Made, names: list[str]) -> dict[str, str]:

@@ -22,8 +22,10 @@ from corpora.mocap.motion.timeline import (
     with_joint_noise,
 )
 from corpora.mocap.rendering import raster, scene
+from corpora.mocap.rendering.backdrop import Backdrop
 from corpora.mocap.rendering.body import Capsules, Look, dressed
 from corpora.mocap.rendering.camera import CameraStyle, film
+from corpora.mocap.rendering.view import View
 from corpora.mocap.rng import generator
 
 SECOND_ACTOR = 0.2
@@ -58,13 +60,18 @@ def make(video: Video, seed: int, root: Path) -> Labels:
     Raises:
         EncodeError: ffmpeg failed.
     """
-    act = compose(video, seed)
-    count = int(act.seconds * video.fps)
     path = root / video.path
+    act = compose(video, seed)
     if not path.exists():
         look = Film.draw(generator(seed, video.id, "film"))
-        frames = draw(video, seed, act, count, look)
-        encode(frames, path, width=video.width, height=video.height, fps=video.fps, film=look)
+        strips = draw(video, seed, act, int(act.seconds * video.fps), look)
+        encode(strips, path, width=video.width, height=video.height, fps=video.fps, film=look)
+    return labels_of(video, act)
+
+
+def labels_of(video: Video, act: Act) -> Labels:
+    """Return what is known of a video in which ``act`` happens, without making it."""
+    count = int(act.seconds * video.fps)
     end = count / video.fps
     inside = (
         Instance(label=one.label, start=one.start, end=min(one.end, end), repetitions=one.repetitions)
@@ -74,9 +81,9 @@ def make(video: Video, seed: int, root: Path) -> Labels:
 
 
 def draw(video: Video, seed: int, act: Act, count: int, look: Film) -> Iterator[NDArray[np.uint8]]:
-    """Render the first ``count`` frames of an act: uint8 [H, W, 3] each."""
+    """Render the first ``count`` frames of an act, strip by strip: uint8 [F, 3, H, W] each."""
     times = np.arange(count) / video.fps
-    actor = _actor(video, seed, act.track, count)
+    actor = actor_track(video, seed, act.track, count)
     style = CameraStyle.draw(generator(seed, video.id, "camera"))
     place = scene.Scene.draw(generator(seed, video.id, "scene"))
     shake = generator(seed, video.id, "shake")
@@ -89,12 +96,14 @@ def draw(video: Video, seed: int, act: Act, count: int, look: Film) -> Iterator[
     ]
     solids = scene.merged(parts)
     develop = Developer(look, video.width, video.height, generator(seed, video.id, "grain"))
-    for number in range(count):
-        view = raster.View(path, number, video.width, video.height)
-        yield develop(raster.frame(view, place, solids, number))
+    backdrop = Backdrop(place)
+    for first in range(0, count, raster.STRIP):
+        frames = slice(first, min(first + raster.STRIP, count))
+        view = View(path, frames, video.width, video.height)
+        yield develop(raster.strip(view, backdrop, place, solids, frames))
 
 
-def _actor(video: Video, seed: int, track: Track, count: int) -> Track:
+def actor_track(video: Video, seed: int, track: Track, count: int) -> Track:
     """The performance at the video's rate, mirrored at times, with this actor's own way of moving."""
     rng = generator(seed, video.id, "noise")
     track = at_frame_rate(track, video.fps, count)

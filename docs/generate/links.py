@@ -1,6 +1,6 @@
 """Links that are right in the repository, made right in the site.
 
-Pages link to files by their place in the repository (``../benchmarks/fidelity/README.md``), so that they work
+Pages link to files by their place in the repository (``../benchmarks/evidence/README.md``), so that they work
 wherever the repository is looked at. In the site such a page lies elsewhere, and a file that is no page is published
 as it is.
 """

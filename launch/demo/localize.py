@@ -125,7 +125,7 @@ def describe_probe(found: Mapping[str, Any]) -> tuple[Section, list[str]]:
         f"rendered, annotated videos and ranks the moments of {found['videos']} others; each video's mean feature is "
         "taken away, so that only changes within a video count. 50 is a guess. Trained less untrained: "
         f"{gain:+.1f} points, 95 % interval over videos {low:+.1f} to {high:+.1f}: {verdict}. With so few videos "
-        "only large differences show; what pre-training does for localization takes more (benchmarks/fidelity)."
+        "only large differences show; what pre-training does for localization takes more (benchmarks/evidence)."
     )
     table = Table(header=("features", "AUC within a video", "95 % interval", "AUC pooled"), rows=tuple(rows))
     return Section(title="Action against background", text=text, table=table), lines

@@ -38,6 +38,7 @@ from pal_ds.training.logging.step_log import StepLog, StepRecord
 from pal_ds.training.lr_schedule import Schedule
 from pal_ds.training.profiler import StepProfiler
 from pal_ds.training.step_result import StepResult, Verdict
+from pal_ds.training.thumbnail_probe import ThumbnailProbe
 from pal_ds.training.validation import validate
 from pal_ds.training.validation_times import ValidationTimes
 
@@ -302,6 +303,8 @@ class Trainer:
             most_negatives=self._config.queue.size,
             recordings_apart=not self._config.objective.same_recording_negatives,
             probe=LabelProbe(self._ranks) if self._validation_times.probes(self.step) else None,
+            # Validation draws are fixed: looks alone find the same partners at every step.
+            thumbnails=ThumbnailProbe(self._ranks) if self.step == 0 else None,
         )
         # The untrained network is a control, not a result to be beaten.
         cut = self.step > 0 and self._parts.schedule.observe(result.loss)

@@ -12,6 +12,7 @@ from pal_ds.distributed.ranks import Ranks
 from pal_ds.models import ViewBatch
 from pal_ds.training.engine import TrainEngine
 from pal_ds.training.label_probe import LabelProbe
+from pal_ds.training.thumbnail_probe import ThumbnailProbe
 from pal_ds.training.validation_loss import SplitContrast
 
 
@@ -42,6 +43,7 @@ def validate(
     most_negatives: int,
     recordings_apart: bool = False,
     probe: LabelProbe | None = None,
+    thumbnails: ThumbnailProbe | None = None,
 ) -> Validation:
     """Evaluate every batch of this rank, contrast over the whole split, and reduce sums and counts once.
 
@@ -57,6 +59,7 @@ def validate(
         most_negatives: only the first so many clips of the split, in global order, serve as negatives.
         recordings_apart: clips cut from one recording are no negatives of one another.
         probe: shown every batch too; its figures join the metrics.
+        thumbnails: likewise.
 
     Raises:
         RuntimeError: no rank had a batch.
@@ -78,6 +81,8 @@ def validate(
         contrast.add(output, batch)
         if probe is not None:
             probe.add(output, batch.labels_b)
+        if thumbnails is not None:
+            thumbnails.add(batch)
         progress()
     sums |= _contrast_sums(contrast, sums)
     names = _names_everywhere(sums, ranks)
@@ -90,6 +95,7 @@ def validate(
         {name: value / total[0] for name, value in zip(names, total[1:], strict=True)}, int(total[0])
     )
     found = probe.result() if probe is not None else {}
+    found |= thumbnails.result() if thumbnails is not None else {}
     return Validation(loss=means.pop("loss"), metrics=means | found, samples=int(total[0]))
 
 

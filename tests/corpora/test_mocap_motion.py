@@ -15,9 +15,10 @@ from corpora.mocap.motion.choreography import LONGEST, MOST_INSTANCES, SHORTEST,
 from corpora.mocap.motion.motions import MOTIONS, RATE, load
 from corpora.mocap.motion.timeline import Instance, Style
 from corpora.mocap.queries import sentences
-from corpora.mocap.rendering import raster
+from corpora.mocap.rendering.backdrop import Backdrop
 from corpora.mocap.rendering.camera import CameraPath, CameraStyle, film
 from corpora.mocap.rendering.scene import Scene
+from corpora.mocap.rendering.view import View
 from corpora.mocap.rng import generator, video_id
 
 LABELS = [action.label for action in actions.ACTIONS]
@@ -159,10 +160,10 @@ def test_a_level_camera_sees_floor_below_and_wall_above_the_horizon():
     axes = np.broadcast_to(np.eye(3), (1, 3, 3))
     path = CameraPath(positions=np.array([[0.0, 1.5, 0.0]]), axes=axes, focal=np.array([1.0]))
     with np.errstate(all="raise"):
-        picture = raster.backdrop(raster.View(path, 0, 33, 33), place)
+        picture = Backdrop(place)(View(path, slice(0, 1), 33, 33))[:, 0]
     assert np.isfinite(picture).all()
-    assert picture[:17].std() > 0
-    assert picture[17:].std() > 0
+    assert picture[:, :17].std() > 0
+    assert picture[:, 17:].std() > 0
 
 
 @given(st.integers(0, 2**31))
@@ -173,7 +174,7 @@ def test_cameras_stay_in_the_room_and_keep_the_actor_in_view(seed):
     path = film(far, 12, CameraStyle.draw(generator(seed, "camera")), 9.5, generator(seed, "shake"))
     assert np.abs(path.positions[:, [0, 2]]).max() <= 9.5
     assert np.allclose(path.axes @ path.axes.transpose(0, 2, 1), np.eye(3), atol=1e-9)
-    seen = np.array([raster.View(path, number, 112, 112).project(far[number]) for number in range(120)])
+    seen = View(path, slice(0, 120), 112, 112).project(far[:, None])[:, 0]
     assert (seen[:, 2] > 0).all()
     inside = (np.abs(seen[:, :2] - 56) < 56).all(axis=1)
     assert inside.mean() > 0.6, "a slow operator may lose a runner for a moment"

@@ -78,7 +78,7 @@ def test_the_figure_is_small():
 
 def test_results_quote_what_the_benchmarks_say():
     results = README[README.index("<!-- results: begin -->") : README.index("<!-- results: end -->")]
-    pages = [(ROOT / f"benchmarks/{name}/README.md").read_text() for name in ("learning", "fidelity")]
+    pages = [(ROOT / f"benchmarks/{name}/README.md").read_text() for name in ("learning", "evidence")]
     numbers = re.findall(r"(?:[+-]?\d+\.\d+ ± \d+\.\d+|\[[+-]\d+\.\d+, [+-]\d+\.\d+\]|\d+\.\d+)", results)
     assert len(numbers) > 40
     for number in numbers:

@@ -40,10 +40,10 @@ def test_imports_go_down_the_levels_of_the_design():
 
 def test_links_become_those_of_the_site():
     published: list[str] = []
-    text = "[a](../benchmarks/fidelity/README.md#figures) [b](design.md) [c](../LICENSE)\n```\n[d](nowhere.md)\n```"
+    text = "[a](../benchmarks/evidence/README.md#figures) [b](design.md) [c](../LICENSE)\n```\n[d](nowhere.md)\n```"
     found = rewrite(text, "docs/transfer.md", published.append)
     assert found == (
-        "[a](benchmarks/fidelity.md#figures) [b](design.md) [c](files/LICENSE)\n```\n[d](nowhere.md)\n```\n"
+        "[a](benchmarks/evidence.md#figures) [b](design.md) [c](files/LICENSE)\n```\n[d](nowhere.md)\n```\n"
     )
     assert published == ["LICENSE"]
     assert rewrite("![o](docs/design.md)", "README.md", published.append) == "![o](design.md)\n"

@@ -1,216 +1,177 @@
-"""Draws capsules and the box around them into one picture: plain NumPy, a few milliseconds a frame.
+"""Draws capsules and the box around them, a strip of frames at a time: plain NumPy, a millisecond a frame.
 
 A capsule is drawn as what it projects to, a segment swept by a disc whose radius changes linearly. Depth and
-normal come from the disc's sphere, so limbs intersect, occlude and shade as solids do.
+normal come from the disc's sphere, so limbs intersect, occlude and shade as solids do. A capsule is drawn in all
+frames of a strip at once: at 64 pixels it covers so few that NumPy's calls would cost more than their work.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corpora.mocap.motion.skeleton import Floats
+from corpora.mocap.rendering.backdrop import Backdrop, Picture
 from corpora.mocap.rendering.body import Capsules, Material
-from corpora.mocap.rendering.camera import CameraPath
 from corpora.mocap.rendering.scene import Scene
-from corpora.mocap.rendering.textures import LEVELS, SIDE, Texture
+from corpora.mocap.rendering.view import NEAR, View
 
-Picture = NDArray[np.float32]
-_NEAR = 0.3
-
-
-class View:
-    """The pinhole camera of one frame, for a picture of ``width`` x ``height`` pixels."""
-
-    def __init__(self, path: CameraPath, number: int, width: int, height: int) -> None:
-        self._of = path, number
-        self.position = path.positions[number]
-        self.axes = path.axes[number]
-        self.pixels = float(path.focal[number]) * height
-        self.width, self.height = width, height
-
-    def finer(self) -> View:
-        """The same view at twice the resolution."""
-        return View(*self._of, 2 * self.width, 2 * self.height)
-
-    def project(self, points: Floats) -> Floats:
-        """World points [..., 3] to (column, row, depth) [..., 3]; depth is clamped to stay in front."""
-        local = (points - self.position) @ self.axes.T
-        depth = np.maximum(local[..., 2], _NEAR)
-        column = self.width / 2 + self.pixels * local[..., 0] / depth
-        row = self.height / 2 - self.pixels * local[..., 1] / depth
-        return np.stack([column, row, local[..., 2]], axis=-1)
+STRIP = 24
+"""Frames of a strip."""
 
 
-def _sampled(texture: Texture, u: Picture, v: Picture, texels_per_pixel: Picture) -> Picture:
-    """Look a texture up, bilinearly, at the mip level that matches each pixel's footprint."""
-    level = np.clip(np.log2(np.maximum(texels_per_pixel, 1.0)).astype(np.int32), 0, LEVELS - 1)
-    side = np.right_shift(SIDE, level)
-    x, y = u * side - 0.5, v * side - 0.5
-    column, row = np.floor(x), np.floor(y)
-    fx, fy = (x - column)[:, None], (y - row)[:, None]
-    left, top = column.astype(np.int32) & (side - 1), row.astype(np.int32) & (side - 1)
-    right, bottom = (left + 1) & (side - 1), (top + 1) & (side - 1)
-    start = texture.starts[level]
-    top, bottom = start + top * side, start + bottom * side
-    texels = texture.texels
-    upper, lower = texels.take(top + left, axis=0), texels.take(bottom + left, axis=0)
-    upper += (texels.take(top + right, axis=0) - upper) * fx
-    lower += (texels.take(bottom + right, axis=0) - lower) * fx
-    upper += (lower - upper) * fy
-    return np.asarray(upper)
+@dataclass(frozen=True, kw_only=True)
+class _Hits:
+    """The pixels of a strip that one capsule covers, one entry each.
+
+    Attributes:
+        pixel: index into [F, H, W]. frame: index into the strip.
+        along: place along the segment, 0 to 1. ox, oy: offsets from it, pixels. square: their squared length.
+        radius: there, in pixels.
+    """
+
+    pixel: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    along: Picture
+    ox: Picture
+    oy: Picture
+    square: Picture
+    radius: Picture
 
 
-def backdrop(view: View, scene: Scene) -> Picture:
-    """Draw floor, walls and ceiling: float32 [H, W, 3]."""
-    x = (np.arange(view.width, dtype=np.float32) + 0.5 - view.width / 2) / np.float32(view.pixels)
-    y = (view.height / 2 - 0.5 - np.arange(view.height, dtype=np.float32)) / np.float32(view.pixels)
-    axes = view.axes.astype(np.float32)
-    rays = [(x[None, :] * axes[0, i] + (y[:, None] * axes[1, i] + axes[2, i])).ravel() for i in range(3)]
-    rays[1][rays[1] == 0] = 1e-9  # a ray along the horizon meets a wall, not the floor behind the camera
-    position = view.position.astype(np.float32)
-    with np.errstate(divide="ignore"):
-        to_x = (np.copysign(np.float32(scene.half), rays[0]) - position[0]) / rays[0]
-        to_z = (np.copysign(np.float32(scene.half), rays[2]) - position[2]) / rays[2]
-        to_y = (np.where(rays[1] > 0, np.float32(scene.height), np.float32(0)) - position[1]) / rays[1]
-    to_wall = np.minimum(to_x, to_z)
-    on_wall = to_wall < to_y
-    distance = np.where(on_wall, to_wall, to_y)
-    hit = [position[i] + distance * rays[i] for i in range(3)]
-    picture = np.empty((rays[0].size, 3), dtype=np.float32)
-    light = scene.light
-    for texture, chosen, shade in (
-        (scene.floor, ~on_wall & (rays[1] <= 0), scene.ambient + (1 - scene.ambient) * light[1]),
-        (scene.ceiling, ~on_wall & (rays[1] > 0), 1.0),
-        (scene.walls, on_wall, 0.9),
-    ):
-        where = np.flatnonzero(chosen)
-        if not where.size:
-            continue
-        reach, scale = distance[where], np.float32(1 / texture.metres)
-        if texture is scene.walls and on_wall[where[0]]:
-            flat = to_x[where] < to_z[where]
-            u, v = np.where(flat, hit[2][where], hit[0][where] + 7.3), hit[1][where]
-            slant = np.where(flat, np.abs(rays[0][where]), np.abs(rays[2][where]))
-        else:
-            u, v, slant = hit[0][where], hit[2][where], np.abs(rays[1][where])
-        footprint = reach / np.maximum(np.sqrt(slant), 0.1) * np.float32(SIDE / view.pixels) * scale
-        fade = np.float32(shade) * (1.0 - 0.25 * np.minimum(reach / np.float32(scene.half * 2), 1.0))
-        picture[where] = _sampled(texture, u * scale, v * scale, footprint) * fade[:, None]
-    return (picture * scene.tint.astype(np.float32)).reshape(view.height, view.width, 3)
-
-
-def _box(view: View, a: Floats, b: Floats, ra: float, rb: float) -> tuple[slice, slice] | None:
-    left, right = min(a[0] - ra, b[0] - rb), max(a[0] + ra, b[0] + rb)
-    top, bottom = min(a[1] - ra, b[1] - rb), max(a[1] + ra, b[1] + rb)
-    x0, x1 = max(0, int(left)), min(view.width, int(right) + 2)
-    y0, y1 = max(0, int(top)), min(view.height, int(bottom) + 2)
-    return None if x0 >= x1 or y0 >= y1 else (slice(y0, y1), slice(x0, x1))
-
-
-def _swept(
-    box: tuple[slice, slice], a: Floats, b: Floats, ra: float, rb: float
-) -> tuple[Picture, Picture, Picture, Picture, Picture]:
-    """Per pixel of a box: place along the segment, offsets from it, squared distance, and radius there."""
-    columns = np.arange(box[1].start, box[1].stop, dtype=np.float32) + np.float32(0.5)
-    rows = (np.arange(box[0].start, box[0].stop, dtype=np.float32) + np.float32(0.5))[:, None]
-    dx, dy = np.float32(b[0] - a[0]), np.float32(b[1] - a[1])
-    px, py = columns - np.float32(a[0]), rows - np.float32(a[1])
-    along = (px * dx + py * dy) * np.float32(1.0 / (float(dx) ** 2 + float(dy) ** 2 + 1e-6))
-    np.clip(along, 0, 1, out=along)
+def _swept(view: View, a_f3: Floats, b_f3: Floats, ra_f: Floats, rb_f: Floats) -> _Hits | None:
+    """Find what a disc of radius ``ra_f`` to ``rb_f`` covers on its way from ``a_f3`` to ``b_f3`` in each frame."""
+    left = np.maximum(0, np.minimum(a_f3[:, 0] - ra_f, b_f3[:, 0] - rb_f).astype(int))
+    right = np.minimum(view.width, np.maximum(a_f3[:, 0] + ra_f, b_f3[:, 0] + rb_f).astype(int) + 2)
+    top = np.maximum(0, np.minimum(a_f3[:, 1] - ra_f, b_f3[:, 1] - rb_f).astype(int))
+    bottom = np.minimum(view.height, np.maximum(a_f3[:, 1] + ra_f, b_f3[:, 1] + rb_f).astype(int) + 2)
+    near = np.minimum(a_f3[:, 2], b_f3[:, 2]) < NEAR
+    seen = np.flatnonzero((left < right) & (top < bottom) & ~near)
+    if not seen.size:
+        return None
+    wide, high = (right - left)[seen].max(), (bottom - top)[seen].max()
+    a, b = (points[seen].astype(np.float32)[..., None, None] for points in (a_f3, b_f3))
+    columns = left[seen][:, None, None] + np.arange(wide)
+    rows = top[seen][:, None, None] + np.arange(high)[:, None]
+    dx, dy = b[:, 0] - a[:, 0], b[:, 1] - a[:, 1]
+    px, py = (columns + np.float32(0.5)).astype(np.float32) - a[:, 0], rows + np.float32(0.5) - a[:, 1]
+    py = py.astype(np.float32)
+    along = np.clip((px * dx + py * dy) * (1 / (dx * dx + dy * dy + np.float32(1e-6))), 0, 1)
     ox, oy = px - along * dx, py - along * dy
-    return along, ox, oy, ox * ox + oy * oy, np.float32(ra) + along * np.float32(rb - ra)
+    square = ox * ox + oy * oy
+    ra, rb = (radii[seen].astype(np.float32)[:, None, None] for radii in (ra_f, rb_f))
+    radius = ra + along * (rb - ra)
+    inside = square < radius * radius
+    inside &= (columns < right[seen][:, None, None]) & (rows < bottom[seen][:, None, None])
+    hit = np.flatnonzero(inside)
+    number, rest = np.divmod(hit, wide * high)
+    row, column = np.divmod(rest, wide)
+    frame = seen[number]
+    pixel = (frame * view.height + top[frame] + row) * view.width + left[frame] + column
+    values = (part.ravel()[hit] for part in (along, ox, oy, square, radius))
+    along, ox, oy, square, radius = values
+    return _Hits(pixel=pixel, frame=frame, along=along, ox=ox, oy=oy, square=square, radius=radius)
 
 
-def _coloured(material: Material, along: Picture, across: Picture) -> Picture:
-    first = np.asarray(material.first, dtype=np.float32)
-    second = np.asarray(material.second, dtype=np.float32)
-    if not material.pattern:
-        return first
+def _odd(material: Material, along: Picture, across: Picture) -> NDArray[np.bool_]:
+    """Say where a material shows its second colour."""
     rings = (along * np.float32(material.repeats * 2)).astype(np.int32)
     stripes = ((across + 1) * np.float32(material.repeats)).astype(np.int32)
-    odd = (rings, stripes, rings + stripes)[material.pattern - 1] & 1
-    return np.where(odd[..., None] == 1, second, first)
+    return np.asarray((rings, stripes, rings + stripes)[material.pattern - 1] & 1, dtype=np.bool_)
 
 
-def _cross(ox: Picture, oy: Picture, radius: Picture, a: Floats, b: Floats) -> Picture:
-    length = max(float(np.hypot(b[0] - a[0], b[1] - a[1])), 1e-3)
-    return np.asarray(
-        (ox * np.float32((a[1] - b[1]) / length) + oy * np.float32((b[0] - a[0]) / length)) / radius
-    )
-
-
-def capsules(
-    view: View, scene: Scene, starts: Floats, ends: Floats, radii: Floats, materials: tuple[Material, ...]
-) -> tuple[Picture, NDArray[np.bool_]]:
-    """Draw capsules [N] over nothing.
+def capsules(view: View, scene: Scene, solids: Capsules, frames: slice) -> tuple[Picture, Picture]:
+    """Draw capsules over nothing.
 
     Returns:
-        colours float32 [H, W, 3] and where they are, bool [H, W].
+        colours float32 [3, F, H, W], 0 where nothing is, and depth in metres float32 [F, H, W], infinite there.
     """
-    colours = np.zeros((view.height, view.width, 3), dtype=np.float32)
-    depth = np.full((view.height, view.width), np.inf, dtype=np.float32)
-    a, b = view.project(starts), view.project(ends)
-    light = (view.axes @ scene.light).astype(np.float32)
+    shape = (len(view), view.height, view.width)
+    colours = np.zeros((3, len(view) * view.height * view.width), dtype=np.float32)
+    depth = np.full(colours.shape[1], np.inf, dtype=np.float32)
+    a, b = view.project(solids.starts[frames]), view.project(solids.ends[frames])
+    light_f3 = (view.axes_f33 @ scene.light).astype(np.float32)
     tint = scene.tint.astype(np.float32)
-    for number, material in enumerate(materials):
-        za, zb = float(a[number, 2]), float(b[number, 2])
-        if min(za, zb) < _NEAR:
+    ambient = np.float32(scene.ambient)
+    for number, material in enumerate(solids.materials):
+        za, zb = a[:, number, 2], b[:, number, 2]
+        ra, rb = solids.radii[number]
+        scale_a, scale_b = view.pixels_f / np.maximum(za, NEAR), view.pixels_f / np.maximum(zb, NEAR)
+        hits = _swept(view, a[:, number], b[:, number], ra * scale_a, rb * scale_b)
+        if hits is None:
             continue
-        ra, rb = float(radii[number, 0]), float(radii[number, 1])
-        pa, pb = ra * view.pixels / za, rb * view.pixels / zb
-        box = _box(view, a[number], b[number], pa, pb)
-        if box is None:
-            continue
-        along, ox, oy, square, radius = _swept(box, a[number], b[number], pa, pb)
-        out = np.sqrt(np.maximum(1.0 - square / (radius * radius), 0.0))
-        z = np.float32(za) + along * np.float32(zb - za) - out * np.float32(max(ra, rb))
-        front = (square < radius * radius) & (z < depth[box])
+        out = np.sqrt(1.0 - hits.square / (hits.radius * hits.radius))
+        near, far = (ends.astype(np.float32).take(hits.frame) for ends in (za, zb - za))
+        z = near + hits.along * far - out * np.float32(max(ra, rb))
+        front = np.flatnonzero(z < depth.take(hits.pixel))
+        pixel, frame, radius = hits.pixel[front], hits.frame[front], hits.radius[front]
+        ox, oy, out = hits.ox[front], hits.oy[front], out[front]
+        depth[pixel] = z[front]
+        light = light_f3[frame].T
         lit = (ox * light[0] - oy * light[1]) / radius - out * light[2]
-        shade = np.float32(scene.ambient) + np.float32(1.0 - scene.ambient) * np.maximum(lit, 0)
-        shade *= 0.75 + 0.25 * out
-        colour = _coloured(material, along, _cross(ox, oy, radius, a[number], b[number])) * tint
-        np.copyto(colours[box], shade[..., None] * colour, where=front[..., None])
-        np.copyto(depth[box], z, where=front)
-    return colours, np.isfinite(depth)
+        shade = ambient + (1 - ambient) * np.maximum(lit, 0)
+        shade *= np.float32(0.75) + np.float32(0.25) * out
+        odd = None
+        if material.pattern:
+            dx, dy = (b[:, number, i] - a[:, number, i] for i in (0, 1))
+            length = np.maximum(np.hypot(dx, dy), 1e-3)
+            side_x, side_y = ((part / length).astype(np.float32).take(frame) for part in (-dy, dx))
+            across = np.asarray((ox * side_x + oy * side_y) / radius, dtype=np.float32)
+            odd = _odd(material, hits.along[front], across)
+        for channel in range(3):
+            first, second = (np.float32(each[channel]) for each in (material.first, material.second))
+            colour = shade * first if odd is None else shade * np.where(odd, second, first)
+            colours[channel][pixel] = colour * tint[channel]
+    return colours.reshape(3, *shape), depth.reshape(shape)
 
 
-def shadows(view: View, scene: Scene, starts: Floats, ends: Floats, radii: Floats) -> Picture:
-    """Darkness of the floor under capsules [N], with soft edges: gain float32 [H, W]."""
-    slope = scene.light / scene.light[1]
-    a3, b3 = starts - slope * starts[:, 1:2], ends - slope * ends[:, 1:2]
-    a, b = view.project(a3), view.project(b3)
-    cover = np.zeros((view.height, view.width), dtype=np.float32)
-    for number in range(len(starts)):
-        za, zb = float(a[number, 2]), float(b[number, 2])
-        if min(za, zb) < _NEAR:
-            continue
-        # The floor is seen at a slant, so a shadow's disc is flattened; its mean radius is near enough.
-        pa, pb = (
-            float(r) * view.pixels / z * 0.8 + 0.5 for r, z in zip(radii[number], (za, zb), strict=True)
-        )
-        box = _box(view, a[number], b[number], pa, pb)
-        if box is None:
-            continue
-        _, _, _, square, radius = _swept(box, a[number], b[number], pa, pb)
-        np.maximum(cover[box], np.clip(1.5 * (1.0 - np.sqrt(square) / radius), 0, 1), out=cover[box])
-    return np.asarray(1.0 - np.float32(scene.shadow) * cover, dtype=np.float32)
-
-
-def frame(view: View, scene: Scene, solids: Capsules, number: int) -> Picture:
-    """Draw one whole picture, figures at twice the resolution and averaged: float32 [H, W, 3]."""
-    picture = backdrop(view, scene)
-    starts, ends = solids.starts[number], solids.ends[number]
+def shadows(view: View, scene: Scene, solids: Capsules, frames: slice) -> Picture:
+    """Darkness of the floor under capsules, with soft edges: gain float32 [F, H, W]."""
     shaded = list(solids.shadowed)
-    picture *= shadows(view, scene, starts[shaded], ends[shaded], solids.radii[shaded])[..., None]
-    colours, covered = capsules(view.finer(), scene, starts, ends, solids.radii, solids.materials)
-    share, summed = _halved(covered.astype(np.float32)), _halved(colours)
-    picture *= (1.0 - share)[..., None]
-    picture += summed
+    slope = scene.light / scene.light[1]
+    starts, ends = solids.starts[frames][:, shaded], solids.ends[frames][:, shaded]
+    a, b = (view.project(points - slope * points[..., 1:2]) for points in (starts, ends))
+    cover = np.zeros(len(view) * view.height * view.width, dtype=np.float32)
+    for number, radii in enumerate(solids.radii[shaded]):
+        # The floor is seen at a slant, so a shadow's disc is flattened; its mean radius is near enough.
+        ra, rb = (
+            float(radius) * view.pixels_f / np.maximum(points[:, number, 2], NEAR) * 0.8 + 0.5
+            for radius, points in zip(radii, (a, b), strict=True)
+        )
+        hits = _swept(view, a[:, number], b[:, number], ra, rb)
+        if hits is None:
+            continue
+        dark = np.minimum(np.float32(1.5) * (1 - np.sqrt(hits.square) / hits.radius), 1)
+        cover[hits.pixel] = np.maximum(cover.take(hits.pixel), dark)
+    gain = 1 - np.float32(scene.shadow) * cover
+    return np.asarray(gain, dtype=np.float32).reshape(len(view), view.height, view.width)
+
+
+def strip(view: View, backdrop: Backdrop, scene: Scene, solids: Capsules, frames: slice) -> Picture:
+    """Draw whole pictures, figures at twice the resolution and averaged.
+
+    Args:
+        view: the camera of the frames.
+        backdrop: of the scene.
+        scene: the place and its light.
+        solids: everything in it, for all frames of the video.
+        frames: which of them.
+
+    Returns:
+        Light, float32 [3, F, H, W], 0 to 255 and beyond.
+    """
+    picture = backdrop(view)
+    gain = shadows(view, scene, solids, frames)
+    colours, depth = capsules(view.finer(), scene, solids, frames)
+    gain *= 1.0 - _halved(np.isfinite(depth).astype(np.float32))
+    picture *= gain
+    picture += _halved(colours)
     return picture
 
 
 def _halved(fine: Picture) -> Picture:
-    """Average 2 x 2 pixels."""
-    rows = fine[0::2] + fine[1::2]
-    return np.asarray((rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25))
+    """Average 2 x 2 pixels of the last two axes."""
+    rows = fine[..., 0::2, :] + fine[..., 1::2, :]
+    return np.asarray((rows[..., 0::2] + rows[..., 1::2]) * np.float32(0.25))

@@ -64,8 +64,14 @@ def frame_differences(clips_bcthw: Tensor) -> Tensor:
 
     What a scene looks like cancels out, what moves in it stays (RGB difference: Wang et al., TSN, ECCV 2016).
     """
-    moved_bcthw = clips_bcthw[:, :, 1:] - clips_bcthw[:, :, :-1]
-    return torch.cat((moved_bcthw[:, :, :1], moved_bcthw), dim=2)
+    if clips_bcthw.requires_grad:
+        moved_bcthw = clips_bcthw[:, :, 1:] - clips_bcthw[:, :, :-1]
+        return torch.cat((moved_bcthw[:, :, :1], moved_bcthw), dim=2)
+    # Written in place: on a CPU the copy of a concatenation costs as much as the differences.
+    found_bcthw = torch.empty_like(clips_bcthw)
+    torch.sub(clips_bcthw[:, :, 1:], clips_bcthw[:, :, :-1], out=found_bcthw[:, :, 1:])
+    found_bcthw[:, :, 0] = found_bcthw[:, :, 1]
+    return found_bcthw
 
 
 def scaled(channels: int, width: float) -> int:

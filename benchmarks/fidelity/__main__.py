@@ -1,8 +1,0 @@
-"""`python -m benchmarks.fidelity`: see :mod:`benchmarks.fidelity.cli`."""
-
-import sys
-
-from benchmarks.fidelity.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main())
