@@ -95,10 +95,12 @@ def side(arguments: argparse.Namespace, limit: int) -> dict[str, Any]:
     """Read whole epochs with a cache of so many bytes, and tell what it held at the end."""
     try:
         rows = epochs(arguments, cache_dir=str(arguments.cache), cache_bytes=limit)
-        held = sum(path.stat().st_size for path in arguments.cache.rglob("*") if path.is_file())
+        files = [path for path in arguments.cache.rglob("*") if path.is_file()]
+        database = sum(path.stat().st_size for path in files if path.name.startswith("cache.sqlite"))
+        held = sum(path.stat().st_size for path in files) - database
     finally:
         shutil.rmtree(arguments.cache, ignore_errors=True)
-    return {"limit_bytes": limit, "held_bytes": held, "epochs": rows}
+    return {"limit_bytes": limit, "held_bytes": held, "database_bytes": database, "epochs": rows}
 
 
 def main() -> None:
