@@ -54,4 +54,4 @@ def _mark_paths(parser: argparse.ArgumentParser, files: Mapping[str, str]) -> No
         elif action.nargs != 0 and not action.choices:
             last = str(action.metavar or "").split(" ")[-1]
             if last in _PATH_METAVARS or _PATH_OPTIONS & set(action.option_strings):
-                action.complete = files  # type: ignore[attr-defined]
+                action.complete = files  # type: ignore[attr-defined]  # where shtab looks for it

@@ -85,8 +85,8 @@ def fork(words: list[str], point: int, noted: Path) -> int:
     try:
         points = KillPoints(point, noted)
         os.fsync = points.around(os.fsync, "fsync")
-        Path.replace = points.around(Path.replace, "replace")  # type: ignore[method-assign]
-        Path.unlink = points.around(Path.unlink, "unlink")  # type: ignore[method-assign]
+        Path.replace = points.around(Path.replace, "replace")  # type: ignore[method-assign]  # a point to be killed at
+        Path.unlink = points.around(Path.unlink, "unlink")  # type: ignore[method-assign]  # a point to be killed at
         os.remove = points.around(os.remove, "remove")
         shutil.rmtree = points.around(shutil.rmtree, "rmtree")
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ LIMIT_SECONDS = 20.0
 #: MLflow's names of a run's states; a run that is stopped goes on in its next start.
 _STATES = {"done": "FINISHED", "failed": "FAILED", "preempted": "KILLED"}
 _MOST_PARAMETERS, _LONGEST = 100, 500
+_USER_INFO = re.compile(r"//[^/\s]*@")
 
 
 def check_mlflow(experiment: str) -> None:
@@ -54,7 +56,7 @@ class MlflowLog:
     Args:
         experiment: its experiment; made where there is none.
         run_url: the run folder; its name is the run's name.
-        config: the resolved config; the run's parameters, as ``section.key``.
+        config: the resolved config, without credentials; the run's parameters, as ``section.key``.
     """
 
     def __init__(self, experiment: str, run_url: str, config: Mapping[str, Any]) -> None:
@@ -102,7 +104,8 @@ class MlflowLog:
             except Exception as error:  # whatever a server can do wrong, the run goes on
                 if row is None:
                     return
-                self._lose(" ".join(str(error).split())[:300])
+                # A client's message may quote the server's address with the password in it.
+                self._lose(_USER_INFO.sub("//", " ".join(str(error).split()))[:300])
 
     def _lose(self, why: str) -> None:
         self._lost += 1
@@ -152,4 +155,4 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", storage.redact(value) if isinstance(value, str) else value
+            yield f"{prefix}{name}", value

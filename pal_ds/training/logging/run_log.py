@@ -41,7 +41,7 @@ class RunLog:
     Args:
         config: intervals, TensorBoard, Weights & Biases, Prometheus, webhook.
         step: the step a run starts or resumes at: rows past it are dropped, so that each step appears once.
-        settings: the whole config, shown on the run's page at Weights & Biases.
+        settings: the whole config, shown at Weights & Biases and MLflow without credentials of URLs.
 
     Attributes:
         untrained: the validation row of step 0 that an earlier start wrote; None where there is none.
@@ -76,10 +76,11 @@ class RunLog:
             # step makes TensorBoard forget what a resumed run does again.
             folder = str(self._folder / "tensorboard")
             self._writer = SummaryWriter(folder, purge_step=step + 1 if step else None)
+        shown = _redacted(settings or {})
         self._wandb: WandbLog | None = None
         if config.wandb:
-            self._wandb = WandbLog(config.wandb, run_url, self._folder, settings or {})
-        self._mlflow = MlflowLog(config.mlflow, run_url, settings or {}) if config.mlflow else None
+            self._wandb = WandbLog(config.wandb, run_url, self._folder, shown)
+        self._mlflow = MlflowLog(config.mlflow, run_url, shown) if config.mlflow else None
         self._prometheus = PrometheusFile(config.prometheus, run_url) if config.prometheus else None
         self._webhook = Webhook(config.webhook, run_url) if config.webhook else None
         self._stop = threading.Event()
@@ -235,3 +236,12 @@ class RunLog:
             return False
         self._uploaded[name] = seen
         return True
+
+
+def _redacted(tree: Any) -> Any:
+    """Return a tree whose texts have no credentials of URLs: what may be shown to others."""
+    if isinstance(tree, Mapping):
+        return {name: _redacted(each) for name, each in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_redacted(each) for each in tree]
+    return storage.redact(tree) if isinstance(tree, str) else tree

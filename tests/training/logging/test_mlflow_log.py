@@ -21,7 +21,10 @@ from pal_ds.training.logging import mlflow_log
 from pal_ds.training.logging.mlflow_log import MlflowLog, check_mlflow
 from pal_ds.training.logging.run_log import RunLog
 
-SETTINGS = {"model": {"width": 0.25}, "data": {"shards": "s3://key:secret@bucket/set"}}
+SETTINGS = {
+    "model": {"width": 0.25},
+    "data": {"shards": "s3://key:secret@bucket/set", "list": [{"url": "s3://key:secret@bucket/set"}]},
+}
 
 
 class Server:
@@ -36,9 +39,9 @@ class Server:
 
     def module(self) -> dict[str, Any]:
         mlflow, entities = types.ModuleType("mlflow"), types.ModuleType("mlflow.entities")
-        mlflow.MlflowClient = lambda: self  # type: ignore[attr-defined]
-        entities.Metric = lambda *given: given  # type: ignore[attr-defined]
-        entities.Param = lambda *given: given  # type: ignore[attr-defined]
+        mlflow.MlflowClient = lambda: self  # type: ignore[attr-defined]  # a module made here
+        entities.Metric = lambda *given: given  # type: ignore[attr-defined]  # a module made here
+        entities.Param = lambda *given: given  # type: ignore[attr-defined]  # a module made here
         return {"mlflow": mlflow, "mlflow.entities": entities}
 
     def get_experiment_by_name(self, name: str) -> Any:
@@ -64,7 +67,7 @@ class Server:
     def log_batch(self, run: str, metrics: Any = (), params: Any = ()) -> None:
         self.gate.wait(30)
         if self.broken:
-            raise ConnectionError("no route")
+            raise ConnectionError("no route to http://me:secret@host/api")
         assert len(params) <= 100
         self.runs[run]["metrics"] += metrics
         self.runs[run]["params"].update(params)
@@ -101,7 +104,8 @@ def test_a_run_is_one_run_over_its_starts(tmp_path: Path, server: Server):
         ("loss", 0.5, 2),
     ]
     assert found["params"]["model.width"] == "0.25"
-    assert "secret" not in found["params"]["data.shards"]
+    assert "bucket/set" in found["params"]["data.list"]
+    assert "secret" not in str(found["params"])
     assert (tmp_path / "run/mlflow_id.txt").read_text() == "r1\n"
 
 
@@ -109,7 +113,8 @@ def test_a_server_that_is_away_is_a_warning(tmp_path: Path, server: Server, capl
     server.broken = True
     with caplog.at_level(logging.WARNING):
         start(tmp_path / "run", 0, "done")
-    assert "a row was not logged: no route" in caplog.text
+    assert "a row was not logged: no route to http://host/api" in caplog.text
+    assert "secret" not in caplog.text
     assert "1 rows are missing there" in caplog.text
     assert '"loss": 0.5' in (tmp_path / "run/metrics.jsonl").read_text()
 
