@@ -103,6 +103,8 @@ def _recipe(size: str, seed: int) -> dict[str, object]:
         "numpy": np.__version__,
         "torchcodec": importlib.metadata.version("torchcodec"),
         "ffmpeg": said.split(" Copyright")[0].removeprefix("ffmpeg version "),
+        # Left out where it is what corpora had before they could differ.
+        **({"codec": SIZES[size].codec} if SIZES[size].codec != "h264" else {}),
     }
 
 

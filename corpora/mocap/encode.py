@@ -1,4 +1,4 @@
-"""The look of the film, and the encoder: RGB frames in, one H.264 file out, always whole or absent."""
+"""The look of the film, and the encoder: RGB frames in, one MP4 file out, always whole or absent."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torchcodec.encoders import Encoder
 
+from corpora.mocap.corpus_plan import Codec
 from corpora.mocap.rendering.backdrop import Picture
 
 
@@ -84,7 +85,14 @@ class Developer:
 
 
 def encode(
-    strips: Iterable[NDArray[np.uint8]], path: Path, *, width: int, height: int, fps: int, film: Film
+    strips: Iterable[NDArray[np.uint8]],
+    path: Path,
+    *,
+    width: int,
+    height: int,
+    fps: int,
+    film: Film,
+    codec: Codec = "h264",
 ) -> None:
     """Encode strips of frames, uint8 [F, 3, H, W], into ``path``.
 
@@ -104,17 +112,8 @@ def encode(
             height=height,
             width=width,
             frame_rate=float(fps),
-            codec="libx264",
             pixel_format="yuv420p",
-            crf=film.crf,
-            preset="veryfast",
-            # With its macroblock tree x264 gives other bytes now and then for the same small frames.
-            extra_options={
-                "g": film.keyframes,
-                "tune": "fastdecode",
-                "threads": 1,
-                "x264-params": "mbtree=0",
-            },
+            **_settings(codec, film),
         )
         with part.open("wb") as file, _asked(path, encoder.open_file_like, file, format="mp4"):
             for strip in strips:
@@ -124,6 +123,17 @@ def encode(
         part.unlink(missing_ok=True)
         raise
     part.replace(path)
+
+
+def _settings(codec: Codec, film: Film) -> dict[str, Any]:
+    shared = {"g": film.keyframes, "threads": 1}
+    if codec == "mpeg4":
+        # CRF 18 to 34 as quantizers 2 to 6, which look about as clean and as blocky.
+        quantizer = 2 + (film.crf - 18) // 4
+        return {"codec": "mpeg4", "extra_options": {**shared, "qmin": quantizer, "qmax": quantizer}}
+    # With its macroblock tree x264 gives other bytes now and then for the same small frames.
+    more = {"tune": "fastdecode", "x264-params": "mbtree=0"}
+    return {"codec": "libx264", "crf": film.crf, "preset": "veryfast", "extra_options": {**shared, **more}}
 
 
 def _asked(path: Path, call: Callable[..., Any], *values: Any, **settings: Any) -> Any:

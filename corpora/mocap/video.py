@@ -65,7 +65,15 @@ def make(video: Video, seed: int, root: Path) -> Labels:
     if not path.exists():
         look = Film.draw(generator(seed, video.id, "film"))
         strips = draw(video, seed, act, int(act.seconds * video.fps), look)
-        encode(strips, path, width=video.width, height=video.height, fps=video.fps, film=look)
+        encode(
+            strips,
+            path,
+            width=video.width,
+            height=video.height,
+            fps=video.fps,
+            film=look,
+            codec=video.codec,
+        )
     return labels_of(video, act)
 
 
