@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.evidence import page
+from benchmarks.evidence.kept import KEPT, keep, kept_row, restore_exports, stale_rows
 from benchmarks.evidence.plan import Row, build_row
-from benchmarks.evidence.profiles import PROFILES
+from benchmarks.evidence.profiles import PROFILES, Profile
 from benchmarks.evidence.results import read_row
 from benchmarks.evidence.stage import EXIT_PREEMPTED, OutOfTime, Runner, Stage, StageError
 from benchmarks.evidence.variants import VARIANTS, rows
@@ -50,26 +51,36 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"evidence: {error}\n")
         return 2
-    planned = [
-        build_row(profile, variant, seed, development=arguments.development)
-        for variant, seed in rows(profile, names)
-    ]
-    if arguments.command == "plan":
-        _print_plan(runner, planned)
-        return 0
-    status = _run(runner, planned, arguments.jobs) if arguments.command == "run" else 0
-    # What else there is joins the page, so that it never depends on what was asked for last.
-    everything = [
-        build_row(profile, variant, seed, development=arguments.development)
-        for variant, seed in rows(profile)
-    ]
-    measured = [found for row in everything if (found := read_row(row, runner)) is not None]
-    done = {(row.variant, row.seed) for row in measured}
-    missing = [row.name for row in everything if (row.variant.name, row.seed) not in done]
     name = f"{arguments.profile}-development" if arguments.development else arguments.profile
+    kept = arguments.kept / name
+    # What else there is joins the page, so that it never depends on what was asked for last.
+    everything = _built(profile, None, arguments.development)
+    planned = _built(profile, names, arguments.development)
+    for stale in stale_rows(everything, kept):
+        sys.stderr.write(f"evidence: {kept / stale} is of another version of the benchmark: left out\n")
+    to_do = [row for row in planned if kept_row(row, kept) is None]
+    restore_exports(everything, runner, kept)
+    if arguments.command == "plan":
+        _print_plan(runner, to_do)
+        return 0
+    status = 0
+    if arguments.command == "run":
+        status = _run(runner, to_do, arguments.jobs)
+    elif arguments.command == "keep":
+        for file in keep(everything, runner, kept):
+            sys.stdout.write(f"{kept / file}\n")
+    rows_found = [(row, read_row(row, runner) or kept_row(row, kept)) for row in everything]
+    measured = [found for _, found in rows_found if found is not None]
+    missing = [row.name for row, found in rows_found if found is None]
     sys.stdout.write(page.write(runner.work, name, profile, measured, missing))
     sys.stdout.write(f"\n{len(measured)} rows, {len(missing)} missing; page: {runner.work / name}.html\n")
     return status
+
+
+def _built(profile: Profile, names: list[str] | None, development: bool) -> list[Row]:
+    return [
+        build_row(profile, variant, seed, development=development) for variant, seed in rows(profile, names)
+    ]
 
 
 def _run(runner: Runner, planned: list[Row], jobs: int) -> int:
@@ -132,8 +143,18 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("command", choices=("run", "plan", "report"), help="report: only write the page from what is there")
+    add(
+        "command",
+        choices=("run", "plan", "report", "keep"),
+        help="report: only write the page from what is there; keep: copy finished rows to --kept, for other machines",
+    )
     add("--work", type=Path, required=True, help="folder of all results; keep it, it is the cache")
+    add(
+        "--kept",
+        type=Path,
+        default=KEPT,
+        help="finished rows of earlier machines; never run again (default: here)",
+    )
     add("--profile", choices=list(PROFILES), default="two-core", help="sizes (default: two-core)")
     add("--variants", default="", help=f"some of {', '.join(VARIANTS)} (default: all)")
     add("--hours", type=float, default=0.0, help="stop after so long and exit 75; 0 has no limit")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.evidence.measures.bootstrap import DRAWS
 from benchmarks.evidence.plan import Row
-from benchmarks.evidence.stage import Runner, Stage
+from benchmarks.evidence.stage import Record, Runner, Stage
 
 #: Key and heading of every figure, in percent, in the order of the table.
 FIGURES = {
@@ -72,12 +72,22 @@ class Estimate:
 
 
 def read_row(row: Row, runner: Runner) -> Measured | None:
-    """Read a row's figures; None where it isn't done."""
+    """Read a row's figures from a work folder; None where it isn't done."""
     if runner.done(row.measures) is None:
         return None
     found = json.loads((row.measures.folder(runner.work) / "measures.json").read_text())
-    stages = {stage.name: runner.done(stage) for stage in own_stages(row)}
-    records = {name: record for name, record in stages.items() if record is not None}
+    records = {stage.name: record for stage in own_stages(row) if (record := runner.done(stage))}
+    curve = validated_steps(row.pretrain.folder(runner.work)) if row.pretrain else []
+    return measured_from(row, found, records, curve)
+
+
+def measured_from(
+    row: Row,
+    found: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Record],
+    curve: Sequence[Mapping[str, float]],
+) -> Measured:
+    """Return a row from the content of its ``measures.json``, what its stages cost, and its curve."""
     return Measured(
         variant=row.variant.name,
         seed=row.seed,
@@ -86,7 +96,7 @@ def read_row(row: Row, runner: Runner) -> Measured | None:
         hours=sum(record.seconds for record in records.values()) / 3600,
         commits={name: record.commit for name, record in records.items()},
         machine=next((record.machine for record in records.values()), ""),
-        curve=_curve(row.pretrain.folder(runner.work)) if row.pretrain else (),
+        curve=curve,
     )
 
 
@@ -140,7 +150,7 @@ def _interval(value: float, draws_d: Draws, seeds: int) -> Estimate:
     return Estimate(value=value, low=float(low), high=float(high), seeds=seeds)
 
 
-def _curve(run: Path) -> list[dict[str, float]]:
+def validated_steps(run: Path) -> list[dict[str, float]]:
     """Return the validated steps of a run."""
     path = run / "metrics.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -120,6 +120,10 @@ class Runner:
         found = json.loads(marker.read_text())
         return Record(**{field.name: found[field.name] for field in dataclasses.fields(Record)})
 
+    def note(self, stage: Stage, record: Record) -> None:
+        """Take a stage as done whose folder was brought from elsewhere."""
+        _replace(stage.marker(self.work), dataclasses.asdict(record))
+
     def stop(self) -> None:
         """Use up the time: commands that run are asked to save and end."""
         self._deadline = 0.0
@@ -131,10 +135,10 @@ class Runner:
             StageError: a command failed.
             OutOfTime: the time given is used up; what was begun goes on next time.
         """
-        for needed in stage.inputs:
-            self.run(needed)
         if self.done(stage):
             return
+        for needed in stage.inputs:
+            self.run(needed)
         # Several runners may share a work folder; the second waits for the first and finds the stage done.
         with (self.work / f"{stage.folder(self.work).name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
