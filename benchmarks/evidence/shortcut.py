@@ -42,6 +42,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "medium, always grey": (*_MEDIUM, "augment.grey_p=1"),
     "medium, strong colour": (*_MEDIUM, *_COLOUR),
     "all three": (*_MEDIUM, *_COLOUR, "augment.crop_scale_min=0.2", "augment.grey_p=1"),
+    "all but grey, brightness and contrast 0.8": (*_COLOUR, "augment.crop_scale_min=0.2"),
     "the benchmark's": (),
 }
 ALONE = Ranks(0, 1, 0, 1, torch.device("cpu"))

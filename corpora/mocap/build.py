@@ -22,6 +22,7 @@ from corpora.mocap.labels import write_all
 from corpora.mocap.motion.actions import ACTIONS
 from corpora.mocap.motion.motions import motion_folder
 from corpora.mocap.video import Labels, make
+from pal_ds.distributed.cpu_malloc import keep_freed
 
 FORMAT = "pal-mocap/2"
 Progress = Callable[[int, int], None]
@@ -157,7 +158,8 @@ def _made(videos: list[Video], seed: int, root: Path, workers: int) -> Iterator[
 
 
 def _follow(parent: int) -> None:
-    """End this worker soon after its parent is gone, however it went."""
+    """End this worker soon after its parent is gone, however it went; keep freed memory for the next pictures."""
+    keep_freed()
 
     def watch() -> None:
         while os.getppid() == parent:
