@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-#: Half width of an interval in standard errors: 99 %, since several figures are looked at.
-ERRORS = 2.58
+from pal_ds.viz.intervals import NORMAL_99, mean_gap
+
 #: Share of the distance from a guess to perfection by which held-out clips may lead training clips.
 MOST_LEAD = 0.25
 _FEWEST_ROWS = 4
@@ -195,7 +195,8 @@ def _finding(
     if first is not None and first.get(key) is not None and error is not None and error in last:
         gain = factor * (float(last[key]) - float(first[key])) * (-1 if lower else 1)
         spread = math.hypot(float(first.get(error) or 0.0), float(last.get(error) or 0.0))
-        gap = gain - factor * ERRORS * spread, gain + factor * ERRORS * spread
+        # 99 %, since several figures are looked at; hundreds of clips stand behind each error.
+        gap = gain - factor * NORMAL_99 * spread, gain + factor * NORMAL_99 * spread
     return Finding(
         name=name,
         value=factor * float(last[key]),
@@ -218,10 +219,6 @@ def _training(train: Rows, queue_size: int, mask_unfilled: bool) -> list[Finding
         margins(train, queue_size, mask_unfilled) if below else [-float(row["loss"]) for row in train]
     )
     first, last = _ends(train)
-    gain = float(values[last].mean() - values[first].mean())
-    spread = math.hypot(
-        *(float(values[part].std(ddof=1)) / len(values[part]) ** 0.5 for part in (first, last))
-    )
     guessing = (
         "Guessing among the negatives of a step" if contrastive else "Finding every answer equally likely"
     )
@@ -230,7 +227,7 @@ def _training(train: Rows, queue_size: int, mask_unfilled: bool) -> list[Finding
         value=float(values[last].mean()) * (1 if below else -1),
         untrained=float(values[first].mean()) * (1 if below else -1),
         guess=0.0 if below else None,
-        gap=(gain - ERRORS * spread, gain + ERRORS * spread),
+        gap=mean_gap(values[first].tolist(), values[last].tolist()),
         unit=" nat",
         digits=3,
         text="Mean over the last fifth of the steps; beside it the first steps. "
