@@ -14,7 +14,7 @@ if ! command -v ffmpeg >/dev/null || ! command -v ffprobe >/dev/null; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "setup: installing FFmpeg"
         apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ffmpeg >/dev/null
+        DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -y -qq --no-install-recommends ffmpeg >/dev/null
     else
         echo "setup: FFmpeg is missing; run: sudo apt-get install -y ffmpeg" >&2
         exit 1
@@ -30,7 +30,8 @@ $PIP install -q -c constraints.txt torchcodec
 # DeepSpeed is a source package that looks at the installed torch; nothing is compiled, so no compiler is needed.
 $PIP install -q -c constraints.txt ninja py-cpuinfo psutil hjson msgpack einops "pydantic>=2" tqdm numpy packaging
 DS_BUILD_OPS=0 DS_ACCELERATOR=${DS_ACCELERATOR:-cpu} $PIP install -q -c constraints.txt --no-build-isolation deepspeed
-$PIP install -q -c constraints.txt --no-build-isolation -e ".[dev]"
+# setuptools warns of every editable installation at length.
+PYTHONWARNINGS=ignore $PIP install -q -c constraints.txt --no-build-isolation -e ".[dev]"
 "$VENV/bin/python" -c 'import torch, torchcodec, deepspeed' >/dev/null 2>&1 || {
     "$VENV/bin/python" -c 'import torch, torchcodec, deepspeed'
     exit 1

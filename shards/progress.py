@@ -27,7 +27,7 @@ class Progress:
         self._lock = threading.Lock()
         self._started = time.monotonic()
         self._said = self._started
-        self._done = 0
+        self._done = self._said_done = 0
         self._bytes = 0
         self._rejects: collections.Counter[str] = collections.Counter()
         #: What is said beside the counts.
@@ -45,7 +45,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif not self._quiet and self._done:
+        elif not self._quiet and self._done > self._said_done:
             self._say()
 
     def clip(self, size: int) -> None:
@@ -83,7 +83,8 @@ class Progress:
         seconds = max(1e-3, time.monotonic() - self._started)
         rejects = ", ".join(f"{stage} {count}" for stage, count in sorted(self._rejects.items()))
         return (
-            f"{self._done / seconds:.1f} {self._label}/s  {self._bytes / seconds / 1e6:.2f} MB/s"
+            f"{self._done / seconds:.1f} {self._label}/s"
+            + (f"  {self._bytes / seconds / 1e6:.2f} MB/s" if self._bytes else "")
             + (f"  rejected: {rejects}" if rejects else "")
             + (f"  {self.context}" if self.context else "")
         )
@@ -92,6 +93,7 @@ class Progress:
         seconds = max(1e-3, time.monotonic() - self._started)
         remaining = (self._total - self._done) * seconds / max(1, self._done)
         known = self._total > 0
+        self._said_done = self._done
         print(
             f"{self._done}{f'/{self._total}' if known else ''} {self._label}  {self._detail()}"
             f"{f'  ETA {remaining:.0f} s' if known else ''}",
