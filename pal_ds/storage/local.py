@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pal_ds.storage.errors import StorageAccessError, StorageError
+
 _COPY_BYTES = 8 << 20
 
 
@@ -30,15 +32,38 @@ def _publishing(path: Path) -> Iterator[BinaryIO]:
     """Open a hidden file beside ``path`` that becomes ``path`` only when the block ends well.
 
     ``tempfile`` would make it private to its owner; a shard or checkpoint should get the usual permissions.
+
+    Raises:
+        StorageAccessError: no right to write there.
+        StorageError: a folder lies where the file is to be, or a file where a folder is needed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        with temporary.open("xb") as file:
+        with _telling(path):
+            file = temporary.open("xb")
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        with _telling(path):
+            temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Say what is wrong with a place as an error of storage; a full disk stays an :class:`OSError`."""
+    try:
+        yield
+    except IsADirectoryError as error:
+        raise StorageError(str(path), "is a folder: give the name of a file") from error
+    except (NotADirectoryError, FileExistsError) as error:
+        file = next((one for one in path.parents if one.is_file()), path.parent)
+        raise StorageError(str(path), f"{file} is a file, no folder") from error
+    except PermissionError as error:
+        raise StorageAccessError(str(path), "no permission to write here") from error
