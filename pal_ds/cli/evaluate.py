@@ -90,9 +90,10 @@ _EXAMPLES = {
 }
 _FORMS = """
 predictions, all tasks:
-  {"results": {"VIDEO": [{"segment": [START, END], "score": 0.9, "label": "Long jump"}, ...], ...}}
-  seconds; proposals need no label; grounding names its query by "sentence" (or "query_id") in place of a
-  label; classification needs no segment.
+  {"results": {"VIDEO": [{"segment": [START, END], "score": 0.9,
+                          "label": "Long jump"}, ...], ...}}
+  in seconds; proposals need no label; grounding has "sentence" or "query_id"
+  in its place; classification needs no segment.
 
 ground truth: with --dataset the benchmark's own files, as distributed; else ActivityNet's official JSON
 ({"database": {"VIDEO": {"subset", "annotations": [{"segment", "label"}]}}}; THUMOS'14 goes round in the

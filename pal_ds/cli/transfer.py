@@ -14,6 +14,7 @@ from typing import Any
 
 from pal_ds.cli import export_localizer
 from pal_ds.command_line.parser import CommandParser, Example, Word
+from pal_ds.formats.closed_pipe import listing
 
 TASKS = {
     "tad": "temporal action detection: G-TAD or BMN with classes; mAP",
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_intermixed_args(words)
     if options.options:
-        return _list_options()
+        return listing(_list_options)
     if options.task is None or options.config is None:
         parser.error("--task and --config are required")
     refusal = _more_than_one_process()

@@ -87,6 +87,8 @@ def describe_streaming(config: Config, epoch: EpochPlan, world_size: int) -> dic
     """Return the plan's figures by name, as the dry run prints them."""
     plan = plan_streaming(config, epoch, world_size)
     requests = plan.requests_per_group * epoch.groups_per_step
+    least = len(epoch.shard_names)
+    most = least * world_size * max(1, config.data.processes)
     return {
         "decoding processes a rank": config.data.processes,
         "lanes of a worker": plan.lanes,
@@ -97,8 +99,7 @@ def describe_streaming(config: Config, epoch: EpochPlan, world_size: int) -> dic
         "shared memory of a worker (MB, reserved)": round(plan.slot_bytes / 1e6, 1),
         "range reads per step, expected": round(requests, 1),
         "range reads per epoch, expected": round(requests * epoch.steps_per_epoch),
-        "index reads per epoch, expected": f"{len(epoch.shard_names)} to "
-        f"{len(epoch.shard_names) * world_size * max(1, config.data.processes)}",
+        "index reads per epoch, expected": f"{least}" if least == most else f"{least} to {most}",
     }
 
 
