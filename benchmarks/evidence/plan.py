@@ -60,8 +60,9 @@ def build_row(profile: Profile, variant: Variant, seed: int, *, development: boo
         untrimmed = ("{0}", _features(corpus, pretrain, owner, "untrimmed", profile.stride))
         trimmed = ("{0}", _features(corpus, pretrain, owner, "trimmed", profile.trimmed_stride))
         moved = _equivariance(corpus, pretrain, owner, profile)
+    epochs = profile.dev_head_epochs if development else profile.head_epochs
     heads = {
-        name: _head(task, name, corpus, untrimmed, seed, profile, owner)
+        name: _head(task, name, corpus, untrimmed, seed, epochs, owner)
         for name, task in (("gtad", "tad"), ("anchor_free", "tad"), ("bmn", "apg"))
     }
     measures = _measures(corpus, untrimmed, trimmed, heads, moved, owner)
@@ -174,15 +175,15 @@ def _head(
     corpus: Stage,
     features: tuple[str, Stage],
     seed: int,
-    profile: Profile,
+    epochs: int,
     owner: str,
 ) -> Stage:
     config = CONFIGS / f"heads/{name}.yaml"
-    drop = max(1, round(0.7 * profile.head_epochs))
+    drop = max(1, round(0.7 * epochs))
     words = (
         *("{python}", "launch/transfer.py", "--task", task, "--config", str(config.relative_to(ROOT))),
         *(f"data.features={features[0]}", "data.annotations={1}/untrimmed/activitynet.json", "run.dir={out}"),
-        *(f"run.seed={seed}", f"run.epochs={profile.head_epochs}", f"optimizer.drop_after=[{drop}]"),
+        *(f"run.seed={seed}", f"run.epochs={epochs}", f"optimizer.drop_after=[{drop}]"),
     )
     return _versioned("head", name, owner, words, (features[1], corpus), (config,))
 

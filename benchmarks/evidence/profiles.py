@@ -16,7 +16,7 @@ class Profile:
         batch: samples a step. samples: that a trained variant sees. queue: keys in it.
         workers: decoding processes of a run.
         stride, trimmed_stride: frames between features of untrimmed videos and of trimmed clips.
-        head_epochs: of the localization heads.
+        head_epochs, dev_head_epochs: of the localization heads; fewer where there are more videos.
         validations: of a pre-training.
         equivariance: videos of that measure; 0 takes all.
         seeds: of the main variants. fewer_seeds: of the ablations.
@@ -37,6 +37,7 @@ class Profile:
     stride: int
     trimmed_stride: int
     head_epochs: int
+    dev_head_epochs: int
     validations: int
     equivariance: int
     seeds: tuple[int, ...]
@@ -94,7 +95,9 @@ _CORES = Profile(
     workers=0,
     stride=4,
     trimmed_stride=16,
-    head_epochs=30,
+    # 4,200 and 3,000 steps of a head, on 420 and 100 training videos.
+    head_epochs=10,
+    dev_head_epochs=30,
     validations=20,
     equivariance=0,
     seeds=(0, 1, 2),
@@ -129,6 +132,7 @@ PROFILES = {
         stride=8,
         trimmed_stride=32,
         head_epochs=1,
+        dev_head_epochs=1,
         validations=1,
         equivariance=2,
         seeds=(0,),

@@ -88,8 +88,19 @@ def labels_of(video: Video, act: Act) -> Labels:
     return Labels(frames=count, instances=tuple(inside))
 
 
-def draw(video: Video, seed: int, act: Act, count: int, look: Film) -> Iterator[NDArray[np.uint8]]:
-    """Render the first ``count`` frames of an act, strip by strip: uint8 [F, 3, H, W] each."""
+def draw(
+    video: Video, seed: int, act: Act, count: int, look: Film, *, empty: bool = False
+) -> Iterator[NDArray[np.uint8]]:
+    """Render the first ``count`` frames of an act, strip by strip: uint8 [F, 3, H, W] each.
+
+    Args:
+        video: its size and rate; its id is the key of all draws.
+        seed: of the corpus.
+        act: what happens.
+        count: frames.
+        look: film and grain.
+        empty: leave the actor out; the camera follows all the same, and all else stays as it is.
+    """
     times = np.arange(count) / video.fps
     actor = actor_track(video, seed, act.track, count)
     style = CameraStyle.draw(generator(seed, video.id, "camera"))
@@ -97,7 +108,7 @@ def draw(video: Video, seed: int, act: Act, count: int, look: Film) -> Iterator[
     shake = generator(seed, video.id, "shake")
     path = film(actor.root_t3, video.fps, style, place.half - _WALL_GAP, shake)
     parts = [
-        dressed(actor, Look.draw(generator(seed, video.id, "look"))),
+        *([] if empty else [dressed(actor, Look.draw(generator(seed, video.id, "look")))]),
         scene.props(generator(seed, video.id, "props"), count, style.azimuth),
         scene.distractors(generator(seed, video.id, "distractors"), times, style.azimuth),
         *_second_actor(video, seed, count, style.azimuth),
