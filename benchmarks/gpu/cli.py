@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from benchmarks.gpu.plan import PHASES, STEPS
 from benchmarks.gpu.runner import Runner
 
@@ -46,5 +48,11 @@ def main(words: list[str] | None = None) -> int:
         from benchmarks.gpu.pack import pack_all
 
         return pack_all(args.out, args.python, args.torchcodec, args.clips, args.ffmpeg)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        sys.stderr.write(
+            "gpu: torch sees no CUDA device: run this on a GPU machine with torch's CUDA build "
+            "(python launch/pretrain.py doctor tells what is wrong), or try the program with --device cpu --tiny\n"
+        )
+        return 2
     runner = Runner(args.out, device=args.device, tiny=args.tiny, folder=args.folder, brought=args.brought)
     return 0 if runner.run(args.phases, args.only, args.jobs) else 1

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -101,10 +102,11 @@ def _checks(shards: str | None, run_dir: str | None) -> list[tuple[str, Check]]:
         ("open files", machine.open_files),
     ]
     urls = [*_urls_of(shards or ""), run_dir]
-    buckets = dict.fromkeys(url for url in urls if url and url.startswith(("s3://", "s3a://")))
+    # One URL a bucket: shards and run folder often lie in the same.
+    buckets = {urlsplit(url).netloc: url for url in urls if url and url.startswith(("s3://", "s3a://"))}
     if buckets:
         checks.append(("credentials", places.credentials))
-        checks += [("endpoint", lambda url=url: places.endpoint(url)) for url in buckets]  # type: ignore[misc]
+        checks += [("endpoint", lambda url=url: places.endpoint(url)) for url in buckets.values()]  # type: ignore[misc]
     if shards and shards.lstrip().startswith("["):
         checks.append(("shards", lambda: _shard_sets(shards)))
     elif shards:

@@ -10,6 +10,7 @@ from typing import TextIO
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.gpu import plan, rendered
 from benchmarks.gpu.cli import main
@@ -112,3 +113,10 @@ def test_the_whole_proof_runs_tiny_on_a_cpu(tmp_path: Path, monkeypatch: pytest.
     assert result["streaming"]["steps"] == 4
     assert result["letter"]["finished"]
     assert result["letter"]["steps"] == 6
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+def test_without_a_gpu_nothing_is_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--out", str(tmp_path / "gpu.json")]) == 2
+    assert capsys.readouterr().err.startswith("gpu: torch sees no CUDA device")
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from launch.demo.s3_server import S3Server
 from pal_ds import storage
 from pal_ds.doctor import machine
 from pal_ds.doctor import storage as places
-from pal_ds.doctor.checkup import doctor, examine
+from pal_ds.doctor.checkup import _checks, doctor, examine
 from pal_ds.doctor.finding import FAIL, OK, WARN, Finding, ok
 
 
@@ -265,6 +265,9 @@ def test_a_healthy_set_and_bucket(
     s3_env.bucket("doctor-runs")
     status = doctor(["--shards", str(tiny_set), "--run-dir", "s3://doctor-runs/run", "--json"])
     found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
+    names = [name for name, _ in _checks("s3://doctor-runs/set", "s3://doctor-runs/run")]
+    assert names.count("endpoint") == 1, "one question a bucket"
+    assert [name for name, _ in _checks("s3://others/set", "s3://doctor-runs/run")].count("endpoint") == 2
     assert status == 0, found
     for name in ("shards", "run folder", "credentials", "endpoint", "clock", "communication"):
         assert found[name]["state"] == OK, found[name]
