@@ -87,6 +87,11 @@ def deal(options: AdoptOptions, tars: Sequence[ForeignTar]) -> list[tuple[Planne
         split = "val" if tar.relative in held_out else options.split or "train"
         if options.split_by_folder:
             split = tar.relative.rpartition("/")[0].rpartition("/")[2]
+            if not split:
+                raise UsageError(
+                    f"--split-by-folder: {tar.relative!r} lies in no folder below SOURCE that could name its split: "
+                    "give the folder above it as SOURCE, or use --split"
+                )
             if not _SPLIT.fullmatch(split):
                 raise UsageError(
                     f"--split-by-folder: the folder of {tar.relative!r} is no split name: use letters, digits and "

@@ -105,13 +105,15 @@ class Catalog:
             self.database.executemany(
                 INSERT, (values_of(item, key, keep_recordings=together) for item in items)
             )
-            if self.count() == before and self._only_tars(source, self.notes.endings - seen):
+            passed = self.notes.endings - seen
+            if self.count() == before and self._only_tars(source, passed):
+                self.notes.take_back(".tar", passed[".tar"])
                 items = with_large_cache(self.database, self._tars(source))
                 self.database.executemany(
                     INSERT, (values_of(item, key, keep_recordings=together) for item in items)
                 )
             if (now := self.count()) == before:
-                raise UsageError(_nothing_in(source, self.notes.endings - seen))
+                raise UsageError(_nothing_in(source, passed))
             before = now
         self.database.execute("CREATE INDEX by_key ON inputs (key)")
         self.mark_duplicates()

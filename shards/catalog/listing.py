@@ -50,6 +50,11 @@ class ListingNotes:
         stem, dot, ending = name.rpartition("/")[2].rpartition(".")
         self.endings[f".{ending.lower()}" if dot and stem else "no ending"] += 1
 
+    def take_back(self, ending: str, files: int) -> None:
+        """Forget files that are inputs after all."""
+        self.others -= files
+        self.endings[ending] -= files
+
 
 def list_videos(root: str, notes: ListingNotes) -> Iterator[Listed]:
     """Yield the video files below ``root``, one folder's listing in memory at a time.

@@ -128,10 +128,16 @@ class EpochPlan:
         clips = sum(shard.clips for shard in split.shards)
         steps = clips // global_batch
         if steps == 0:
+            most = clips // group_size * group_size
             raise ConfigError(
                 "data.global_batch",
                 global_batch,
-                f"the split has {clips} clips; use a batch of at most {clips}",
+                f"the split has {clips} clips; "
+                + (
+                    f"use a multiple of data.group_size = {group_size}, at most {most}"
+                    if most
+                    else f"they are fewer than data.group_size = {group_size}: build a larger set"
+                ),
             )
         clip_bytes = max(1, round(sum(shard.bytes for shard in split.shards) / clips))
         slice_clips = max(1, round(slice_bytes / clip_bytes))

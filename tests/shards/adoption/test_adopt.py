@@ -125,13 +125,18 @@ def test_extraction_reads_the_same_videos(adopted: Path, videos: list[Path]) -> 
     assert found == {path.read_bytes() for path in videos}
 
 
-def test_labels_come_from_a_member(videos: list[Path], tmp_path: Path) -> None:
+def test_labels_come_from_a_member(
+    videos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tars = shard_writer_set(tmp_path / "tars", videos[:6], per_tar=3)
     assert pal_shard(["adopt", str(tars), str(tmp_path / "a"), "--label-member", "cls", "--quiet"]) == 0
     assert shardset.load_manifest(str(tmp_path / "a")).labels == ("0", "1", "2")
     arguments = ["build", str(tars), str(tmp_path / "b"), "--with-labels", "--label-member", "cls"]
-    assert pal_shard([*arguments, "--quiet"]) == 0
+    (tars / "notes.txt").touch()
+    assert pal_shard(arguments) == 0
     assert shardset.load_manifest(str(tmp_path / "b")).labels == ("0", "1", "2")
+    said = capsys.readouterr().err
+    assert "passed over 1 files" in said, "the note; the tars are inputs"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +150,7 @@ def test_labels_come_from_a_member(videos: list[Path], tmp_path: Path) -> None:
         (["{tars}", "{copy}"], "two tars are called '00000.tar'"),
         (["{adopted}"], "is a shard set already"),
         (["{tars}", "--split", "a", "--split-by-folder"], "exclude each other"),
+        (["{tars}", "--split-by-folder"], "lies in no folder below SOURCE"),
         (["{tars}", "--video-member", "*"], "--video-member"),
     ],
 )
