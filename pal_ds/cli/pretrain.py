@@ -113,9 +113,8 @@ def _export(words: list[str]) -> int:
             spec = export_hub(args.run, args.hub, license_id=license_id, name=args.name)
             sys.stdout.write(f"{args.hub}: {_described(spec)}\n")
         if args.opentad:
-            sys.stdout.write(
-                f"{args.opentad}: {export_opentad(args.run, args.opentad, license_id=license_id)}\n"
-            )
+            spec = export_opentad(args.run, args.opentad, license_id=license_id)
+            sys.stdout.write(f"{args.opentad}: {_described(spec)}\n")
     except (BackboneError, ConfigError, StorageError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -108,11 +108,13 @@ def test_lanes_adapt_to_short_epochs_and_are_kept_otherwise():
 
 def test_a_batch_larger_than_the_split_names_both():
     with pytest.raises(
-        ConfigError, match=r"global_batch = 8: the split has 7 clips; they are fewer than .* = 8"
+        ConfigError, match=r"global_batch = 8: the split has 7 clips; use a multiple of .* = 4, at most 4"
     ):
         plan_of([3, 4])
     with pytest.raises(ConfigError, match=r"the split has 43 clips; use a multiple of .* = 8, at most 40"):
         EpochPlan.from_manifest(split_of([43]), global_batch=64, group_size=8)
+    with pytest.raises(ConfigError, match=r"the split has 7 clips; they are fewer than .* = 8"):
+        EpochPlan.from_manifest(split_of([7]), global_batch=64, group_size=8)
 
 
 def test_a_batch_that_is_no_multiple_of_the_group_is_refused():
