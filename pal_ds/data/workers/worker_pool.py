@@ -9,9 +9,11 @@ import itertools
 import logging
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -158,7 +160,7 @@ class WorkerPool:
             name=f"pal-worker-{worker}",
             daemon=True,
         )
-        with _without_main_module():
+        with _without_main_module(), _sigterm_blocked():
             process.start()
         theirs.close()
         self._processes[process.pid] = process
@@ -306,3 +308,18 @@ def _without_main_module() -> Iterator[None]:
     finally:
         for name, value in hidden.items():
             setattr(main, name, value)
+
+
+@contextlib.contextmanager
+def _sigterm_blocked() -> Iterator[None]:
+    """Block SIGTERM in what is started meanwhile: the fork server would die of it, and take its workers along.
+
+    A signal to the whole process group means the rank, which needs batches until it has saved. The server ends with
+    the rank, when its pipe is closed.
+    """
+    multiprocessing.resource_tracker.ensure_running()  # started later, it would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

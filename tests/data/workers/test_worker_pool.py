@@ -1,5 +1,6 @@
 """What happens when workers die, hang, fail, or lose their parent."""
 
+import multiprocessing.forkserver
 import os
 import signal
 import subprocess
@@ -74,6 +75,22 @@ def test_signals_of_a_terminal_do_not_end_workers(shard_url):
     started = processes(loader)
     loader.close()
     assert not any(process.is_alive() for process in started)
+
+
+def test_a_signal_to_the_whole_group_does_not_end_the_fork_server(shard_url):
+    # Supervisors and schedulers signal every process of a job; the rank still needs batches until it has saved.
+    golden = global_batches(shard_url, 6)
+    server = multiprocessing.forkserver._forkserver
+    server._stop()
+    loader = loader_of(shard_url, workers=2, start_method="forkserver")
+    found = collect(loader, 2)
+    os.kill(server._forkserver_pid, signal.SIGTERM)
+    os.kill(processes(loader)[0].pid, signal.SIGKILL)
+    found += collect(loader, 4)
+    assert found == golden
+    assert loader.stats().worker_restarts == 1
+    assert os.waitpid(server._forkserver_pid, os.WNOHANG) == (0, 0)
+    loader.close()
 
 
 def test_a_storage_error_in_a_worker_arrives_as_itself(shard_url, monkeypatch):
