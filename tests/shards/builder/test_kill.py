@@ -52,7 +52,7 @@ def test_killed_at_random_moments_the_rerun_ends_in_the_same_bytes(corpus, tmp_p
     started = time.monotonic()
     assert subprocess.run([sys.executable, "-m", "shards.cli", *whole], env=env, check=False).returncode == 0
     half = (time.monotonic() - started) / 2
-    assert kill_until_done(killed, env, scratch.name, kills=8, seed=5, latest=half) > 2
+    assert kill_until_done(killed, env, scratch.name, kills=8, seed=5, latest=half) > 1
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
     assert list(scratch.iterdir()) == []
 
