@@ -135,7 +135,8 @@ def _pretrain(corpus: Stage, profile: Profile, variant: Variant, seed: int) -> S
         *profile.settings(trained=variant.trained, contrastive=contrastive),
     )
     owner = f"{variant.name}-seed{seed}"
-    return _versioned("pretrain", "pretrain", owner, words, inputs, variant.files())
+    run = _versioned("pretrain", "pretrain", owner, words, inputs, variant.files())
+    return dataclasses.replace(run, aside=profile.cache())
 
 
 def _export(run: Stage, owner: str) -> Stage:

@@ -15,6 +15,7 @@ class Profile:
         backbone, width, side, precision: the network and its input in pixels.
         batch: samples a step. samples: that a trained variant sees. queue: keys in it.
         workers: decoding processes of a run.
+        decoded_bytes: of decoded frames that all runs keep in the work folder; 0 keeps none.
         stride, trimmed_stride: frames between features of untrimmed videos and of trimmed clips.
         head_epochs, dev_head_epochs: of the localization heads; fewer where there are more videos.
         validations: of a pre-training.
@@ -34,6 +35,7 @@ class Profile:
     samples: int
     queue: int
     workers: int
+    decoded_bytes: int
     stride: int
     trimmed_stride: int
     head_epochs: int
@@ -74,6 +76,13 @@ class Profile:
             *([] if trained else ["optimizer.lr=0"]),
         ]
 
+    def cache(self) -> tuple[str, ...]:
+        """Return settings of ``launch/pretrain.py`` that spare decoding, and change no result."""
+        if not self.decoded_bytes:
+            return ()
+        settings = ("cache_dir={work}/decoded", f"cache_bytes={self.decoded_bytes}", "cache_frames=true")
+        return tuple(f"data.{setting}" for setting in settings)
+
 
 #: Steps without learning, for BatchNorm's running statistics (momentum 0.1) to settle.
 UNTRAINED_STEPS = 40
@@ -90,9 +99,10 @@ _CORES = Profile(
     side=56,
     precision="fp32",
     batch=64,
-    samples=320_000,
+    samples=300_800,
     queue=1024,
     workers=0,
+    decoded_bytes=12_000_000_000,
     stride=4,
     trimmed_stride=16,
     # 4,200 and 3,000 steps of a head, on 420 and 100 training videos.
@@ -117,6 +127,7 @@ PROFILES = {
         batch=128,
         samples=128_000,
         workers=14,
+        decoded_bytes=0,
         seeds=(0,),
         fewer_seeds=(0,),
     ),

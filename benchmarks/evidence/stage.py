@@ -50,6 +50,7 @@ class Stage:
         files: files whose content decides the result.
         places: what stands for a path in ``words`` but does not decide the result, such as where a corpus lies.
         identity: what decides the result beside all that, such as the digest of a corpus.
+        aside: more words of the command, which change its cost and not its result; ``{work}`` is the work folder.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Stage:
     files: tuple[Path, ...] = ()
     places: tuple[tuple[str, str], ...] = ()
     identity: str = ""
+    aside: tuple[str, ...] = ()
 
     @functools.cached_property
     def key(self) -> str:
@@ -81,10 +83,11 @@ class Stage:
             "python": sys.executable,
             "out": str(self.folder(work)),
             "cores": str(cores()),
+            "work": str(work),
             **dict(self.places),
         }
         folders = [str(stage.folder(work)) for stage in self.inputs]
-        return [word.format(*folders, **known) for word in self.words]
+        return [word.format(*folders, **known) for word in (*self.words, *self.aside)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

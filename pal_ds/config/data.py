@@ -130,6 +130,12 @@ class DataConfig:
     cache_bytes: int = option(
         0, "What the clips in data.cache_dir may take there, in bytes, over all processes.", fixed=False
     )
+    cache_frames: bool = option(
+        False,
+        "Keep the decoded frames of clips in data.cache_dir too, width x height x 3 bytes each, so that later epochs "
+        "need not decode: for few clips of few pixels, where decoding holds up training. The pixels are the same.",
+        fixed=False,
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.shards, str):
@@ -233,6 +239,18 @@ class DataConfig:
             "give what data.cache_dir may take, in bytes above 0"
             if self.cache_dir
             else "has no effect without data.cache_dir: give both",
+        )
+        check(
+            bool(self.cache_dir) or not self.cache_frames,
+            "data.cache_frames",
+            self.cache_frames,
+            "has no effect without data.cache_dir: give both",
+        )
+        check(
+            self.decode_device == "cpu" or not self.cache_frames,
+            "data.cache_frames",
+            self.cache_frames,
+            "frames are kept where the CPU decodes: use data.decode_device = cpu",
         )
         if self.group_size < 5:
             warnings.warn(

@@ -22,11 +22,13 @@ class CacheSpec:
         folder: on a local disk.
         limit_bytes: what all samples may take there.
         marks: of every shard, what names its content: its place, name and SHA-256 in 16 bytes.
+        frames: whether decoded frames are kept there too (:mod:`frame_cache`).
     """
 
     folder: str
     limit_bytes: int
     marks: tuple[bytes, ...]
+    frames: bool = False
 
 
 def cache_spec(data: DataConfig, sources: Sequence[OpenSource]) -> CacheSpec | None:
@@ -39,7 +41,9 @@ def cache_spec(data: DataConfig, sources: Sequence[OpenSource]) -> CacheSpec | N
     if not data.cache_dir:
         return None
     marks = tuple(_mark(source.config.url, shard) for source in sources for shard in source.split.shards)
-    return CacheSpec(folder=data.cache_dir, limit_bytes=data.cache_bytes, marks=marks)
+    return CacheSpec(
+        folder=data.cache_dir, limit_bytes=data.cache_bytes, marks=marks, frames=data.cache_frames
+    )
 
 
 def _mark(url: str, shard: ShardEntry) -> bytes:

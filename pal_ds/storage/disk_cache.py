@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import mmap
 import sqlite3
 import threading
 import time
@@ -82,33 +83,65 @@ class DiskCache:
             return None
         piece = data[_DIGEST_BYTES:]
         if _digest(piece) != data[:_DIGEST_BYTES]:
-            # Cut by a power failure, say. Its entry stays, as that of a piece that was there, and is filled again.
-            with self._giving_up():
-                path.unlink(missing_ok=True)
-                self._touch(name)
-                self._flush()
+            self.drop(name)
             return None
         self._touch(name)
         return piece
 
+    def mapped(self, name: str) -> memoryview | None:
+        """Return a piece without reading it, or None where it isn't there.
+
+        Its digest is not checked: who reads a part of it checks that part, and calls :meth:`drop` where it is wrong.
+        """
+        try:
+            with self._path(name).open("rb") as file:
+                held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError:
+            return None
+        except ValueError:
+            # Empty, which can't be mapped.
+            self.drop(name)
+            return None
+        self._touch(name)
+        return memoryview(held)[_DIGEST_BYTES:]
+
+    def drop(self, name: str) -> None:
+        """Remove a damaged piece: one that a power failure cut, say.
+
+        Its entry stays, as that of a piece that was there, and is filled again.
+        """
+        with self._giving_up():
+            self._path(name).unlink(missing_ok=True)
+            self._touch(name)
+            self._flush()
+
     def put(self, name: str, piece: bytes) -> None:
         """Keep a piece, if there is room or room can be made."""
+        self.fill(name, len(piece), lambda: piece)
+
+    def fill(self, name: str, length: int, make: Callable[[], bytes]) -> bytes | None:
+        """Make a piece and keep it, where it has a place; else make nothing and return None.
+
+        Args:
+            name: of the piece.
+            length: its bytes.
+            make: makes it, and is only called where there is a place. What it raises is raised.
+        """
         path = self._path(name)
+        entered = False
         with self._giving_up():
-            if not self._enter(name, path, _cost(len(piece))):
-                return
-            temporary = path.with_name(f"{name}.tmp")
-            try:
-                path.parent.mkdir(exist_ok=True)
-                temporary.write_bytes(_digest(piece) + piece)
-                temporary.rename(path)
-            except FileNotFoundError:
-                # So slow that it was taken for lost, and its file removed.
-                return
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
-            self._touch(name)
+            entered = self._enter(name, path, _cost(length))
+        if not entered:
+            return None
+        try:
+            piece = make()
+        except BaseException:
+            with self._giving_up():
+                self._strike(name)
+            raise
+        with self._giving_up():
+            self._write(name, path, piece)
+        return piece
 
     def close(self) -> None:
         """Note what was used last, and close the database."""
@@ -138,6 +171,31 @@ class DiskCache:
                 database.execute("INSERT INTO pieces VALUES (?, ?, ?, 0)", (name, cost, now))
                 database.execute("UPDATE total SET bytes = bytes + ?", (cost,))
         return True
+
+    def _write(self, name: str, path: Path, piece: bytes) -> None:
+        temporary = path.with_name(f"{name}.tmp")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            temporary.write_bytes(_digest(piece) + piece)
+            temporary.rename(path)
+        except FileNotFoundError:
+            # So slow that it was taken for lost, and its file removed.
+            return
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._touch(name)
+
+    def _strike(self, name: str) -> None:
+        """Take back the entry of a piece that is not going to be written."""
+        with self._lock:
+            if self._database is None:
+                return
+            with _transaction(self._database) as database:
+                row = database.execute("SELECT bytes FROM pieces WHERE name = ?", (name,)).fetchone()
+                if row is not None:
+                    database.execute("DELETE FROM pieces WHERE name = ?", (name,))
+                    database.execute("UPDATE total SET bytes = bytes - ?", row)
 
     def _make_room(self, database: sqlite3.Connection, cost: int, *, wanted: bool) -> bool:
         """Remove what was used longest ago until ``cost`` more bytes fit; within a transaction."""
@@ -193,10 +251,10 @@ class DiskCache:
 
 
 @contextlib.contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+def _transaction(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     database.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        yield database
     except BaseException:
         database.execute("ROLLBACK")
         raise

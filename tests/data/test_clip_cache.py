@@ -103,6 +103,11 @@ def test_workers_share_it_and_a_killed_one_leaves_it_right(shard_url, tmp_path) 
         ({"cache_bytes": 5}, "data.cache_bytes"),
         ({"cache_dir": "s3://bucket/cache", "cache_bytes": 5}, "data.cache_dir"),
         ({"cache_dir": "/nvme", "cache_bytes": -1}, "data.cache_bytes"),
+        ({"cache_frames": True}, "data.cache_frames"),
+        (
+            {"cache_dir": "/nvme", "cache_bytes": 5, "cache_frames": True, "decode_device": "cuda"},
+            "data.cache_frames",
+        ),
     ],
 )
 def test_half_a_setting_is_refused(settings, field) -> None:

@@ -67,6 +67,44 @@ def test_a_damaged_piece_is_none_and_is_filled_again(tmp_path) -> None:
         assert cache.get(name_of(1)) == piece_of(1)
 
 
+def test_a_mapped_piece_is_the_piece_unchecked_and_a_dropped_one_is_filled_again(tmp_path) -> None:
+    cache = DiskCache(tmp_path, MB)
+    assert cache.mapped(name_of(1)) is None
+    cache.put(name_of(1), piece_of(1))
+    held = cache.mapped(name_of(1))
+    assert held is not None
+    assert bytes(held) == piece_of(1)
+    cache.drop(name_of(1))
+    assert cache.mapped(name_of(1)) is None
+    cache.put(name_of(1), piece_of(1))
+    assert cache.get(name_of(1)) == piece_of(1)
+
+
+def test_a_piece_is_made_only_where_it_has_a_place(tmp_path) -> None:
+    made = []
+
+    def make() -> bytes:
+        made.append(1)
+        return piece_of(1)
+
+    cache = DiskCache(tmp_path, 150_000)
+    assert cache.fill(name_of(1), 100_000, make) == piece_of(1)
+    assert cache.fill(name_of(1), 100_000, make) is None
+    assert cache.fill(name_of(2), 200_000, make) is None
+    assert len(made) == 1
+
+
+def test_what_fails_while_it_is_made_takes_no_place(tmp_path) -> None:
+    def fails() -> bytes:
+        raise ValueError("no such thing")
+
+    cache = DiskCache(tmp_path, 150_000)
+    with pytest.raises(ValueError, match="no such thing"):
+        cache.fill(name_of(1), 100_000, fails)
+    cache.put(name_of(2), piece_of(2))
+    assert cache.get(name_of(2)) == piece_of(2)
+
+
 def test_idle_pieces_make_room_oldest_first(tmp_path) -> None:
     clock = Clock()
     cache = DiskCache(tmp_path, 3 * 110_000, clock=clock)

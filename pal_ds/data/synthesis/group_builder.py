@@ -74,7 +74,7 @@ class GroupBuilder:
         hung: reasons by name for clips that must not be decoded (again); a name is ``<source>/<key>``, or the key
             alone for source 0.
         watch: called with a name before and with None after every decode.
-        device: where clips are decoded: "cpu" or a CUDA device.
+        decode: gives frames of an encoded clip: :func:`decode_frames`, on a device or through a cache.
         sources: shard sets that clips come from.
     """
 
@@ -91,7 +91,7 @@ class GroupBuilder:
         shard_label: Callable[[int], str],
         hung: Mapping[str, str] | None = None,
         watch: Callable[[str | None], None] = lambda _key: None,
-        device: str = "cpu",
+        decode: Callable[[bytes, SampleRecord, Sequence[int]], Tensor] = decode_frames,
         sources: int = 1,
     ) -> None:
         self._schedule = schedule
@@ -104,7 +104,7 @@ class GroupBuilder:
         self._shard_label = shard_label
         self._hung = hung or {}
         self._watch = watch
-        self._device = device
+        self._decode = decode
         self._sources = sources
         self._decode_seconds = 0.0
 
@@ -212,9 +212,7 @@ class GroupBuilder:
         self._watch(name)
         begun = time.perf_counter()
         try:
-            return _Decoded(
-                record, draws, decode_frames(clip.video, record, wanted.tolist(), device=self._device)
-            )
+            return _Decoded(record, draws, self._decode(clip.video, record, wanted.tolist()))
         finally:
             self._decode_seconds += time.perf_counter() - begun
             self._watch(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import dataclasses
+import functools
 import logging
 import os
 import pickle
@@ -24,6 +25,8 @@ from pal_ds import storage
 from pal_ds.config.synthesis import AugmentConfig, SynthesisConfig
 from pal_ds.data.clip_cache import CacheSpec, ClipCache
 from pal_ds.data.clip_stream import ClipStream
+from pal_ds.data.decode import decode_frames
+from pal_ds.data.frame_cache import FrameCache
 from pal_ds.data.order.group_schedule import Schedule
 from pal_ds.data.shard_list import ShardList
 from pal_ds.data.synthesis.group_builder import Built, GroupBuilder
@@ -60,7 +63,7 @@ class WorkerSpec:
         device: where clips are decoded: "cpu" or a CUDA device.
         clips: clips after which the worker announces its end, to be replaced by a fresh one; 0 never.
         last_groups: groups that it still builds from then on, while its successor starts.
-        cache: of samples on a local disk, or None.
+        cache: of samples, and of frames where it says so, on a local disk; or None.
     """
 
     shards: ShardList
@@ -110,6 +113,8 @@ class Chain:
             retry=spec.retry,
             cache=None if spec.cache is None else ClipCache(spec.cache),
         )
+        self._frames = FrameCache(spec.cache) if spec.cache is not None and spec.cache.frames else None
+        decode = functools.partial(decode_frames, device=spec.device)
         builder = GroupBuilder(
             schedule=spec.schedule,
             fetch=self._stream.fetch,
@@ -121,7 +126,7 @@ class Chain:
             shard_label=spec.shards.label,
             hung=spec.hung,
             watch=watch,
-            device=spec.device,
+            decode=decode if self._frames is None else self._frames.frames,
             sources=len(spec.shards.runs),
         )
         self._pipeline = webdataset.DataPipeline(
@@ -149,6 +154,8 @@ class Chain:
     def close(self) -> None:
         """Drop what is under way."""
         self._stream.close()
+        if self._frames is not None:
+            self._frames.close()
 
 
 class _StopError(Exception):

@@ -34,6 +34,15 @@ def test_a_stage_runs_once_and_again_only_if_its_command_inputs_or_files_change(
     assert dataclasses.replace(first, identity="newer").key != first.key
 
 
+def test_words_aside_are_given_to_the_command_and_decide_nothing(tmp_path: Path) -> None:
+    plain = shell('mkdir -p "$0" && echo "$@" > "$0/words"')
+    aside = dataclasses.replace(plain, aside=("cache={work}/cache",))
+    assert aside.key == plain.key
+    Runner(tmp_path / "work").run(aside)
+    words = (aside.folder(tmp_path / "work") / "words").read_text()
+    assert words == f"cache={tmp_path}/work/cache\n"
+
+
 def test_a_failed_stage_says_where_its_output_is_and_runs_again(tmp_path: Path) -> None:
     stage = shell(f"test -e {tmp_path}/ready || (echo sad >&2; exit 3)")
     runner = Runner(tmp_path / "work")

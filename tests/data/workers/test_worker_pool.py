@@ -13,6 +13,7 @@ import pytest
 from pal_ds import storage
 from pal_ds.data.errors import WorkerLostError
 from pal_ds.data.synthesis import group_builder
+from pal_ds.data.workers import worker_process
 from tests.support.loading import global_batches, group_print, loader_of
 
 FORK = {"workers": 2, "start_method": "fork"}
@@ -122,14 +123,14 @@ def test_a_clip_that_hangs_the_decoder_costs_one_worker_and_is_replaced(shard_ur
     loader = loader_of(shard_url)
     victim = next(loader).keys[2][1]
     loader.close()
-    decode = group_builder.decode_frames
+    decode = worker_process.decode_frames
 
     def hangs(video, record, indices, **options):
         if record.key == victim:
             time.sleep(60)
         return decode(video, record, indices, **options)
 
-    monkeypatch.setattr(group_builder, "decode_frames", hangs)
+    monkeypatch.setattr(worker_process, "decode_frames", hangs)
     loader = loader_of(shard_url, decode_timeout=1.5, max_replaced_share=1.0, **FORK)
     micros = [next(loader) for _ in range(1)]
     (row,) = [row for micro in micros for row in micro.replaced]
