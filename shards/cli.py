@@ -249,7 +249,7 @@ def _clean(arguments: argparse.Namespace) -> int:
     _print(
         arguments,
         {"dest": arguments.dest, "removed": removed},
-        [f"removed {len(removed)}: {', '.join(removed)}"],
+        [f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove"],
     )
     return 0
 

@@ -15,6 +15,7 @@ from pal_ds.storage.errors import StorageAccessError, StorageError, StorageNotFo
 from pal_ds.storage.objects import (
     PIECE_BYTES,
     FileInfo,
+    bucket_exists,
     exists,
     iter_files,
     list_names,
@@ -42,6 +43,7 @@ __all__ = [
     "StorageNotFoundError",
     "abort_uploads",
     "absolute",
+    "bucket_exists",
     "check_writable",
     "exists",
     "is_local",

@@ -111,6 +111,27 @@ def exists(url: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> bool:
     return bool(retrying(url, lambda fs, path: fs.exists(path), retry, ReadCounters()))
 
 
+def bucket_exists(url: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> bool:
+    """Tell whether a bucket exists.
+
+    Raises:
+        StorageAccessError: it may not be asked for.
+        StorageError: its store can't be reached.
+    """
+
+    def attempt(fs: Any, path: str) -> bool:
+        if fs.exists(path):
+            return True
+        # s3fs says no whatever has failed: this says what.
+        if hasattr(fs, "call_s3"):
+            with contextlib.suppress(FileNotFoundError):
+                fs.call_s3("head_bucket", Bucket=path)
+                return True
+        return False
+
+    return bool(retrying(url, attempt, retry, ReadCounters()))
+
+
 def size(url: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> int:
     """Return the size of an object in bytes.
 

@@ -60,7 +60,7 @@ class Journal:
             return
         bucket = f"{scheme}://{rest.split('/')[0]}"
         try:
-            exists = storage.exists(bucket, retry=storage.AT_START)
+            exists = storage.bucket_exists(bucket, retry=storage.AT_START)
         except storage.StorageAccessError:
             # Credentials may be good for the folder alone; the first write tells.
             return

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import s3fs
 
 from pal_ds import storage
 from pal_ds.storage import RetryPolicy
@@ -60,6 +61,16 @@ def test_upload_file(place: str, tmp_path: Path) -> None:
     url = storage.join(place, "up", "loaded")
     storage.upload_file(source, url)
     assert storage.read_bytes(url) == source.read_bytes()
+
+
+def test_a_bucket_is_there_or_not_and_a_store_out_of_reach_is_neither(s3_env, monkeypatch) -> None:
+    assert storage.bucket_exists(s3_env.bucket("storage-there"), retry=FAST)
+    assert not storage.bucket_exists("s3://storage-not-there", retry=FAST)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(storage.StorageError, match="storage-there"):
+        storage.bucket_exists("s3://storage-there", retry=FAST)
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def unfinished(bucket: str) -> list[str]:

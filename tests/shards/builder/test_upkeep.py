@@ -73,6 +73,7 @@ def test_clean_keeps_a_begun_build_unless_told_otherwise(corpus, tmp_path, pal_s
     (tmp_path / "out" / ".train-000000.tar.77-0123abcd").write_bytes(b"half")
     assert json.loads(pal_shard("clean", tmp_path / "out", "--json").stdout)["removed"]
     assert files_of(tmp_path / "out") == whole
+    assert pal_shard("clean", tmp_path / "out").stdout == "nothing to remove\n"
 
 
 def test_reshard_keeps_keys_sources_labels_and_bytes_of_clips(corpus, tmp_path, pal_shard) -> None:
