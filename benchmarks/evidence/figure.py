@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.evidence.results import FIGURES, Measured, estimate
+from benchmarks.evidence.results import FIGURES, Estimate, Measured, estimate
 from benchmarks.evidence.variants import VARIANTS
 from pal_ds.viz.style import ACCENT, ACTION, BACKGROUND, GOOD, INK, SECOND, new_figure, to_bytes
 
@@ -16,19 +16,20 @@ _PALETTE = (ACTION, ACCENT, SECOND, GOOD, "#8d6a9f", "#5c7a29", "#c77dba")
 
 
 def intervals(rows: Mapping[str, Sequence[Measured]]) -> bytes:
-    """Draw every variant's figures with their 95 % intervals, floors and ceilings in grey: SVG."""
-    names = [name for name in VARIANTS if rows.get(name)]
+    """Draw every variant's figures with their 95 % intervals, floors and ceilings in grey: SVG.
+
+    Axes reach as far as networks and floors do; a ceiling beyond is an arrow with its value.
+    """
+    names = sorted((name for name in VARIANTS if rows.get(name)), key=CEILINGS.__contains__)
     figure = new_figure(13, 1.4 + 0.27 * len(names))
     for place, (axes, key) in enumerate(zip(figure.subplots(1, len(SHOWN)), SHOWN, strict=True)):
-        for number, name in enumerate(names):
-            found = estimate(rows[name], key)
-            if found is None:
-                continue
+        found = {name: got for name in names if (got := estimate(rows[name], key)) is not None}
+        left, right = _limits(found)
+        for name, got in found.items():
             colour = BACKGROUND if name in FLOORS + CEILINGS else ACTION if name == "pal" else ACCENT
-            height = len(names) - number
-            axes.plot([found.low, found.high], [height, height], color=colour, lw=2)
-            axes.plot(found.value, height, "o", color=colour, ms=5)
+            _mark(axes, got, len(names) - names.index(name), right, colour)
         axes.set_title(FIGURES[key], fontsize=9, color=INK)
+        axes.set_xlim(left, right)
         axes.set_ylim(0.4, len(names) + 0.6)
         axes.set_yticks(
             range(len(names), 0, -1), [VARIANTS[name].title for name in names] if place == 0 else []
@@ -37,6 +38,23 @@ def intervals(rows: Mapping[str, Sequence[Measured]]) -> bytes:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.grid(visible=True, alpha=0.2)
     return to_bytes(figure, "svg")
+
+
+def _limits(found: Mapping[str, Estimate]) -> tuple[float, float]:
+    """Return the ends of an axis: room for all but the ceilings, or for those where there is nothing else."""
+    inside = [got for name, got in found.items() if name not in CEILINGS] or list(found.values())
+    low, high = min((got.low for got in inside), default=0.0), max((got.high for got in inside), default=1.0)
+    margin = max(0.5, 0.08 * (high - low))
+    return max(0.0, low - margin), high + 3 * margin
+
+
+def _mark(axes: Any, got: Estimate, height: int, right: float, colour: str) -> None:
+    if got.value > right:
+        text = f"{got.value:.0f} →"
+        axes.text(right, height, text, color=colour, fontsize=8, ha="right", va="center")
+        return
+    axes.plot([got.low, min(got.high, right)], [height, height], color=colour, lw=2)
+    axes.plot(got.value, height, "o", color=colour, ms=5)
 
 
 def curves(rows: Mapping[str, Sequence[Measured]], batch: int) -> bytes | None:

@@ -10,12 +10,14 @@ from typing import Any
 
 from benchmarks.evidence.figure import curves, intervals
 from benchmarks.evidence.profiles import Profile
-from benchmarks.evidence.questions import QUESTIONS, Answer, field_answers
+from benchmarks.evidence.questions import PRIMARY, QUESTIONS, Answer, field_answers
 from benchmarks.evidence.results import FIGURES, Estimate, Measured, as_json, estimate
 from benchmarks.evidence.variants import VARIANTS
 from pal_ds.viz.report_page import Picture, ReportData, Section, Table, write_report
 
 Rows = Mapping[str, Sequence[Measured]]
+#: Variants whose judged figure stands at the top of the page.
+HEADLINE = ("noise", "motion", "random", "pal", "moco", "tac", "one-hot")
 
 
 def write(folder: Path, name: str, profile: Profile, measured: Sequence[Measured], missing: list[str]) -> str:
@@ -62,7 +64,8 @@ def _page(
             picture=Picture(
                 data=intervals(rows),
                 alt="every variant's figures with their intervals, a panel for each figure",
-                see="A dot is the mean over seeds, a line its 95 % interval over videos and seeds.",
+                see="A dot is the mean over seeds, a line its 95 % interval over videos and seeds; a number with an "
+                "arrow is a ceiling beyond the axis.",
                 good="PAL right of the untrained network and of MoCo, with intervals that do not meet",
             ),
         ),
@@ -87,7 +90,8 @@ def _page(
         Section(title="All figures", table=_table(rows)),
         Section(
             title="What ran",
-            text=f"Not run yet: {', '.join(missing)}." if missing else "Everything has run.",
+            text=(f"Not run yet: {', '.join(missing)}. " if missing else "Everything has run. ")
+            + _settings(profile),
             table=Table(
                 header=("variant", "seed", "hours", "commit", "machine"),
                 rows=tuple(
@@ -103,13 +107,30 @@ def _page(
             ),
         ),
     ]
-    facts = tuple((key.replace("_", " "), str(value)) for key, value in dataclasses.asdict(profile).items())
     return ReportData(
         title="Where PAL helps, measured",
         subtitle="The paper's systems on rendered motion capture: one command, the same samples and heads for all.",
-        facts=facts,
+        facts=_facts(profile, rows),
         sections=tuple(sections),
     )
+
+
+def _facts(profile: Profile, rows: Rows) -> tuple[tuple[str, str], ...]:
+    """Return what stands at the top: the judged figure of the main variants, and what each of them had."""
+    judged = (
+        (f"{VARIANTS[name].title}: {FIGURES[PRIMARY]}", _cell(estimate(rows[name], PRIMARY)))
+        for name in HEADLINE
+        if rows.get(name)
+    )
+    had = (
+        f"{profile.samples:,} samples of {profile.side} pixels, {profile.backbone} at width {profile.width:g}"
+    )
+    return (*judged, ("each trained on", had))
+
+
+def _settings(profile: Profile) -> str:
+    values = dataclasses.asdict(profile).items()
+    return "Profile: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values) + "."
 
 
 def _table(rows: Rows) -> Table:
