@@ -51,14 +51,19 @@ def decode_clips(paths: Sequence[Path], *, timeout: float, looks: bool = False) 
     return found
 
 
-def decode_copy(path: Path, *, timeout: float) -> Decoded:
+def decode_copy(path: Path, *, timeout: float, info: VideoInfo | None = None) -> Decoded:
     """Decode a file that was not made here, and refuse what training would read otherwise than other decoders.
 
     Training asks for frames by number, and turns numbers into time by one rate. So a file must hold one film, of one
     size and square pixels, every frame of which has a time stamp of its own at a constant rate.
+
+    Args:
+        path: the file.
+        timeout: seconds that one process may take.
+        info: what its container says, where that has been asked already: a process less.
     """
     try:
-        info = ffmpeg_info.probe(path, timeout=timeout)
+        info = info or ffmpeg_info.probe(path, timeout=timeout)
         packets, frames = ffmpeg_info.list_frames(path, info.stream, timeout=timeout)
     except Rejected as rejected:
         return rejected.error

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pal_ds.ffmpeg.encoding import encode_film, falls_short
-from pal_ds.ffmpeg.probing import error_line, source_seconds
+from pal_ds.ffmpeg.probing import VideoInfo, error_line, source_seconds
 from pal_ds.ffmpeg.process import Finished
 from pal_ds.formats.shardset import SampleRecord
 
@@ -78,6 +78,7 @@ class _Draft:
     source: str
     label: str | None
     promised: int | None = None  # frames, where a conforming source was taken as it is
+    info: VideoInfo | None = None  # of a copied source
 
 
 class Transcoder:
@@ -208,6 +209,7 @@ class Transcoder:
             source=row.source if record is None else record.source,
             label=row.label if record is None else record.label,
             promised=None if self.profile.copy else info.frames,
+            info=info,
         )
 
     def _encode(self, source: Path, target: Path, seek: float | None, length: float | None) -> float | None:
@@ -245,16 +247,18 @@ class Transcoder:
         return Rejected("transcode", line)
 
     def _decode(self, drafts: Sequence[_Draft | Reject]) -> dict[Path, Decoded]:
-        paths = [draft.path for draft in drafts if isinstance(draft, _Draft)]
-        if not paths:
+        made = [draft for draft in drafts if isinstance(draft, _Draft)]
+        if not made:
             return {}
+        paths = [draft.path for draft in made]
         looks = self.limits.filters.looks
         with self._cpu:
             if not self.profile.copy:
                 return decode_clips(paths, timeout=self.limits.timeout, looks=looks)
             if looks:
                 take_looks(paths, timeout=self.limits.timeout)
-            return {path: decode_copy(path, timeout=self.limits.timeout) for path in paths}
+            timeout = self.limits.timeout
+            return {draft.path: decode_copy(draft.path, timeout=timeout, info=draft.info) for draft in made}
 
     def _verified(self, draft: _Draft, decoded: Decoded) -> Clip:
         if isinstance(decoded, str):
