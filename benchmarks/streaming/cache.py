@@ -2,10 +2,12 @@
 
     python -m benchmarks.streaming.cache --made 512 --cache /tmp/pal-cache --out benchmarks/streaming/cache.json
     python -m benchmarks.streaming.cache --shards s3://bucket/set --cache /nvme/pal --bytes 4000000000
+    python -m benchmarks.streaming.cache --shards SMALL --cache /nvme/pal --bytes 4000000000 --frames --workers 0
 
 ``--made`` makes a set of so many clips (a quarter of a megabyte each) and serves it from an S3 server here; the cache
 then takes all of it, and half of it. With 512 clips it takes under five minutes on two cores. The cache folder must
-not exist; it is removed at the end. Batches of all sides are compared by their digests.
+not exist; it is removed at the end. Batches of all sides are compared by their digests and pixels. ``--frames`` keeps
+decoded frames too (``data.cache_frames``), for sets of few pixels: later epochs decode nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +64,7 @@ def epochs(arguments: argparse.Namespace, **cache: Any) -> list[dict[str, Any]]:
         for _ in range(loader.plan.steps_per_epoch):
             for group in next(loader).groups:
                 digest.update(group.digest)
+                digest.update(zlib.crc32(group.pixels.numpy().data).to_bytes(4, "little"))
         now = loader.stats()
         stored, cached = now.bytes - before.bytes, now.cached_bytes - before.cached_bytes
         rows.append(
@@ -94,7 +98,8 @@ def made(clips: int) -> Iterator[str]:
 def side(arguments: argparse.Namespace, limit: int) -> dict[str, Any]:
     """Read whole epochs with a cache of so many bytes, and tell what it held at the end."""
     try:
-        rows = epochs(arguments, cache_dir=str(arguments.cache), cache_bytes=limit)
+        cache = {"cache_bytes": limit, "cache_frames": arguments.frames}
+        rows = epochs(arguments, cache_dir=str(arguments.cache), **cache)
         files = [path for path in arguments.cache.rglob("*") if path.is_file()]
         database = sum(path.stat().st_size for path in files if path.name.startswith("cache.sqlite"))
         held = sum(path.stat().st_size for path in files) - database
@@ -117,6 +122,7 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--global-batch", type=int, default=8)
+    parser.add_argument("--frames", action="store_true", help="keep decoded frames too")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where the JSON goes, beside stdout")
     arguments = parser.parse_args()
