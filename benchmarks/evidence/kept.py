@@ -42,6 +42,8 @@ def keep(planned: Sequence[Row], runner: Runner, folder: Path) -> list[str]:
         written.append(path.name)
     for stage in _exports(planned):
         path = _export_path(folder, stage)
+        if all(runner.done(needed) for needed in stage.inputs):
+            runner.run(stage)
         record = runner.done(stage)
         if record is not None and not path.exists():
             shutil.copyfile(stage.folder(runner.work) / _BACKBONE, path)

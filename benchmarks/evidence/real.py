@@ -4,28 +4,30 @@ The equivariance figure of the table (``measures/equivariance.py``) on the recor
 fetched where they are missing: people dancing, playing, juggling, riding, filmed by others. They have no labels for
 detection, but a moment that is played faster or slower and elsewhere in a mirrored, paler version has a known place.
 Recordings are read at the rate and size of the corpus and cut into pieces; in each piece every few seconds a stretch
-is looked for. Intervals are a bootstrap over recordings. Several checkpoints of one name are its seeds: their mean.
-Prints a Markdown table, and writes every figure to ``--out``.
+is looked for. What each encoder found is kept in a file of its own in ``--kept``; the table is of all files there:
+seeds averaged, intervals from a bootstrap over recordings.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torchcodec.decoders import VideoDecoder
 
 from benchmarks.evidence.measures.bootstrap import Share, measure
 from benchmarks.evidence.references.features import CLIP_FRAMES, Clips, Rows, Standard
 from benchmarks.evidence.references.pictures import motion, thumbnails
-from benchmarks.machine import commit, cores, processor
+from benchmarks.evidence.stage import commit
 from corpora import footage
 from pal_ds.transfer.backbone_export import load_backbone
 from pal_ds.transfer.extraction.frozen_encoder import ClipEncoder
@@ -35,7 +37,26 @@ from pal_ds.viz.similarity import MIRRORED, Encode, similarity_figure
 FPS, SIDE = 12, 64
 #: Seconds: of a piece, of the shortest piece, of the stretch looked for, and from one stretch to the next.
 PIECE, SHORTEST, STRETCH, EVERY = 20.0, 6.0, 3.0, 2.0
-Values = NDArray[np.float64]
+KEPT = Path(__file__).parent / "kept/real"
+GUESS = "a guess"
+_SEED = re.compile(r"-seed\d+$")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """What one encoder found, stretch by stretch.
+
+    Attributes:
+        recordings: name of each stretch's recording [N].
+        overlaps: temporal IoU of each stretch with what was found, 0 to 1 [N].
+        guesses: the same of a place drawn blindly [N].
+        commit: at which it was measured.
+    """
+
+    recordings: list[str]
+    overlaps: list[float]
+    guesses: list[float]
+    commit: str
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,31 +68,36 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME=RUN",
-        help="run folder or exported backbone; the first name is what the others are compared with",
+        help="run folder or exported backbone; a NAME that ends in -seed0, -seed1 ... is a seed of what is before",
     )
-    parser.add_argument("--out", type=Path, required=True, help="JSON of every figure")
+    parser.add_argument("--against", default="", metavar="NAME", help="what gaps are from (default: a guess)")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="what was found before (default: here)")
     arguments = parser.parse_args(argv)
     named = [item.partition("=") for item in arguments.checkpoint]
     if not all(mark and name and path for name, mark, path in named):
-        parser.error("--checkpoint: use NAME=RUN, such as pal=runs/evidence/pretrain-pal-seed0")
+        parser.error("--checkpoint: use NAME=RUN, such as pal-seed0=runs/evidence/pretrain-pal-seed0-...")
     recordings = footage.fetch(arguments.footage, lambda text: print(text, file=sys.stderr))
-    pieces = [
-        (number, piece)
-        for number, one in enumerate(recordings)
-        for piece in read_pieces(arguments.footage / one.name)
-    ]
-    encoders: list[tuple[str, Encode]] = [
-        (name, standardised(of, [piece for _, piece in pieces]))
-        for name, of in (("thumbnails", thumbnails), ("six motion numbers", motion))
-    ]
-    encoders += [(name, network(path)) for name, _, path in named]
-    figures = measured(pieces, encoders, [one.name for one in recordings])
-    lines = table(figures, named[0][0] if named else "")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": f"{processor()}, {cores()} cores", "commit": commit(), "figures": figures}
-    arguments.out.write_text(json.dumps(document, indent=1) + "\n")
-    print("\n".join(lines))
+    arguments.kept.mkdir(parents=True, exist_ok=True)
+    pieces = [(one.name, piece) for one in recordings for piece in read_pieces(arguments.footage / one.name)]
+    for name, encode in _encoders(named, [piece for _, piece in pieces]):
+        path = arguments.kept / f"{name}.json"
+        if not path.exists():
+            path.write_text(json.dumps(dataclasses.asdict(search(pieces, encode))) + "\n")
+    files = sorted(arguments.kept.glob("*.json"))
+    found = {path.stem: Found(**json.loads(path.read_text())) for path in files}
+    figures = estimates(found)
+    if arguments.against and arguments.against not in figures:
+        parser.error(f"--against {arguments.against}: use one of {', '.join(figures)}")
+    print("\n".join(table(figures, arguments.against or GUESS)))
     return 0
+
+
+def _encoders(named: list[tuple[str, str, str]], pieces: list[torch.Tensor]) -> Iterator[tuple[str, Encode]]:
+    """Yield the references and the networks asked for, each when it is needed."""
+    for name, of in (("thumbnails", thumbnails), ("six motion numbers", motion)):
+        yield name, standardised(of, pieces)
+    for name, _, path in named:
+        yield name, network(path)
 
 
 def read_pieces(path: Path) -> Iterator[torch.Tensor]:
@@ -108,22 +134,16 @@ def network(path: str) -> Encode:
     return ClipEncoder(backbone, spec, size=spec.size, device=torch.device("cpu"))
 
 
-def measured(
-    pieces: list[tuple[int, torch.Tensor]], encoders: list[tuple[str, Encode]], recordings: list[str]
-) -> dict[str, dict[str, object]]:
-    """Return each encoder's mean IoU over stretches, bootstrapped over recordings; ``a guess`` is drawn blindly."""
-    found: dict[str, list[list[float]]] = {}
-    owners: list[int] = []
-    for owner, piece in pieces:
-        seconds = len(piece) / FPS
-        for start in np.arange(0.0, seconds - STRETCH, EVERY).tolist():
-            owners.append(owner)
-            for number, (name, encode) in enumerate(encoders):
-                value, guess = _overlap(piece, (start, start + STRETCH), encode)
-                found.setdefault(name, []).append([float(len(owners) - 1), value])
-                if not number:
-                    found.setdefault("a guess", []).append([float(len(owners) - 1), guess])
-    return {name: _figure(np.array(rows), owners, recordings) for name, rows in found.items()}
+def search(pieces: list[tuple[str, torch.Tensor]], encode: Encode) -> Found:
+    """Look for every stretch of every piece; pieces come with the name of their recording."""
+    found = Found(recordings=[], overlaps=[], guesses=[], commit=commit())
+    for recording, piece in pieces:
+        for start in np.arange(0.0, len(piece) / FPS - STRETCH, EVERY).tolist():
+            overlap, guess = _overlap(piece, (start, start + STRETCH), encode)
+            found.recordings.append(recording)
+            found.overlaps.append(round(overlap, 5))
+            found.guesses.append(round(guess, 5))
+    return found
 
 
 def _overlap(piece: torch.Tensor, stretch: tuple[float, float], encode: Encode) -> tuple[float, float]:
@@ -135,27 +155,42 @@ def _overlap(piece: torch.Tensor, stretch: tuple[float, float], encode: Encode) 
     return float(found[0]), float(found[1])
 
 
-def _figure(rows: Values, owners: list[int], recordings: list[str]) -> dict[str, object]:
-    """Average seeds, then stretches; ``draws`` are of recordings, equal for all names, so differences are paired."""
-    count = len(owners)
-    stretch, many = rows[:, 0].astype(int), len(recordings)
-    value_s = np.bincount(stretch, rows[:, 1], count) / np.bincount(stretch, minlength=count)
-    whole = np.bincount(owners, minlength=many).astype(float)
-    share = Share(np.bincount(owners, value_s, many).astype(float), whole)
-    return {**measure(share, many), "stretches": count, "recordings": len(set(owners))}
+def estimates(found: Mapping[str, Found]) -> dict[str, dict[str, Any]]:
+    """Return the mean IoU of every encoder in percent and its bootstrap draws over recordings.
+
+    Draws are equal for all encoders, so differences are paired. Seeds of one encoder are averaged, and counted.
+    """
+    names = sorted({recording for one in found.values() for recording in one.recordings})
+    values: dict[str, list[tuple[list[str], list[float]]]] = {}
+    for name, one in found.items():
+        values.setdefault(_SEED.sub("", name), []).append((one.recordings, one.overlaps))
+    blind = next(iter(found.values()))
+    values[GUESS] = [(blind.recordings, blind.guesses)]
+    return {name: _estimate(seeds, names) for name, seeds in values.items()}
 
 
-def table(figures: dict[str, dict[str, object]], against: str) -> list[str]:
+def _estimate(seeds: list[tuple[list[str], list[float]]], names: list[str]) -> dict[str, Any]:
+    owners = [np.array([names.index(one) for one in recordings]) for recordings, _ in seeds]
+    part, whole = (
+        sum(np.bincount(owner, weights, len(names)) for owner, weights in zip(owners, each, strict=True))
+        for each in ([np.array(overlaps) for _, overlaps in seeds], [np.ones(len(owner)) for owner in owners])
+    )
+    found = measure(Share(part, whole), len(names))  # type: ignore[arg-type]  # sum() of arrays is an array
+    return {**found, "seeds": len(seeds), "stretches": len(owners[0]), "recordings": len(names)}
+
+
+def table(figures: Mapping[str, Mapping[str, Any]], against: str) -> list[str]:
     """Return the table in Markdown: each figure with its 95 % interval, and its difference from one of them."""
-    lines = [f"| encoder | IoU | above {against or 'a guess'} |", "|---|---|---|"]
-    base = figures[against or "a guess"]
-    for name, figure in figures.items():
-        draws, others = np.array(figure["draws"]), np.array(base["draws"])
+    lines = [f"| encoder | seeds | IoU | above {against} |", "|---|---|---|---|"]
+    base = figures[against]
+    for name, figure in sorted(figures.items(), key=lambda item: float(item[1]["value"])):
+        draws = np.array(figure["draws"])
         low, high = np.percentile(draws, [2.5, 97.5])
-        gap = np.percentile(draws - others, [2.5, 97.5])
-        by = float(figure["value"]) - float(base["value"])  # type: ignore[arg-type]  # a number, as measure returns it
+        gap = np.percentile(draws - np.array(base["draws"]), [2.5, 97.5])
+        by = figure["value"] - base["value"]
         beside = "" if figure is base else f"{by:+.1f} [{gap[0]:+.1f}, {gap[1]:+.1f}]"
-        lines.append(f"| {name} | {figure['value']:.1f} [{low:.1f}, {high:.1f}] | {beside} |")
+        seeds = "" if name == GUESS else str(figure["seeds"])
+        lines.append(f"| {name} | {seeds} | {figure['value']:.1f} [{low:.1f}, {high:.1f}] | {beside} |")
     return lines
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -32,23 +31,26 @@ def blind(clips_btchw: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_stretch_is_found_by_who_sees_it_and_not_by_who_guesses() -> None:
-    pieces = [(0, turning_colours()), (2, turning_colours(12.0))]
-    found = real.measured(pieces, [("colours", colours), ("blind", blind)], ["a", "b", "c"])
-    assert found["colours"]["value"] > 45
-    assert found["blind"]["value"] < 35
-    assert found["colours"]["stretches"] == 7 + 5
-    assert found["colours"]["recordings"] == 2
-    lines = real.table(found, "blind")
-    assert lines[-1].startswith("| blind | ") and lines[-1].endswith("|  |")
-    assert any(line.startswith("| colours | ") and " | +" in line for line in lines)
+    pieces = [("a", turning_colours()), ("c", turning_colours(12.0))]
+    found = {"colours": real.search(pieces, colours), "blind": real.search(pieces, blind)}
+    assert found["colours"].recordings == ["a"] * 7 + ["c"] * 5
+    figures = real.estimates(found)
+    assert figures["colours"]["value"] > 45
+    assert figures["blind"]["value"] < 35
+    assert figures["colours"]["recordings"] == 2
+    lines = real.table(figures, "blind")
+    assert next(line for line in lines if line.startswith("| blind")).endswith("|  |")
+    assert any(line.startswith("| colours | 1 | ") and " | +" in line for line in lines)
 
 
 def test_seeds_of_one_name_are_averaged() -> None:
-    pieces = [(0, turning_colours()), (1, turning_colours(10.0))]
-    alone = real.measured(pieces, [("colours", colours), ("blind", blind)], ["a", "b"])
-    both = real.measured(pieces, [("seeds", colours), ("seeds", blind)], ["a", "b"])
-    mean = (alone["colours"]["value"] + alone["blind"]["value"]) / 2
-    assert both["seeds"]["value"] == pytest.approx(mean)
+    pieces = [("a", turning_colours()), ("b", turning_colours(10.0))]
+    seeing, guessing = real.search(pieces, colours), real.search(pieces, blind)
+    alone = real.estimates({"x": seeing, "y": guessing})
+    both = real.estimates({"z-seed0": seeing, "z-seed1": guessing})
+    assert both["z"]["seeds"] == 2
+    mean = (alone["x"]["value"] + alone["y"]["value"]) / 2
+    assert both["z"]["value"] == pytest.approx(mean)
 
 
 def test_a_recording_is_read_at_the_rate_and_size_of_the_corpus(tmp_path: Path) -> None:
@@ -59,23 +61,28 @@ def test_a_recording_is_read_at_the_rate_and_size_of_the_corpus(tmp_path: Path) 
     assert list(real.read_pieces(make_video(tmp_path / "short.mp4", seconds=5, fps=24))) == []
 
 
-def test_the_command_measures_references_and_networks(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_command_measures_once_and_shows_all_that_is_kept(tmp_path: Path, monkeypatch, capsys) -> None:
     for name in ("a.mp4", "b.mp4"):
         make_video(tmp_path / name, seconds=7, fps=12, hue=40)
     recordings = [footage.Recording("p", "m", name, "label", "train") for name in ("a.mp4", "b.mp4")]
     monkeypatch.setattr(real.footage, "fetch", lambda folder, say: recordings)
-    out = tmp_path / "out.json"
-    words = ["--footage", str(tmp_path), "--out", str(out), "--checkpoint", "net=random:tsm_resnet8"]
-    assert real.main(words) == 0
-    figures = json.loads(out.read_text())["figures"]
-    assert list(figures) == ["thumbnails", "a guess", "six motion numbers", "net"]
-    assert all(len(figure["draws"]) == 1000 and figure["recordings"] == 2 for figure in figures.values())
-    assert "| six motion numbers | " in capsys.readouterr().out
+    kept = tmp_path / "kept"
+    words = ["--footage", str(tmp_path), "--kept", str(kept)]
+    assert real.main([*words, "--checkpoint", "net-seed0=random:tsm_resnet8"]) == 0
+    assert {path.stem for path in kept.iterdir()} == {"thumbnails", "six motion numbers", "net-seed0"}
+    assert "| net | 1 | " in capsys.readouterr().out
+    monkeypatch.setattr(real, "search", lambda *_: pytest.fail("measured again"))
+    assert real.main([*words, "--against", "thumbnails"]) == 0
+    shown = capsys.readouterr().out
+    assert "| net | 1 | " in shown and "| a guess |  | " in shown and "above thumbnails" in shown
+    with pytest.raises(SystemExit):
+        real.main([*words, "--against", "nobody"])
+    assert "--against nobody: use one of" in capsys.readouterr().err
 
 
 def test_a_checkpoint_without_a_name_is_refused(tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit):
-        real.main(["--footage", str(tmp_path), "--out", str(tmp_path / "x"), "--checkpoint", "=runs/a"])
+        real.main(["--footage", str(tmp_path), "--checkpoint", "=runs/a"])
     assert "NAME=RUN" in capsys.readouterr().err
 
 
