@@ -158,7 +158,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--profile", choices=list(PROFILES), default="two-core", help="sizes (default: two-core)")
     add("--variants", default="", help=f"some of {', '.join(VARIANTS)} (default: all)")
     add("--hours", type=float, default=0.0, help="stop after so long and exit 75; 0 has no limit")
-    add("--jobs", type=_positive, default=cores(), help="stages side by side (default: one a core)")
+    add(
+        "--jobs",
+        type=_positive,
+        default=cores(),
+        help="stages side by side, which share the cores (default: one a core)",
+    )
     add("--development", action="store_true", help="on the development set, where things are chosen")
     return parser
 
