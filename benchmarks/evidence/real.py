@@ -16,6 +16,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,17 @@ def main(argv: list[str] | None = None) -> int:
     recordings = footage.fetch(arguments.footage, lambda text: print(text, file=sys.stderr))
     arguments.kept.mkdir(parents=True, exist_ok=True)
     pieces = [(one.name, piece) for one in recordings for piece in read_pieces(arguments.footage / one.name)]
-    for name, encode in _encoders(named, [piece for _, piece in pieces]):
+    for name, build in _encoders(named, [piece for _, piece in pieces]):
         path = arguments.kept / f"{name}.json"
-        if not path.exists():
-            path.write_text(json.dumps(dataclasses.asdict(search(pieces, encode))) + "\n")
+        if path.exists():
+            print(f"{path}: kept from before; remove it to measure {name} again", file=sys.stderr)
+        else:
+            path.write_text(json.dumps(dataclasses.asdict(search(pieces, build()))) + "\n")
     files = sorted(arguments.kept.glob("*.json"))
     found = {path.stem: Found(**json.loads(path.read_text())) for path in files}
+    for name, one in found.items():
+        if one.recordings != next(iter(found.values())).recordings:
+            parser.error(f"{arguments.kept / name}.json: of other recordings: give --kept a folder for these")
     figures = estimates(found)
     if arguments.against and arguments.against not in figures:
         parser.error(f"--against {arguments.against}: use one of {', '.join(figures)}")
@@ -92,12 +98,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _encoders(named: list[tuple[str, str, str]], pieces: list[torch.Tensor]) -> Iterator[tuple[str, Encode]]:
-    """Yield the references and the networks asked for, each when it is needed."""
+def _encoders(
+    named: list[tuple[str, str, str]], pieces: list[torch.Tensor]
+) -> Iterator[tuple[str, Callable[[], Encode]]]:
+    """Yield the references and the networks asked for, each with what makes it."""
     for name, of in (("thumbnails", thumbnails), ("six motion numbers", motion)):
-        yield name, standardised(of, pieces)
+        yield name, partial(standardised, of, pieces)
     for name, _, path in named:
-        yield name, network(path)
+        yield name, partial(network, path)
 
 
 def read_pieces(path: Path) -> Iterator[torch.Tensor]:
@@ -170,13 +178,13 @@ def estimates(found: Mapping[str, Found]) -> dict[str, dict[str, Any]]:
 
 
 def _estimate(seeds: list[tuple[list[str], list[float]]], names: list[str]) -> dict[str, Any]:
-    owners = [np.array([names.index(one) for one in recordings]) for recordings, _ in seeds]
-    part, whole = (
-        sum(np.bincount(owner, weights, len(names)) for owner, weights in zip(owners, each, strict=True))
-        for each in ([np.array(overlaps) for _, overlaps in seeds], [np.ones(len(owner)) for owner in owners])
-    )
-    found = measure(Share(part, whole), len(names))  # type: ignore[arg-type]  # sum() of arrays is an array
-    return {**found, "seeds": len(seeds), "stretches": len(owners[0]), "recordings": len(names)}
+    owner_n = np.array([names.index(one) for recordings, _ in seeds for one in recordings])
+    value_n = np.concatenate([overlaps for _, overlaps in seeds])
+    many = len(names)
+    part, whole = (np.bincount(owner_n, each_n, many).astype(float) for each_n in (value_n, None))
+    share = Share(part, whole)
+    found = measure(share, many)
+    return {**found, "seeds": len(seeds), "stretches": len(seeds[0][0]), "recordings": len(names)}
 
 
 def table(figures: Mapping[str, Mapping[str, Any]], against: str) -> list[str]:

@@ -13,7 +13,7 @@ from benchmarks.evidence.kept import keep, kept_row, restore_exports, stale_rows
 from benchmarks.evidence.plan import Row, build_row
 from benchmarks.evidence.profiles import PROFILES
 from benchmarks.evidence.results import own_stages, read_row
-from benchmarks.evidence.stage import Record, Runner
+from benchmarks.evidence.stage import Record, Runner, Stage
 from benchmarks.evidence.variants import VARIANTS
 
 PROBE = PROFILES["probe"]
@@ -87,3 +87,25 @@ def test_what_is_kept_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["run", "--work", str(tmp_path / "second"), *words]) == 0
     assert "1 rows, " in capsys.readouterr().out
     assert not list((tmp_path / "second").glob("*.done.json")), "nothing was run"
+
+
+def test_what_others_start_from_is_exported_when_its_run_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = build_row(PROBE, VARIANTS["pal_on_tac"], 0)
+    assert row.pretrain is not None
+    export = next(stage for stage in row.pretrain.inputs if stage.name == "export")
+    runner, kept = Runner(tmp_path / "work"), tmp_path / "kept"
+    assert keep([row], runner, kept) == [], "there is no run yet, and none is started"
+
+    def exported(self: Runner, stage: Stage) -> None:
+        assert stage.name == "export"
+        stage.folder(self.work).mkdir()
+        (stage.folder(self.work) / "backbone.safetensors").write_bytes(b"weights")
+        self.note(stage, RECORD)
+
+    monkeypatch.setattr(Runner, "run", exported)
+    for needed in export.inputs:
+        runner.note(needed, RECORD)
+    (written,) = keep([row], runner, kept)
+    assert (kept / written).read_bytes() == b"weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,12 @@ def test_the_command_measures_once_and_shows_all_that_is_kept(tmp_path: Path, mo
     with pytest.raises(SystemExit):
         real.main([*words, "--against", "nobody"])
     assert "--against nobody: use one of" in capsys.readouterr().err
+    other = json.loads((kept / "thumbnails.json").read_text())
+    other["recordings"] = ["c.mp4" for _ in other["recordings"]]
+    (kept / "other.json").write_text(json.dumps(other))
+    with pytest.raises(SystemExit):
+        real.main(words)
+    assert "of other recordings" in capsys.readouterr().err
 
 
 def test_a_checkpoint_without_a_name_is_refused(tmp_path: Path, capsys) -> None:
